@@ -1,0 +1,59 @@
+"""Selection agents: one file is one agent, and this folder is their registry."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from inspect import getdoc
+from pkgutil import iter_modules
+
+from dynprune_agents._agent import Agent, PeriodicAgent
+from dynprune_env.specs import check_arguments, lookup, parse_spec
+
+__all__ = ["Agent", "PeriodicAgent", "agent_class", "describe", "make", "names"]
+
+
+def names() -> list[str]:
+    """The names of all agents: the modules of this package, `_private` ones aside."""
+    return sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def agent_class(name: str) -> type[Agent]:
+    """The class behind a name: "ucb", or "package.module:Class" for one's own.
+
+    Raises:
+        ValueError: there is no such agent.
+    """
+    if ":" in name:
+        module_name, class_name = name.split(":")
+        try:
+            found = getattr(import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"cannot load the agent {name!r}: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, Agent)):
+            raise ValueError(f"{name!r} is not a subclass of dynprune_agents.Agent")
+        return found
+    module = import_module(f"dynprune_agents.{lookup(name, dict.fromkeys(names(), name), 'agent')}")
+    return next(
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Agent)
+        and value.__module__ == module.__name__
+    )
+
+
+def make(spec: str) -> Agent:
+    """Makes the agent that a spec names: "ucb", "ucb(c=2.0)", "my_package.my_module:Mine(x=1)".
+
+    Raises:
+        ValueError: unknown agent or parameter, or a value that the agent refuses.
+    """
+    name, arguments = parse_spec(spec)
+    found = agent_class(name)
+    check_arguments(found, arguments, f"the agent {name}")
+    return found(**arguments)
+
+
+def describe(name: str) -> str:
+    """The first line of an agent's docstring."""
+    return (getdoc(agent_class(name)) or "").partition("\n")[0]

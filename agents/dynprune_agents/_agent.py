@@ -1,0 +1,125 @@
+"""The contract of an agent, and the schedule that the paper's agents share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dynprune_env.observations import PROGRESS
+from dynprune_env.streams import ReplicaRandom
+from dynprune_env.settings import Episode
+
+Observation = dict[str, np.ndarray]
+"""Columns (R, n) or (n,) and `progress` (R, 7) or (7,); see `dynprune_env.observations`."""
+
+
+@dataclass
+class Agent(ABC):
+    """Chooses what the next epoch visits.
+
+    A subclass is a dataclass whose fields all have defaults and are stored as given. It works on
+    the last axis, so that it serves one environment and R replicas (in step) unchanged. The
+    environment cuts a pass off where the budget ends, so keeping too much is safe.
+    """
+
+    action: ClassVar[str] = "mask"
+    """The kind of the environment's action: "mask", or "weights" for gradient weights."""
+
+    def __init_subclass__(cls) -> None:
+        """Keeps @dataclass from replacing the repr, which is the agent's label."""
+        cls.__repr__ = Agent.__repr__  # type: ignore[method-assign]
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode: forgets the last one and seeds the agent's own generators."""
+        self.episode = episode
+        self.rng = ReplicaRandom(episode.seeds)
+
+    @abstractmethod
+    def select(self, observation: Observation) -> np.ndarray:
+        """Chooses the samples of the next epoch: (R, n) or (n,), bool mask or weights."""
+
+    def update(
+        self,
+        observation: Observation,
+        action: np.ndarray,
+        reward: Any,
+        next_observation: Observation,
+    ) -> None:
+        """Learns from one step; most agents learn all they need from the next observation."""
+
+    def epoch(self, observation: Observation) -> int:
+        """Epochs done so far."""
+        share = observation["progress"][..., PROGRESS.index("epoch")].max()
+        return round(float(share) * self.episode.epochs)
+
+    def pace(self, observation: Observation) -> np.ndarray:
+        """How many samples to keep now to spend the rest of the budget evenly, (R,) or () int."""
+        spent = observation["progress"][..., PROGRESS.index("spent")].astype(np.float64)
+        left = max(1, self.episode.epochs - self.epoch(observation))
+        count = np.rint((1 - spent) * self.episode.total_visits / left)
+        return np.minimum(count, self.episode.num_samples).astype(np.int64)
+
+    def __repr__(self) -> str:
+        """The spec that makes this agent: its name and what differs from the defaults."""
+        module, _, name = type(self).__module__.rpartition(".")
+        if module != "dynprune_agents":
+            name = f"{type(self).__module__}:{type(self).__qualname__}"
+        changed = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{name}({', '.join(changed)})" if changed else name
+
+
+@dataclass
+class PeriodicAgent(Agent):
+    """Selects anew every `period` epochs, after `warmup` epochs on all data.
+
+    Raju et al. (2021) select every 10 of 200 epochs, the first time after one full epoch; in
+    between the same subset is reshuffled.
+
+    Attributes:
+        period: epochs between selections; None means 5 % of the run, at least one epoch.
+        warmup: full epochs before the first selection; their visits are charged like any others.
+    """
+
+    period: int | None = None
+    warmup: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks the schedule.
+
+        Raises:
+            ValueError: the period is not positive, or the warm-up is negative.
+        """
+        if self.period is not None and self.period < 1:
+            raise ValueError(f"period is a number of epochs, at least 1, got {self.period}")
+        if self.warmup < 0:
+            raise ValueError(f"warmup is a number of epochs, at least 0, got {self.warmup}")
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._kept: np.ndarray | None = None
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """All samples, the subset of the last selection, or a new one."""
+        self.watch(observation)
+        since = self.epoch(observation) - self.warmup
+        if since < 0:
+            return np.ones(observation["loss"].shape, dtype=bool)
+        period = self.period or max(1, round(0.05 * self.episode.epochs))
+        if self._kept is None or since % period == 0:
+            self._kept = self.choose(observation, self.pace(observation))
+        return self._kept
+
+    def watch(self, observation: Observation) -> None:
+        """Sees every observation, also those between selections."""
+
+    @abstractmethod
+    def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
+        """Makes a new selection of `count` (R,) or () samples."""

@@ -1,0 +1,42 @@
+"""Running mean and variance of each sample's loss, updated when it is visited."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynprune_agents._agent import Observation
+
+
+class LossMoments:
+    """Exponential moving averages of the losses that training revealed.
+
+    For each new loss v of a sample (Raju et al. 2021, as the authors of InfoBatch implement it):
+    d = (v - mean)² with the mean before the update; mean <- (1 - a) mean + a v, the first v
+    directly; var <- (1 - a) var + a d. Samples never visited have the loss of a uniform
+    prediction, and no variance.
+
+    Args:
+        a: weight of the newest value, in (0, 1].
+    """
+
+    def __init__(self, a: float):
+        self.a = a
+        self._before: tuple[np.ndarray, np.ndarray] | None = None
+
+    def watch(self, observation: Observation) -> None:
+        """Takes in what is new in an observation."""
+        loss, visits = observation["loss"].astype(np.float64), observation["visits"]
+        if self._before is None:
+            self.mean, self.var = loss.copy(), np.zeros_like(loss)
+            self._seen = visits > 0
+        else:
+            old_loss, old_visits = self._before
+            new = (visits > old_visits) | (loss != old_loss)
+            again = new & self._seen
+            deviation = (loss - self.mean) ** 2
+            self.mean[again] += self.a * (loss - self.mean)[again]
+            self.var[again] += self.a * (deviation - self.var)[again]
+            first = new & ~self._seen
+            self.mean[first] = loss[first]
+            self._seen |= new
+        self._before = (loss, visits)

@@ -1,0 +1,16 @@
+"""Full data: every epoch visits every sample, until the budget is spent."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation
+
+
+@dataclass
+class FullData(Agent):
+    """Keeps all samples: at budget 1 the reference, below it full data at equal compute."""
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """Everything."""
+        return np.ones(observation["loss"].shape, dtype=bool)

@@ -1,0 +1,26 @@
+"""Static random: one random subset for the whole run."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation
+from dynprune_env.selection import keep_top
+from dynprune_env.settings import Episode
+
+
+@dataclass
+class StaticRandom(Agent):
+    """One uniform random subset for the whole run: the baseline of static pruning."""
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._kept: np.ndarray | None = None
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """The subset, drawn at the first epoch."""
+        if self._kept is None:
+            scores = self.rng.random(self.episode.num_samples)
+            self._kept = keep_top(scores, self.pace(observation), self.rng)
+        return self._kept

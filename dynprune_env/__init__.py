@@ -1,0 +1,49 @@
+"""Dynamic data pruning as a Gymnasium environment.
+
+An episode is a training run, a step is one epoch, an action is a keep/drop mask over the training
+samples, the reward is the loss improvement.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from gymnasium.envs.registration import register
+
+__version__ = "0.1.0"
+
+# Strings and names only: importing this package loads neither torch nor data.
+TASK_NAMES = ("Digits", "Planted", "FashionMNIST", "CIFAR10Small", "CIFAR10", "CIFAR100")
+
+for _name in TASK_NAMES:
+    register(
+        id=f"DynPrune-{_name}-v0",
+        entry_point="dynprune_env.env:DynPruneEnv",
+        vector_entry_point="dynprune_env.env:DynPruneVectorEnv",
+        kwargs={"task": _name},
+    )
+
+_EXPORTS = {
+    "DynPruneEnv": "env",
+    "DynPruneVectorEnv": "env",
+    "Episode": "settings",
+    "Evaluation": "trainer",
+    "ReplicaRandom": "streams",
+    "Result": "results",
+    "RunConfig": "results",
+    "SampleStatistics": "statistics",
+    "Settings": "settings",
+    "Trainer": "trainer",
+    "keep_top": "selection",
+    "rank": "selection",
+    "run_episodes": "benchmark",
+    "standardise": "selection",
+}
+
+__all__ = ["TASK_NAMES", "__version__", *_EXPORTS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name at its first use."""
+    if name in _EXPORTS:
+        return getattr(import_module(f"dynprune_env.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

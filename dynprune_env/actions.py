@@ -1,0 +1,142 @@
+"""What an agent can do: every action becomes one gradient weight per sample, 0 for dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium import spaces
+
+from dynprune_env.selection import keep_top, rank, standardise
+from dynprune_env.streams import ReplicaRandom
+
+MAX_WEIGHT = 100.0
+"""Largest gradient weight that the `weights` action takes."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What an action is applied to.
+
+    Attributes:
+        columns: (R, n) float32 each, the statistics before the epoch.
+        pace: (R,) float64, how many samples to keep now to spend what is left evenly.
+        rng: draws that belong to this epoch of each run.
+    """
+
+    columns: dict[str, np.ndarray]
+    pace: np.ndarray
+    rng: ReplicaRandom
+
+
+class Action(Protocol):
+    """Declares a space and turns batched actions into gradient weights."""
+
+    def space(self, num_samples: int) -> spaces.Space[Any]:
+        """The space of one replica's action."""
+
+    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+        """(R, ...) checked numeric actions -> (R, n) float32 weights.
+
+        Raises:
+            ValueError: a value is outside the space's range.
+        """
+
+
+class Mask:
+    """One bit per sample: 1 keeps, 0 drops."""
+
+    def space(self, num_samples: int) -> spaces.MultiBinary:
+        """MultiBinary(n)."""
+        return spaces.MultiBinary(int(num_samples))
+
+    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+        """Bools, or numbers that are 0 or 1 (Stable-Baselines3 sends floats)."""
+        if action.dtype != bool and not np.isin(action, (0, 1)).all():
+            raise ValueError("a keep mask holds only 0 (drop) and 1 (keep)")
+        return action.astype(np.float32)
+
+
+class Weights:
+    """One gradient weight per sample: 0 drops, w > 0 keeps with that weight; masks are included.
+
+    The space spans [0, 1], the range that a policy should explore; handwritten rules may go beyond
+    it, up to MAX_WEIGHT, since importance weights such as 1 / p do.
+    """
+
+    def space(self, num_samples: int) -> spaces.Box:
+        """Box(0, 1, (n,))."""
+        return spaces.Box(0.0, 1.0, (num_samples,), np.float32)
+
+    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+        """The weights themselves."""
+        if action.min(initial=0) < 0 or action.max(initial=0) > MAX_WEIGHT:
+            raise ValueError(f"gradient weights must be in [0, {MAX_WEIGHT:g}]")
+        return action.astype(np.float32)
+
+
+class ScoreWeights:
+    """Nine numbers in [-1, 1] whatever n: how to score samples, how randomly, how many to keep.
+
+    The first seven weigh the standardised columns FEATURES (clipped z-scores; √loss_var) into a
+    score; `temperature` t scales Gumbel noise by 10^t (Gumbel top-k: samples without replacement
+    from a softmax of the scores; Kool et al. 2019); `spend` s keeps 4^s times the number that
+    would spend the rest of the budget evenly. All zeros is dynamic random at an even pace.
+    """
+
+    FEATURES = ("loss", "loss_mean", "loss_var", "confidence", "margin", "age", "visits")
+    NAMES = (*FEATURES, "temperature", "spend")
+    SCALE = 5.0
+
+    def space(self, num_samples: int) -> spaces.Box:
+        """Box(-1, 1, (9,))."""
+        return spaces.Box(-1.0, 1.0, (len(self.NAMES),), np.float32)
+
+    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+        """The top scores of each replica, with weight 1."""
+        _check_symmetric(action)
+        columns = situation.columns
+        scores = np.zeros(columns["loss"].shape)
+        for index, name in enumerate(self.FEATURES):
+            values = np.sqrt(columns[name]) if name == "loss_var" else columns[name]
+            scores += self.SCALE * action[:, index, None] * standardise(values)
+        uniform = np.maximum(situation.rng.random(scores.shape[1]), 1e-300)
+        scores -= 10.0 ** action[:, -2, None] * np.log(-np.log(uniform))
+        counts = np.rint(situation.pace * 4.0 ** action[:, -1]).astype(np.int64)
+        return keep_top(scores, counts, situation.rng).astype(np.float32)
+
+
+class Quantiles:
+    """Ten numbers in [-1, 1]: keep each sample of loss decile d with probability (a_d + 1) / 2.
+
+    Decile 0 holds the lowest losses; ties fall at random.
+    """
+
+    COUNT = 10
+
+    def space(self, num_samples: int) -> spaces.Box:
+        """Box(-1, 1, (10,))."""
+        return spaces.Box(-1.0, 1.0, (self.COUNT,), np.float32)
+
+    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+        """Independent draws, with weight 1."""
+        _check_symmetric(action)
+        loss = situation.columns["loss"]
+        n = loss.shape[1]
+        decile = rank(loss, situation.rng) * self.COUNT // n
+        keep = (np.take_along_axis(action, decile, axis=1) + 1) / 2
+        return (situation.rng.random(n) < keep).astype(np.float32)
+
+
+def _check_symmetric(action: np.ndarray) -> None:
+    if np.abs(action).max(initial=0) > 1 + 1e-6:
+        raise ValueError("this action holds numbers in [-1, 1]")
+
+
+ACTIONS: dict[str, type[Action]] = {
+    "mask": Mask,
+    "weights": Weights,
+    "score_weights": ScoreWeights,
+    "quantiles": Quantiles,
+}

@@ -1,0 +1,79 @@
+"""Batched random crop and flip: a pure function of images and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dynprune_env.datasets import Source
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Which random changes a training image gets.
+
+    Attributes:
+        crop: zero padding in pixels before a random crop to the old size; 0 for no crop.
+        flip: whether to mirror half of the images.
+    """
+
+    crop: int = 0
+    flip: bool = False
+
+    def __bool__(self) -> bool:
+        return self.crop > 0 or self.flip
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Noise for all n samples, (n, 3) int64: row offset, column offset, mirrored or not."""
+        offsets = torch.randint(2 * self.crop + 1, (n, 2), generator=generator)
+        mirrored = torch.randint(2, (n, 1), generator=generator) * int(self.flip)
+        return torch.cat([offsets, mirrored], dim=1)
+
+
+class ImageTable:
+    """A split's images, resident on a device, ready to be drawn as float batches.
+
+    Args:
+        images: (n, C, H, W) uint8 pixels, or (n, F) float32 features, which pass unchanged.
+        source: gives mean and standard deviation of the pixels.
+        crop: the largest offset that `noise` will ask for.
+    """
+
+    def __init__(self, images: Tensor, source: Source, crop: int = 0):
+        self.images = F.pad(images, [crop] * 4) if crop else images
+        # Every crop of every image as a view, (n, C, 2 crop + 1, 2 crop + 1, H, W).
+        self.windows = self.images
+        if crop:
+            height, width = images.shape[-2:]
+            self.windows = self.images.unfold(2, height, 1).unfold(3, width, 1)
+        self.crop = crop
+        self.scale = self.shift = None
+        if source.mean:
+            mean = torch.tensor(source.mean, device=images.device).view(-1, 1, 1)
+            std = torch.tensor(source.std, device=images.device).view(-1, 1, 1)
+            self.scale, self.shift = 1 / (255 * std), -mean / std
+
+    def batch(self, ids: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The images of these ids as normalised float32.
+
+        Args:
+            ids: any shape (...), int64.
+            noise: (..., 3) int64 from `Augmentation.draw`; None for the plain images.
+
+        Returns:
+            (..., C, H, W) or (..., F) float32.
+        """
+        if self.crop:
+            row, column = (self.crop, self.crop) if noise is None else noise[..., :2].unbind(-1)
+            images = self.windows[ids, :, row, column]
+        else:
+            images = self.images[ids]
+        if self.scale is None or self.shift is None:
+            return images
+        images = images.float().mul_(self.scale).add_(self.shift)
+        if noise is None:
+            return images
+        return torch.where(noise[..., 2, None, None, None].bool(), images.flip(-1), images)

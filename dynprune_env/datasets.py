@@ -1,0 +1,248 @@
+"""The data sets as published: a pool to train on, a test split, and the facts known beforehand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples that are used together.
+
+    Attributes:
+        images: (n, C, H, W) uint8 pixels, or (n, F) float32 features.
+        labels: (n,) int64 in [0, num_classes).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, ids: np.ndarray) -> Split:
+        """The samples of these ids, in this order."""
+        index = torch.from_numpy(np.asarray(ids, dtype=np.int64))
+        return Split(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device) -> Split:
+        """The same samples on a device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What was read: the samples that may be trained on or held out for val, and the test split."""
+
+    train: Split
+    test: Split
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set by name, with the facts that must be known before it is read.
+
+    Attributes:
+        name: as in the environment's id.
+        read: reads the pool; takes the folder (None: the default search) and `download`.
+        num_pool: samples in the pool, train and val together.
+        num_val: samples held out of the pool for val.
+        num_classes: C.
+        image_shape: (C, H, W), or (F,) for features.
+        class_size: train samples that every class is sure to have, for `imbalance`.
+        mean: per-channel mean of uint8 pixels scaled to [0, 1]; empty for features.
+        std: per-channel standard deviation, likewise.
+    """
+
+    name: str
+    read: Callable[[str | None, bool], Pool]
+    num_pool: int
+    num_val: int
+    num_classes: int
+    image_shape: tuple[int, ...]
+    class_size: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def num_train(self) -> int:
+        """Samples left to train on."""
+        return self.num_pool - self.num_val
+
+
+def apportion(total: int, shares: np.ndarray) -> np.ndarray:
+    """Splits `total` into whole numbers proportional to `shares` (largest remainder method)."""
+    exact = total * shares / shares.sum()
+    counts = np.floor(exact).astype(np.int64)
+    largest = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
+    counts[largest] += 1
+    return counts
+
+
+def stratified(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random ids with `counts[c]` samples of each class c, in random order.
+
+    Raises:
+        ValueError: a class has too few samples.
+    """
+    chosen = []
+    for label, count in enumerate(counts):
+        members = np.flatnonzero(labels == label)
+        if count > len(members):
+            raise ValueError(
+                f"{count} samples of class {label} are needed, but there are {len(members)}"
+            )
+        chosen.append(rng.permutation(members)[:count])
+    return rng.permutation(np.concatenate(chosen))
+
+
+def _read_digits(data_dir: str | None, download: bool) -> Pool:
+    """The 8x8 digits that scikit-learn ships (UCI optdigits), scaled to [0, 1]; 497 for test."""
+    from sklearn.datasets import load_digits
+
+    features, labels = load_digits(return_X_y=True)
+    everything = Split(torch.from_numpy((features / 16).astype(np.float32)), torch.tensor(labels))
+    rng = np.random.default_rng(0)  # the test split never changes
+    test = stratified(labels, apportion(497, np.bincount(labels)), rng)
+    return Pool(everything.take(np.setdiff1d(np.arange(len(labels)), test)), everything.take(test))
+
+
+def _read_planted(data_dir: str | None, download: bool) -> Pool:
+    """Ten overlapping Gaussian classes in 32 dimensions, 130 samples each, and 100 for test."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(10, 32))
+
+    def draw(per_class: int) -> Split:
+        labels = np.repeat(np.arange(10), per_class)
+        noise = rng.normal(scale=1.3, size=(len(labels), 32))
+        features = (centres[labels] + noise).astype(np.float32)
+        return Split(torch.from_numpy(features), torch.from_numpy(labels))
+
+    return Pool(train=draw(130), test=draw(100))
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A data set's files are neither in the searched folder nor could they be downloaded."""
+
+
+def data_folder(data_dir: str | None) -> Path:
+    """The folder that is searched: `data_dir`, else $DYNPRUNE_DATA, else the user's cache."""
+    if data_dir is not None:
+        return Path(data_dir).expanduser()
+    if os.environ.get("DYNPRUNE_DATA"):
+        return Path(os.environ["DYNPRUNE_DATA"]).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "dynprune"
+
+
+def _torchvision_reader(name: str, files: str) -> Callable[[str | None, bool], Pool]:
+    """A reader of a torchvision data set; `files` says what its folder must hold."""
+
+    def read(data_dir: str | None, download: bool) -> Pool:
+        import torchvision  # slow to import, and needed only here
+
+        folder = data_folder(data_dir)
+        dataset = getattr(torchvision.datasets, name)
+        try:
+            return _pool(dataset(folder, train=True), dataset(folder, train=False))
+        except RuntimeError as missing:  # torchvision's "not found or corrupted"
+            problem: Exception = missing
+        if download:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                dataset(folder, train=True, download=True)
+                return _pool(dataset(folder, train=True), dataset(folder, train=False))
+            except (OSError, RuntimeError) as failed:
+                problem = failed
+        raise DataNotFoundError(
+            f"{name} was not found in {folder} and "
+            f"{'could not be downloaded' if download else 'download=False'} ({problem}). "
+            f"Put {files} there, or name another folder with data_dir or $DYNPRUNE_DATA."
+        ) from problem
+
+    return read
+
+
+def _pool(train: Any, test: Any) -> Pool:
+    """Turns two torchvision data sets into tensors, channels first."""
+
+    def split(dataset: Any) -> Split:
+        images = torch.as_tensor(dataset.data)
+        images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
+        return Split(images.contiguous(), torch.as_tensor(dataset.targets))
+
+    return Pool(split(train), split(test))
+
+
+DIGITS = Source(
+    name="Digits",
+    read=_read_digits,
+    num_pool=1300,
+    num_val=300,
+    num_classes=10,
+    image_shape=(64,),
+    class_size=96,
+)
+PLANTED = Source(
+    name="Planted",
+    read=_read_planted,
+    num_pool=1300,
+    num_val=300,
+    num_classes=10,
+    image_shape=(32,),
+    class_size=100,
+)
+FASHION_MNIST = Source(
+    name="FashionMNIST",
+    read=_torchvision_reader(
+        "FashionMNIST", "FashionMNIST/raw/train-images-idx3-ubyte and its three companions"
+    ),
+    num_pool=60_000,
+    num_val=5_000,
+    num_classes=10,
+    image_shape=(1, 28, 28),
+    class_size=5_500,
+    mean=(0.2860,),
+    std=(0.3530,),
+)
+CIFAR10 = Source(
+    name="CIFAR10",
+    read=_torchvision_reader("CIFAR10", "the folder cifar-10-batches-py"),
+    num_pool=50_000,
+    num_val=5_000,
+    num_classes=10,
+    image_shape=(3, 32, 32),
+    class_size=4_500,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+)
+CIFAR100 = Source(
+    name="CIFAR100",
+    read=_torchvision_reader("CIFAR100", "the folder cifar-100-python"),
+    num_pool=50_000,
+    num_val=5_000,
+    num_classes=100,
+    image_shape=(3, 32, 32),
+    class_size=450,
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+)
+
+
+@lru_cache(maxsize=8)
+def read_pool(source: Source, data_dir: str | None, download: bool) -> Pool:
+    """Reads a source once per process.
+
+    Raises:
+        DataNotFoundError: its files are absent; the message says where they were looked for.
+    """
+    return source.read(data_dir, download)

@@ -1,0 +1,112 @@
+"""Model factories: (input shape, number of classes) -> torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from torch import Tensor, nn
+
+from dynprune_env.specs import check_arguments, lookup, parse_spec
+
+Shape = tuple[int, ...]
+
+
+def mlp(image_shape: Shape, num_classes: int, width: int = 64, depth: int = 1) -> nn.Module:
+    """Fully connected net with `depth` hidden ReLU layers of `width` units."""
+    sizes = [prod(image_shape)] + [width] * depth
+    layers: list[nn.Module] = [nn.Flatten()]
+    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
+
+
+def _block(inputs: int, outputs: int, pool: bool) -> list[nn.Module]:
+    """3x3 convolution, (2x2 max pooling), batch norm, ReLU."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
+    if pool:
+        layers.append(nn.MaxPool2d(2))
+    return [*layers, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+def small_cnn(image_shape: Shape, num_classes: int, width: int = 24) -> nn.Module:
+    """Four convolutions, about 95,000 parameters at width 24: trains on a CPU in minutes."""
+    second, third, fourth = 2 * width, 8 * width // 3, 4 * width
+    return nn.Sequential(
+        *_block(image_shape[0], width, pool=True),
+        *_block(width, second, pool=True),
+        *_block(second, third, pool=False),
+        *_block(third, fourth, pool=True),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(fourth, num_classes),
+    )
+
+
+class _Residual(nn.Module):
+    """Two blocks and a skip connection."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(*_block(width, width, False), *_block(width, width, False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def resnet9(image_shape: Shape, num_classes: int, width: int = 64) -> nn.Module:
+    """The nine-layer residual net of David Page's DAWNBench entry (2018)."""
+    return nn.Sequential(
+        *_block(image_shape[0], width, pool=False),
+        *_block(width, 2 * width, pool=True),
+        _Residual(2 * width),
+        *_block(2 * width, 4 * width, pool=True),
+        *_block(4 * width, 8 * width, pool=True),
+        _Residual(8 * width),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8 * width, num_classes),
+    )
+
+
+def _torchvision_resnet(name: str, image_shape: Shape, num_classes: int) -> nn.Module:
+    """torchvision's net with the CIFAR stem: a 3x3 convolution, stride 1, no pooling."""
+    import torchvision  # slow to import, and needed only here
+
+    model = getattr(torchvision.models, name)(num_classes=num_classes)
+    model.conv1 = nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+def resnet18(image_shape: Shape, num_classes: int) -> nn.Module:
+    """ResNet-18 (He et al. 2016) with the CIFAR stem."""
+    return _torchvision_resnet("resnet18", image_shape, num_classes)
+
+
+def resnet34(image_shape: Shape, num_classes: int) -> nn.Module:
+    """ResNet-34 (He et al. 2016) with the CIFAR stem."""
+    return _torchvision_resnet("resnet34", image_shape, num_classes)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    factory.__name__: factory for factory in (mlp, small_cnn, resnet9, resnet18, resnet34)
+}
+
+
+def make_model(spec: str, image_shape: Shape, num_classes: int) -> nn.Module:
+    """Builds the model that a spec such as "mlp(width=32)" names."""
+    name, arguments = parse_spec(spec)
+    return lookup(name, MODELS, "model")(image_shape, num_classes, **arguments)
+
+
+def check_model(spec: str, image_shape: Shape) -> None:
+    """Checks a model spec without building anything.
+
+    Raises:
+        ValueError: unknown model or parameter, or a convolutional net on plain features.
+    """
+    name, arguments = parse_spec(spec)
+    check_arguments(lookup(name, MODELS, "model"), arguments, f"the model {name}")
+    if name != "mlp" and len(image_shape) != 3:
+        raise ValueError(f"{name} needs images, this task has features of shape {image_shape}")

@@ -1,0 +1,134 @@
+"""What an agent sees: per-sample columns, or a summary whose length does not depend on n."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium import spaces
+
+from dynprune_env.statistics import MAX_LOSS, SampleStatistics
+
+PROGRESS = ("progress", "epoch", "spent", "budget", "val_loss", "val_accuracy", "train_loss")
+"""Entries of the `progress` vector: progress, epoch / T, share of the budget spent, the budget
+itself, val loss (nats), val accuracy, mean loss of the last epoch's visits (nats)."""
+
+_PROGRESS_HIGH = np.array([1, 1, 1, 1, MAX_LOSS, 1, MAX_LOSS], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a space must know: n samples, T epochs, C classes."""
+
+    num_samples: int
+    epochs: int
+    num_classes: int
+
+
+class Observation(Protocol):
+    """Declares a space and fills it for R replicas."""
+
+    def __init__(self, shape: Shape): ...
+
+    def space(self) -> spaces.Space[Any]:
+        """The space of one replica's observation."""
+
+    def observe(self, columns: dict[str, np.ndarray], progress: np.ndarray) -> Any:
+        """Batched observations.
+
+        Args:
+            columns: (R, n) float32 each, fresh arrays that may be kept.
+            progress: (R, len(PROGRESS)) float32.
+        """
+
+
+class Samples:
+    """A Dict of one (n,) column per statistic (see `SampleStatistics`) and the `progress` vector."""
+
+    def __init__(self, shape: Shape):
+        self.shape = shape
+
+    def space(self) -> spaces.Dict:
+        """One bounded float32 Box per column, and `progress`."""
+        shape = self.shape
+        boxes: dict[str, spaces.Space[Any]] = {
+            name: spaces.Box(
+                *SampleStatistics.bounds(name, shape.epochs, shape.num_classes),
+                (shape.num_samples,),
+                np.float32,
+            )
+            for name in SampleStatistics.COLUMNS
+        }
+        boxes["progress"] = spaces.Box(np.zeros_like(_PROGRESS_HIGH), _PROGRESS_HIGH)
+        return spaces.Dict(boxes)
+
+    def observe(self, columns: dict[str, np.ndarray], progress: np.ndarray) -> dict[str, np.ndarray]:
+        """Each column (R, n), progress (R, 7)."""
+        return {**columns, "progress": progress}
+
+
+class Summary:
+    """A vector of fixed length whatever n: `progress`, then five robust moments of each column.
+
+    For loss, loss_mean, √loss_var (all three over ln C), confidence, margin / 10, EL2N, age / T,
+    visits / T and forgetting / T: median, interquartile range, and the asymmetry of the 10 %, 50 %
+    and 90 % quantiles in [-1, 1] (Hinkley 1975), followed by the shares of samples predicted
+    correctly and never visited.
+    """
+
+    COLUMNS = (
+        "loss",
+        "loss_mean",
+        "loss_var",
+        "confidence",
+        "margin",
+        "el2n",
+        "age",
+        "visits",
+        "forgetting",
+    )
+    NAMES = (
+        *PROGRESS,
+        *(f"{name}_{moment}" for name in COLUMNS for moment in ("median", "spread", "asymmetry")),
+        "share_correct",
+        "share_unvisited",
+    )
+    LIMIT = 10.0
+
+    def __init__(self, shape: Shape):
+        self.shape = shape
+        per_nat = 1 / np.log(max(2, shape.num_classes))
+        self.scale = {
+            "loss": per_nat,
+            "loss_mean": per_nat,
+            "loss_var": per_nat,
+            "margin": 0.1,
+            "age": 1 / shape.epochs,
+            "visits": 1 / shape.epochs,
+            "forgetting": 1 / shape.epochs,
+        }
+
+    def space(self) -> spaces.Box:
+        """A bounded float32 Box of shape (len(NAMES),)."""
+        return spaces.Box(-self.LIMIT, self.LIMIT, (len(self.NAMES),), np.float32)
+
+    def observe(self, columns: dict[str, np.ndarray], progress: np.ndarray) -> np.ndarray:
+        """(R, len(NAMES)) float32."""
+        progress = progress.copy()
+        progress[:, _PROGRESS_HIGH > 1] /= np.log(max(2, self.shape.num_classes))
+        parts = [progress]
+        for name in self.COLUMNS:
+            column = columns[name] * np.float32(self.scale.get(name, 1))
+            if name == "loss_var":
+                column = np.sqrt(columns[name]) * np.float32(self.scale[name])
+            low, first, median, third, high = np.quantile(column, [0.1, 0.25, 0.5, 0.75, 0.9], -1)
+            width = high - low
+            asymmetry = (high + low - 2 * median) / np.where(width > 0, width, 1)
+            parts.append(np.stack([median, third - first, asymmetry], axis=1))
+        parts.append(columns["correct"].mean(-1, keepdims=True))
+        parts.append((columns["visits"] == 0).mean(-1, keepdims=True))
+        return np.concatenate(parts, axis=1).clip(-self.LIMIT, self.LIMIT).astype(np.float32)
+
+
+OBSERVATIONS: dict[str, type[Observation]] = {"samples": Samples, "summary": Summary}

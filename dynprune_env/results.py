@@ -1,0 +1,136 @@
+"""One finished run as one JSON file: written atomically, named by the hash of its configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dynprune_env.files import written_whole
+
+SCHEMA = 1
+HISTORY = ("kept", "visits", "spent", "val_loss", "val_accuracy", "train_loss", "reward", "seconds")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's numbers on a given machine.
+
+    Attributes:
+        env: Gymnasium id, e.g. "DynPrune-Digits-v0".
+        env_kwargs: keyword arguments of the environment, `budget` among them.
+        agent: the agent's spec, e.g. "ucb(c=2.0)".
+        seed: the seed of `env.reset` and of the agent.
+    """
+
+    env: str
+    env_kwargs: dict[str, Any]
+    agent: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Makes budget=1 and budget=1.0 the same run."""
+        kwargs = {**self.env_kwargs, "budget": float(self.env_kwargs["budget"])}
+        object.__setattr__(self, "env_kwargs", kwargs)
+
+    @property
+    def budget(self) -> float:
+        """Share of a full run's sample visits that this run may spend, in (0, 1]."""
+        return float(self.env_kwargs["budget"])
+
+    @property
+    def key(self) -> str:
+        """Hash of the configuration; the name of the result's file."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run.
+
+    Attributes:
+        config: what was run.
+        num_samples: n, the number of train samples.
+        epochs: T, the number of epochs of a full run.
+        history: one list per name of HISTORY, one entry per epoch: `kept` samples trained,
+            cumulative `visits`, `spent` (share of the budget, in [0, 1]), `val_loss` and
+            `train_loss` in nats, `val_accuracy` in [0, 1], `reward`, `seconds`.
+        test_loss: mean cross-entropy on the test split, in nats.
+        test_accuracy: in [0, 1].
+        visits: samples trained, counted with repetition.
+        scored: samples that were only scored (forward passes); each costs a third of a visit.
+        saved: 1 - (visits + scored / 3) / (T n): the true saved fraction of a full run.
+        seconds: wall-clock shares: `train`, `evaluate`, `select`, `total`; runs that shared the
+            replica axis share its seconds in proportion to their visits.
+        diverged: whether a loss became non-finite.
+        replicas: how many runs shared the replica axis.
+        device: e.g. "cpu", "NVIDIA H200".
+        threads: torch's intra-op threads.
+        versions: of this package and of the libraries that decide numbers.
+    """
+
+    config: RunConfig
+    num_samples: int
+    epochs: int
+    history: dict[str, list[float]]
+    test_loss: float
+    test_accuracy: float
+    visits: int
+    scored: int
+    saved: float
+    seconds: dict[str, float]
+    diverged: bool
+    replicas: int
+    device: str
+    threads: int
+    versions: dict[str, str]
+
+    def save(self, folder: Path) -> Path:
+        """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""
+        path = folder / f"{self.config.key}.json"
+        text = json.dumps({"schema": SCHEMA, **asdict(self)}, allow_nan=False)
+        with written_whole(path) as temporary:
+            temporary.write_text(text)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Result:
+        """Reads one result file.
+
+        Raises:
+            ValueError: the file is not a result of this schema.
+        """
+        try:
+            content = json.loads(path.read_text())
+            if content.pop("schema") != SCHEMA:
+                raise ValueError(f"its schema is not {SCHEMA}")
+            content["config"] = RunConfig(**content["config"])
+            result = cls(**content)
+            if set(result.history) != set(HISTORY):
+                raise ValueError(f"its history has {sorted(result.history)}, not {HISTORY}")
+            return result
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is not a dynprune result file: {error}") from error
+
+
+def load_results(folders: Iterable[Path]) -> Iterator[Result]:
+    """Yields the results found in the folders, sorted by file name, each configuration once.
+
+    Raises:
+        FileNotFoundError: a folder does not exist.
+        ValueError: a JSON file is not a result.
+    """
+    seen: set[str] = set()
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+        for path in sorted(folder.glob("*.json")):
+            result = Result.load(path)
+            if result.config.key not in seen:
+                seen.add(result.config.key)
+                yield result
+

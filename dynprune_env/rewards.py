@@ -1,0 +1,49 @@
+"""The rewards: how much better the model became in one epoch; higher is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How well the replicas do at the end of an epoch (or before the first); (R,) float64 each.
+
+    Attributes:
+        val_loss: mean cross-entropy on the val split, nats.
+        val_accuracy: in [0, 1].
+        train_loss: mean loss of the last epoch's visits, nats; ln C before the first.
+    """
+
+    val_loss: np.ndarray
+    val_accuracy: np.ndarray
+    train_loss: np.ndarray
+
+
+def val_loss(before: Standing, after: Standing) -> np.ndarray:
+    """L(t-1) - L(t) on the val split, in nats: the sum is the run's total improvement."""
+    return before.val_loss - after.val_loss
+
+
+def val_accuracy(before: Standing, after: Standing) -> np.ndarray:
+    """A(t) - A(t-1) on the val split, in [-1, 1]."""
+    return after.val_accuracy - before.val_accuracy
+
+
+def log_val_loss(before: Standing, after: Standing) -> np.ndarray:
+    """ln L(t-1) - ln L(t) on the val split: a ratio, so that late epochs count as well."""
+    smallest = 1e-6
+    return np.log(np.maximum(before.val_loss, smallest) / np.maximum(after.val_loss, smallest))
+
+
+def train_loss(before: Standing, after: Standing) -> np.ndarray:
+    """Fall of the visited samples' mean loss, in nats. It can be gamed by keeping easy samples."""
+    return before.train_loss - after.train_loss
+
+
+REWARDS: dict[str, Callable[[Standing, Standing], np.ndarray]] = {
+    reward.__name__: reward for reward in (val_loss, val_accuracy, log_val_loss, train_loss)
+}

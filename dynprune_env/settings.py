@@ -1,0 +1,174 @@
+"""What can be chosen about the game, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from dynprune_env.actions import ACTIONS
+from dynprune_env.models import check_model
+from dynprune_env.observations import OBSERVATIONS
+from dynprune_env.rewards import REWARDS
+from dynprune_env.specs import lookup
+from dynprune_env.tasks import TASKS, Recipe, Task
+from dynprune_env.variants import Variant
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keyword arguments of the environments; None takes the task's own value.
+
+    Attributes:
+        task: name in `TASKS`; the id's middle part.
+        budget: share of a full run's T n sample visits that an episode may spend, in (0, 1].
+        epochs: T, the most steps of an episode.
+        model: spec of a model, e.g. "mlp(width=32)" or "resnet9".
+        learning_rate: at the peak of the schedule.
+        batch_size: samples per gradient step.
+        reward: "val_loss", "val_accuracy", "log_val_loss" or "train_loss".
+        observation: "samples" or "summary".
+        action: "mask", "weights", "score_weights" or "quantiles".
+        observe: "visited" re-scores only trained samples; "all" also scores the dropped ones,
+            and charges a third of a visit for each.
+        label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.
+        device: "auto" (CUDA where there is one), or a torch device such as "cpu" or "cuda:1".
+        precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
+            "fp32" or "bf16". Plain ReLU nets always train in fp32.
+        data_dir: folder of the data sets; None searches $DYNPRUNE_DATA, then ~/.cache/dynprune.
+        download: whether absent files may be downloaded.
+    """
+
+    task: str = "Digits"
+    budget: float = 0.5
+    epochs: int | None = None
+    model: str | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    reward: str = "val_loss"
+    observation: str = "samples"
+    action: str = "mask"
+    observe: str = "visited"
+    label_noise: float | None = None
+    imbalance: float | None = None
+    duplicates: float | None = None
+    train_size: int | None = None
+    data_seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    data_dir: str | None = None
+    download: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+            ValueError: a value is not one of those described above.
+        """
+        if not 0 < self.budget <= 1:
+            raise ValueError(f"budget is a share of a full run in (0, 1], got {self.budget}")
+        for name in ("epochs", "batch_size", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name, registry in (
+            ("reward", REWARDS),
+            ("observation", OBSERVATIONS),
+            ("action", ACTIONS),
+        ):
+            lookup(getattr(self, name), registry, name)
+        for name, choices in (
+            ("observe", ("visited", "all")),
+            ("precision", ("auto", "fp32", "bf16")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {choices}, got {getattr(self, name)!r}")
+        task = self.resolved
+        task.variant.check(task.source)
+        check_model(task.model, task.source.image_shape)
+
+    @cached_property
+    def resolved(self) -> Task:
+        """The task with these settings put into its recipe, model and variant."""
+        task: Task = lookup(self.task, TASKS, "task")
+        return replace(
+            task,
+            model=self.model or task.model,
+            recipe=self._put_into(task.recipe),
+            variant=self._put_into(task.variant),
+        )
+
+    def _put_into(self, target: Any) -> Any:
+        """`target` with those of its fields replaced that are set here."""
+        names = {field.name for field in fields(target)} & {field.name for field in fields(self)}
+        chosen = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(target, **chosen)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How to train."""
+        return self.resolved.recipe
+
+    @property
+    def variant(self) -> Variant:
+        """How the data are drawn and corrupted."""
+        return self.resolved.variant
+
+    @property
+    def num_samples(self) -> int:
+        """The number of train samples, n."""
+        return self.variant.num_samples(self.resolved.source)
+
+    def find_device(self) -> torch.device:
+        """The device to train on.
+
+        Raises:
+            ValueError: torch does not know it, or it is not there.
+        """
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device {self.device!r} cannot be used: {error}") from error
+        return device
+
+    def use_bf16(self, device: torch.device) -> bool:
+        """Whether convolutional nets run under bf16 autocast on this device."""
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        if device.type == "cuda":
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        # Without these instructions bf16 is emulated, and slower than fp32.
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return device.type == "cpu" and any(
+            getattr(torch.cpu, check, lambda: False)() for check in checks
+        )
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What an agent may know at the start of an episode.
+
+    Attributes:
+        num_samples: n.
+        num_classes: C.
+        epochs: T, the most steps.
+        budget: share of T n visits that may be spent.
+        seeds: one seed per replica, from which an agent draws; a single number for an
+            environment without the replica axis.
+    """
+
+    num_samples: int
+    num_classes: int
+    epochs: int
+    budget: float
+    seeds: int | tuple[int, ...]
+
+    @property
+    def total_visits(self) -> int:
+        """Sample visits that the budget pays for, at least 1."""
+        return max(1, round(self.budget * self.epochs * self.num_samples))

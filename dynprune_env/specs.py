@@ -1,0 +1,81 @@
+"""Specs such as "ucb(c=2.0)": a name and literal keyword arguments, parsed without eval."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from difflib import get_close_matches
+from inspect import Parameter, signature
+from typing import Any
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """Splits "name(key=literal, ...)" into its name and keyword arguments.
+
+    Names may hold dots and one colon ("package.module:Class").
+
+    Raises:
+        ValueError: the text is not of that form, or a value is not a Python literal.
+    """
+    name, bracket, rest = spec.strip().partition("(")
+    name = name.strip()
+    if not all(part.isidentifier() for part in name.replace(":", ".", 1).split(".")):
+        raise ValueError(f"{spec!r}: expected a name such as ucb or ucb(c=2.0)")
+    if not bracket:
+        return name, {}
+    try:
+        call = ast.parse(f"f({rest}", mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"{spec!r}: expected name(key=value, ...): {error.msg}") from error
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise ValueError(f"{spec!r}: expected name(key=value, ...)")
+    if call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise ValueError(f"{spec!r}: give every value with its name, as in {name}(key=value)")
+    return name, {str(keyword.arg): literal(keyword.value, spec) for keyword in call.keywords}
+
+
+def literal(node: ast.AST | str, context: str) -> Any:
+    """The value of a Python literal (number, string, bool, None, tuple, list, dict).
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    try:
+        return ast.literal_eval(node)  # type: ignore[arg-type]
+    except (ValueError, SyntaxError) as error:
+        text = node if isinstance(node, str) else ast.unparse(node)
+        raise ValueError(f"{context!r}: {text} is not a Python literal (number, string, ...)") from (
+            error
+        )
+
+
+def lookup(name: str, registry: dict[str, Any], kind: str) -> Any:
+    """The entry of that name.
+
+    Raises:
+        ValueError: there is none; the message lists what there is.
+    """
+    if name in registry:
+        return registry[name]
+    close = get_close_matches(name, registry, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"no {kind} is called {name!r}; there are {', '.join(registry)}.{hint}")
+
+
+def check_arguments(factory: Callable[..., Any], arguments: dict[str, Any], context: str) -> None:
+    """Checks keyword arguments against a factory's signature.
+
+    Raises:
+        ValueError: one is unknown; the message lists those that exist.
+    """
+    known = [
+        name
+        for name, parameter in signature(factory).parameters.items()
+        if parameter.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is not Parameter.empty
+    ]
+    for name in arguments:
+        if name not in known:
+            raise ValueError(
+                f"{context} has no parameter {name!r}; it has {', '.join(known) or 'none'}"
+            )

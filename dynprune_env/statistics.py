@@ -1,0 +1,174 @@
+"""What training revealed about each sample: one table of (R, n) columns, kept on the host."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MAX_LOSS = 20.0
+"""Losses are clipped here, in nats: the probability of the true class is then 2e-9."""
+
+SMOOTHING = 0.5
+"""Weight of the newest loss in `loss_mean` and `loss_var`."""
+
+
+def sample_values(logits: Tensor, labels: Tensor) -> np.ndarray:
+    """The per-sample values that one forward pass reveals.
+
+    Args:
+        logits: (V, C) float32.
+        labels: (V,) int64.
+
+    Returns:
+        (5, V) float32: loss (cross-entropy, nats), confidence (probability of the label), margin
+        (its logit minus the largest other; Pleiss et al. 2020), EL2N (distance of the softmax
+        from the one-hot label; Paul et al. 2021), correct (0 or 1). Not finite where the logits
+        are not.
+    """
+    log_p = torch.log_softmax(logits, dim=1)
+    loss = -log_p.gather(1, labels[:, None])[:, 0]
+    p = log_p.exp()
+    confidence = p.gather(1, labels[:, None])[:, 0]
+    el2n = (p.square().sum(1) - 2 * confidence + 1).clamp_min(0).sqrt()
+    others = logits.scatter(1, labels[:, None], -math.inf).amax(1)
+    margin = logits.gather(1, labels[:, None])[:, 0] - others
+    return torch.stack([loss, confidence, margin, el2n, (margin > 0).float()]).cpu().numpy()
+
+
+class SampleStatistics:
+    """The table that observations are made from. Only visited samples are re-scored.
+
+    Columns, each (R, n); unvisited samples carry the values of a uniform prediction:
+
+    | column | meaning | range |
+    |---|---|---|
+    | loss | last cross-entropy, nats | [0, 20] |
+    | loss_mean | exponential moving average of the loss (weight 0.5 for the newest) | [0, 20] |
+    | loss_var | moving average of (loss - loss_mean before the update)² | [0, 400] |
+    | confidence | last probability of the label | [0, 1] |
+    | margin | last logit of the label minus the largest other | [-50, 50] |
+    | el2n | last distance between softmax and one-hot label | [0, √2] |
+    | correct | whether the last prediction was right | {0, 1} |
+    | forgetting | times a right prediction was followed by a wrong one | [0, T] |
+    | visits | times the sample was trained | [0, T] |
+    | age | epochs since it was last trained; since the start if never | [0, T] |
+    | label | its (possibly redrawn) label | [0, C - 1] |
+    """
+
+    COLUMNS = (
+        "loss",
+        "loss_mean",
+        "loss_var",
+        "confidence",
+        "margin",
+        "el2n",
+        "correct",
+        "forgetting",
+        "visits",
+        "age",
+        "label",
+    )
+
+    def __init__(self, num_replicas: int, labels: np.ndarray, num_classes: int):
+        shape = (num_replicas, len(labels))
+        self.labels = labels
+        self.num_classes = num_classes
+        self._table = {
+            name: np.empty(shape, dtype=np.int32 if name in ("forgetting", "visits") else np.float32)
+            for name in self.COLUMNS[:9]
+        }
+        self._last_visit = np.empty(shape, dtype=np.int32)
+        self._scored = np.empty(shape, dtype=bool)
+        self.reset(np.arange(num_replicas))
+
+    @staticmethod
+    def bounds(name: str, epochs: int, num_classes: int) -> tuple[float, float]:
+        """Lowest and highest value of a column in a run of T = `epochs`."""
+        return {
+            "loss": (0.0, MAX_LOSS),
+            "loss_mean": (0.0, MAX_LOSS),
+            "loss_var": (0.0, MAX_LOSS**2),
+            "confidence": (0.0, 1.0),
+            "margin": (-50.0, 50.0),
+            "el2n": (0.0, math.sqrt(2)),
+            "correct": (0.0, 1.0),
+            "forgetting": (0.0, float(epochs)),
+            "visits": (0.0, float(epochs)),
+            "age": (0.0, float(epochs)),
+            "label": (0.0, float(num_classes - 1)),
+        }[name]
+
+    def reset(self, rows: np.ndarray) -> None:
+        """Forgets everything about these replicas."""
+        classes = self.num_classes
+        start = {
+            "loss": math.log(classes),
+            "loss_mean": math.log(classes),
+            "confidence": 1 / classes,
+            "el2n": math.sqrt(1 - 1 / classes),
+        }
+        for name, column in self._table.items():
+            column[rows] = start.get(name, 0)
+        self._last_visit[rows] = 0
+        self._scored[rows] = False
+
+    def record(self, where: np.ndarray, values: np.ndarray, epoch: np.ndarray | None) -> None:
+        """Writes what one epoch revealed.
+
+        Args:
+            where: (V,) int64, flat positions r * n + i, none twice.
+            values: (5, V) from `sample_values`.
+            epoch: (V,) the epoch (from 1) in which each was trained; None if it was only scored.
+        """
+        table = {name: column.reshape(-1) for name, column in self._table.items()}
+        loss, confidence, margin, el2n, correct = np.nan_to_num(
+            values, nan=MAX_LOSS, posinf=MAX_LOSS, neginf=-MAX_LOSS
+        )
+        loss = np.clip(loss, 0, MAX_LOSS)
+        scored = self._scored.reshape(-1)
+        seen = scored[where]
+        scored[where] = True
+        mean = table["loss_mean"][where]
+        deviation = np.where(seen, (loss - mean) ** 2, 0)
+        weight = np.where(seen, np.float32(SMOOTHING), np.float32(1))
+        table["loss_mean"][where] = mean + weight * (loss - mean)
+        variance = table["loss_var"][where]
+        table["loss_var"][where] = variance + SMOOTHING * (deviation - variance)
+        table["forgetting"][where] += (table["correct"][where] > 0) & (correct == 0)
+        table["loss"][where] = loss
+        table["confidence"][where] = np.clip(confidence, 0, 1)
+        table["margin"][where] = np.clip(margin, -50, 50)
+        table["el2n"][where] = np.clip(el2n, 0, math.sqrt(2))
+        table["correct"][where] = correct
+        if epoch is not None:
+            table["visits"][where] += 1
+            self._last_visit.reshape(-1)[where] = epoch
+
+    @property
+    def loss(self) -> np.ndarray:
+        """The last losses, (R, n) float32: the table itself, not a copy."""
+        return self._table["loss"]
+
+    def columns(self, epoch: np.ndarray) -> dict[str, np.ndarray]:
+        """Fresh copies of all columns after `epoch` (R,) epochs, each (R, n) float32."""
+        table = {name: column.astype(np.float32) for name, column in self._table.items()}
+        table["age"] = (epoch[:, None] - self._last_visit).astype(np.float32)
+        table["label"] = np.broadcast_to(self.labels.astype(np.float32), table["age"].shape).copy()
+        return table
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything as tensors."""
+        state = {name: torch.from_numpy(column.copy()) for name, column in self._table.items()}
+        state["last_visit"] = torch.from_numpy(self._last_visit.copy())
+        state["scored"] = torch.from_numpy(self._scored.copy())
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes what `state` gave."""
+        for name, column in self._table.items():
+            column[...] = state[name].numpy()
+        self._last_visit[...] = state["last_visit"].numpy()
+        self._scored[...] = state["scored"].numpy()

@@ -1,0 +1,274 @@
+"""The game's engine: passes over kept samples, the budget, the schedule, evaluation, state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynprune_env.learners import Pass, StackedLearner, make_learner
+from dynprune_env.statistics import MAX_LOSS, SampleStatistics, sample_values
+from dynprune_env.streams import Purpose, stream, stream_seed
+from dynprune_env.tasks import Recipe
+from dynprune_env.variants import Dataset
+
+SCORING_COST = 1 / 3
+"""Visits charged for scoring a sample without training on it: a forward pass of three."""
+
+
+class Evaluation(NamedTuple):
+    """Mean cross-entropy in nats and accuracy in [0, 1]; (R,) float64 arrays, or floats."""
+
+    loss: Any
+    accuracy: Any
+
+
+class Trainer:
+    """R training runs under a budget of sample visits.
+
+    Args:
+        make_model: builds one fresh module.
+        dataset: on `device`.
+        recipe: how to train; `recipe.epochs` is T.
+        num_replicas: R.
+        budget: share of T n visits that a run may spend, in (0, 1].
+        rescore: whether dropped samples are scored, and charged a third of a visit each.
+        device: where to train.
+        bf16: whether modules train under bf16 autocast.
+
+    Attributes:
+        epoch, visits, scored: (R,) int64, epochs done, samples trained, samples only scored.
+        diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
+        train_loss: (R,) float64, mean loss of the last epoch's visits, in nats (ln C at first).
+        seconds: wall-clock seconds since construction, `train` and `evaluate`.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[], nn.Module],
+        dataset: Dataset,
+        recipe: Recipe,
+        num_replicas: int,
+        *,
+        budget: float,
+        rescore: bool = False,
+        device: torch.device,
+        bf16: bool = False,
+    ):
+        self.dataset = dataset
+        self.recipe = recipe
+        self.rescore = rescore
+        self.device = device
+        self.num_samples = len(dataset.train)
+        self.total_visits = max(1, round(budget * recipe.epochs * self.num_samples))
+        self.learner = make_learner(make_model, dataset, recipe, num_replicas, device, bf16)
+        self._threads = 1 if isinstance(self.learner, StackedLearner) else None
+        labels, classes = dataset.train.labels, dataset.source.num_classes
+        self.statistics = SampleStatistics(num_replicas, labels.cpu().numpy(), classes)
+        self.seeds = np.zeros(num_replicas, dtype=np.int64)
+        self.epoch = np.zeros(num_replicas, dtype=np.int64)
+        self.visits = np.zeros(num_replicas, dtype=np.int64)
+        self.scored = np.zeros(num_replicas, dtype=np.int64)
+        self.diverged = np.zeros(num_replicas, dtype=bool)
+        self.train_loss = np.full(num_replicas, np.log(classes))
+        self.seconds = {"train": 0.0, "evaluate": 0.0}
+
+    @property
+    def remaining(self) -> np.ndarray:
+        """Whole visits that the budget still pays for, (R,) int64."""
+        spent = self.visits + self.scored * SCORING_COST
+        return np.floor(self.total_visits - spent + 1e-6).astype(np.int64)
+
+    @property
+    def spent(self) -> np.ndarray:
+        """Share of the budget spent, (R,) float64 in [0, 1]."""
+        return np.where(
+            self.remaining < 1,
+            1.0,
+            (self.visits + self.scored * SCORING_COST) / self.total_visits,
+        )
+
+    @property
+    def progress(self) -> np.ndarray:
+        """max(epoch / T, spent), (R,) float64 in [0, 1]; the learning-rate schedule runs on it."""
+        return np.maximum(self.epoch / self.recipe.epochs, self.spent)
+
+    @property
+    def finished(self) -> np.ndarray:
+        """Whether the episode is over, (R,) bool."""
+        return (self.progress >= 1) | self.diverged
+
+    def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> None:
+        """Starts new runs.
+
+        Args:
+            rows: which replicas.
+            seeds: one run seed for each of them.
+        """
+        self.seeds[rows] = seeds
+        for counter in (self.epoch, self.visits, self.scored, self.diverged):
+            counter[rows] = 0
+        self.train_loss[rows] = np.log(self.dataset.source.num_classes)
+        self.statistics.reset(rows)
+        models = [stream_seed(int(seed), 0, Purpose.MODEL) for seed in seeds]
+        self.learner.reset(rows.tolist(), models)
+
+    def train_epoch(self, weights: np.ndarray) -> list[np.ndarray]:
+        """One step of the game: one pass over the kept samples of every unfinished replica.
+
+        Args:
+            weights: (R, n) float32, finite; 0 drops a sample, w > 0 keeps it with gradient weight w.
+
+        Returns:
+            For each replica the samples that were trained, (k,) int64, in order: the kept ones,
+            cut short where the budget ran out, none if it had finished before.
+        """
+        start = time.perf_counter()
+        orders = self._orders(weights)
+        counts = np.array([len(order) for order in orders])
+        before = self.progress
+        running = ~self.finished
+        self.epoch += running
+        self.visits += counts
+        rates = self._rates(before, self.progress, counts)
+        with self._thread_limit():
+            logits = self.learner.train(
+                [
+                    self._pass(row, order, weights[row], rates[row])
+                    for row, order in enumerate(orders)
+                ]
+            )
+            self._record(orders, logits, trained=True)
+            if self.rescore:
+                self._score_dropped(orders, running)
+        self.seconds["train"] += time.perf_counter() - start
+        return orders
+
+    def _orders(self, weights: np.ndarray) -> list[np.ndarray]:
+        """The kept samples of each replica, in the order of one permutation of all n."""
+        left = np.where(self.finished, 0, self.remaining)
+        orders = []
+        for row, kept in enumerate(weights > 0):
+            generator = stream(int(self.seeds[row]), int(self.epoch[row]), Purpose.ORDER)
+            order = torch.randperm(self.num_samples, generator=generator).numpy()
+            orders.append(order[kept[order]][: left[row]])
+        return orders
+
+    def _rates(self, before: np.ndarray, after: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
+        """The learning rate of every batch: the schedule on the way from `before` to `after`."""
+        rates = []
+        for start, end, count in zip(before, after, counts, strict=True):
+            batches = -(-count // self.recipe.batch_size)
+            middle = (np.arange(batches) + 0.5) / max(1, batches)
+            rates.append(self.recipe.rate(start + (end - start) * middle))
+        return rates
+
+    def _pass(self, row: int, order: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> Pass:
+        seed, epoch = int(self.seeds[row]), int(self.epoch[row])
+        noise = None
+        if self.recipe.augmentation:
+            # Drawn for all n: two masks under one seed differ in nothing but the mask.
+            generator = stream(seed, epoch, Purpose.AUGMENTATION)
+            drawn = self.recipe.augmentation.draw(self.num_samples, generator)
+            noise = drawn[order].to(self.device)
+        return Pass(
+            order=torch.from_numpy(order).to(self.device),
+            weights=torch.from_numpy(weights[order]).to(self.device),
+            rates=rates,
+            noise=noise,
+            seed=stream_seed(seed, epoch, Purpose.MODEL),
+        )
+
+    def _record(self, orders: list[np.ndarray], logits: Tensor, trained: bool) -> None:
+        """Writes what the passes revealed into the statistics; finds diverged runs."""
+        counts = [len(order) for order in orders]
+        if sum(counts) == 0:
+            return
+        ids = np.concatenate(orders)
+        rows = np.repeat(np.arange(len(orders)), counts)
+        labels = self.dataset.train.labels[torch.from_numpy(ids).to(self.device)]
+        values = sample_values(logits, labels)
+        epoch = self.epoch[rows] if trained else None
+        self.statistics.record(rows * self.num_samples + ids, values, epoch)
+        sums = np.bincount(rows, weights=values[0], minlength=len(orders))
+        self.diverged |= ~np.isfinite(sums)
+        if trained:
+            visited = np.array(counts) > 0
+            finite = np.nan_to_num(sums[visited], nan=np.inf) / np.array(counts)[visited]
+            self.train_loss[visited] = np.minimum(finite, MAX_LOSS)
+
+    def _score_dropped(self, orders: list[np.ndarray], running: np.ndarray) -> None:
+        """Scores the samples that were not trained, where the budget pays for all of them."""
+        for row, order in enumerate(orders):
+            dropped = np.setdiff1d(np.arange(self.num_samples), order)
+            affordable = len(dropped) * SCORING_COST <= self.remaining[row] + 1e-6
+            if not running[row] or not affordable or len(dropped) == 0:
+                continue
+            logits = self.learner.score("train", torch.from_numpy(dropped).to(self.device), [row])
+            self.scored[row] += len(dropped)
+            ids = [dropped if r == row else dropped[:0] for r in range(len(orders))]
+            self._record(ids, logits[0], trained=False)
+
+    def evaluate(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
+        """Loss and accuracy on a split, without augmentation or label smoothing.
+
+        Args:
+            split: "train", "val" or "test".
+            rows: which replicas; None means all.
+
+        Returns:
+            (len(rows),) float64 each. A loss that is not finite counts as 20 nats, as wrong.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        if split not in ("train", "val", "test"):
+            raise ValueError(f"split must be 'train', 'val' or 'test', got {split!r}")
+        start = time.perf_counter()
+        rows = np.arange(len(self.seeds)) if rows is None else rows
+        data = getattr(self.dataset, split)
+        with self._thread_limit():
+            ids = torch.arange(len(data), device=self.device)
+            logits = self.learner.score(split, ids, rows.tolist())
+            values = sample_values(logits.flatten(0, 1), data.labels.repeat(len(rows)))
+        loss, correct = values[[0, 4]].reshape(2, len(rows), len(data)).astype(np.float64)
+        self.seconds["evaluate"] += time.perf_counter() - start
+        loss = np.minimum(np.nan_to_num(loss.mean(1), nan=MAX_LOSS, posinf=MAX_LOSS), MAX_LOSS)
+        if split == "val":
+            self.diverged[rows] |= loss == MAX_LOSS
+        return Evaluation(loss, correct.mean(1))
+
+    @contextmanager
+    def _thread_limit(self) -> Iterator[None]:
+        """One thread for small nets: more bring nothing, and are very slow on a busy machine."""
+        if self._threads is None or self.device.type != "cpu":
+            yield
+            return
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, as tensors: copies, not views."""
+        return {
+            "learner": self.learner.state(),
+            "statistics": self.statistics.state(),
+            **{name: torch.from_numpy(getattr(self, name).copy()) for name in self._COUNTERS},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave; the next epoch is then the same, bit for bit on a CPU."""
+        self.learner.load_state(state["learner"])
+        self.statistics.load_state(state["statistics"])
+        for name in self._COUNTERS:
+            getattr(self, name)[...] = state[name].numpy()
+
+    _COUNTERS = ("seeds", "epoch", "visits", "scored", "diverged", "train_loss")

@@ -1,0 +1,156 @@
+"""What a task does to a data set: val split, subset, imbalance, duplicates, label noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from dynprune_env.datasets import Source, Split, apportion, read_pool, stratified
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The data of one task, on one device.
+
+    Attributes:
+        train: n samples, in random order.
+        val: held out of the published training set, stratified, clean labels.
+        test: the published test split, clean labels.
+        clean_labels: (n,) int64, the train labels before label noise.
+        redrawn: (n,) bool, whether the label was redrawn (it may have come out the same).
+        duplicate_of: (n,) int64, the train id that a sample repeats, -1 for originals.
+    """
+
+    source: Source
+    train: Split
+    val: Split
+    test: Split
+    clean_labels: np.ndarray
+    redrawn: np.ndarray
+    duplicate_of: np.ndarray
+
+    @property
+    def corrupted(self) -> np.ndarray:
+        """(n,) bool, whether the train label is wrong."""
+        return self.train.labels.cpu().numpy() != self.clean_labels
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the train split is drawn and corrupted; exact in every share, a function of `data_seed`.
+
+    Attributes:
+        train_size: n; None takes all that is left beside val.
+        label_noise: share of train labels redrawn uniformly from all classes, in [0, 1].
+        imbalance: size of the rarest class over the commonest, in (0, 1]; sizes fall
+            geometrically with the class index.
+        duplicates: share of the n train samples that repeat another one, in [0, 1).
+        data_seed: draws the val split, the subset and the corruption; the test split is fixed.
+    """
+
+    train_size: int | None = None
+    label_noise: float = 0.0
+    imbalance: float = 1.0
+    duplicates: float = 0.0
+    data_seed: int = 0
+
+    def check(self, source: Source) -> None:
+        """Checks the values against a source before it is read.
+
+        Raises:
+            ValueError: a value is out of its range, or the source is too small.
+        """
+        if not 0 <= self.label_noise <= 1:
+            raise ValueError(f"label_noise is a share in [0, 1], got {self.label_noise}")
+        if not 0 < self.imbalance <= 1:
+            raise ValueError(f"imbalance is rarest / commonest in (0, 1], got {self.imbalance}")
+        if not 0 <= self.duplicates < 1:
+            raise ValueError(f"duplicates is a share in [0, 1), got {self.duplicates}")
+        if self.train_size is not None and not 1 <= self.train_size <= source.num_train:
+            raise ValueError(
+                f"train_size must be in [1, {source.num_train}] for {source.name} "
+                f"({source.num_val} more are held out for val), got {self.train_size}"
+            )
+        if self.imbalance < 1 and (most := self._class_counts(source).max()) > source.class_size:
+            raise ValueError(
+                f"imbalance={self.imbalance} with train_size={self.train_size} needs {most} "
+                f"samples of class 0, but {source.name} has {source.class_size}"
+            )
+
+    def num_samples(self, source: Source) -> int:
+        """The number of train samples n, known before the data are read."""
+        if self.imbalance < 1:
+            return int(self._class_counts(source).sum())
+        return source.num_train if self.train_size is None else self.train_size
+
+    def _class_counts(self, source: Source) -> np.ndarray:
+        """Train samples of each class under `imbalance`, (C,) int64."""
+        profile = self.imbalance ** np.linspace(0, 1, source.num_classes)
+        if self.train_size is None:
+            return np.maximum(1, np.floor(source.class_size * profile)).astype(np.int64)
+        return apportion(self.train_size, profile)
+
+    def build(self, source: Source, data_dir: str | None, download: bool) -> Dataset:
+        """Reads the source and draws this variant of it (on the CPU)."""
+        pool = read_pool(source, data_dir, download)
+        labels = pool.train.labels.numpy()
+        classes = np.bincount(labels, minlength=source.num_classes)
+        rng = np.random.default_rng([self.data_seed, 0])
+        val = stratified(labels, apportion(source.num_val, classes), rng)
+
+        rest = np.setdiff1d(np.arange(len(labels)), val)
+        n = self.num_samples(source)
+        left = np.bincount(labels[rest], minlength=source.num_classes)
+        counts = self._class_counts(source) if self.imbalance < 1 else apportion(n, left)
+        ids = rest[stratified(labels[rest], counts, rng)]
+
+        # One generator per corruption: switching one on leaves the draws of the others alone.
+        duplicate_of = self._draw_duplicates(n, np.random.default_rng([self.data_seed, 1]))
+        copies = duplicate_of >= 0
+        ids[copies] = ids[duplicate_of[copies]]
+
+        rng = np.random.default_rng([self.data_seed, 2])
+        redrawn = np.zeros(n, dtype=bool)
+        redrawn[rng.permutation(n)[: round(self.label_noise * n)]] = True
+        noisy = np.where(redrawn, rng.integers(source.num_classes, size=n), labels[ids])
+        return Dataset(
+            source=source,
+            train=Split(pool.train.images[torch.from_numpy(ids)], torch.from_numpy(noisy)),
+            val=pool.train.take(val),
+            test=pool.test,
+            clean_labels=labels[ids],
+            redrawn=redrawn,
+            duplicate_of=duplicate_of,
+        )
+
+    def _draw_duplicates(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Which sample each of n repeats, -1 for originals; originals repeat equally often."""
+        order = rng.permutation(n)
+        count = min(round(self.duplicates * n), n - 1)
+        duplicate_of = np.full(n, -1, dtype=np.int64)
+        duplicate_of[order[:count]] = np.resize(order[count:], count)
+        return duplicate_of
+
+
+@lru_cache(maxsize=16)
+def load_dataset(
+    source: Source, variant: Variant, data_dir: str | None, download: bool, device: torch.device
+) -> Dataset:
+    """Builds a variant and moves it to a device, once per process.
+
+    Raises:
+        DataNotFoundError: the source's files are absent.
+    """
+    dataset = variant.build(source, data_dir, download)
+    return Dataset(
+        source=source,
+        train=dataset.train.to(device),
+        val=dataset.val.to(device),
+        test=dataset.test.to(device),
+        clean_labels=dataset.clean_labels,
+        redrawn=dataset.redrawn,
+        duplicate_of=dataset.duplicate_of,
+    )
