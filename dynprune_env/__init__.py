@@ -39,7 +39,7 @@ _EXPORTS = {
     "standardise": "selection",
 }
 
-__all__ = ["TASK_NAMES", "__version__", *_EXPORTS]  # noqa: PLE0604
+__all__ = ["TASK_NAMES", "__version__", *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:

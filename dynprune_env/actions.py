@@ -101,7 +101,7 @@ class ScoreWeights:
         for index, name in enumerate(self.FEATURES):
             values = np.sqrt(columns[name]) if name == "loss_var" else columns[name]
             scores += self.SCALE * action[:, index, None] * standardise(values)
-        uniform = np.maximum(situation.rng.random(scores.shape[1]), 1e-300)
+        uniform = np.maximum(situation.rng.random(len(scores[0])), 1e-300)
         scores -= 10.0 ** action[:, -2, None] * np.log(-np.log(uniform))
         counts = np.rint(situation.pace * 4.0 ** action[:, -1]).astype(np.int64)
         return keep_top(scores, counts, situation.rng).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.trainer import Evaluation, Trainer
 from dynprune_env.variants import Dataset, load_dataset
 
-METADATA = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
+METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
 
 
 class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
@@ -80,6 +81,8 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
         self._random: list[np.random.Generator] = []
         self._trainer: Trainer | None = None
+        zeros = np.zeros(num_envs)
+        self._standing = Standing(zeros, zeros, zeros)
         self._frames: list[list[EpochFrame]] = [[] for _ in range(num_envs)]
 
     # -- the game -------------------------------------------------------------------------------
@@ -156,7 +159,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             terminations = terminations & ~ended_before
             observations, infos = self._observe(), self._info(None, kept)
         elif self.autoreset_mode is AutoresetMode.SAME_STEP and terminations.any():
-            final = {"final_obs": self._final(observations, terminations)}
+            final: dict[str, Any] = {"final_obs": self._final(observations, terminations)}
             final["final_info"] = _masked(infos, terminations)
             self._start(np.flatnonzero(terminations))
             observations, infos = self._observe(), self._info(None, np.where(terminations, 0, kept))
@@ -203,7 +206,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             seeds=seeds if isinstance(seeds, int) else tuple(seeds),
         )
 
-    @property
+    @property  # type: ignore[misc]
     def np_random(self) -> Any:
         """The generators that draw the runs' seeds, one per row."""
         return tuple(self._random)
@@ -331,8 +334,6 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         """Begins a new run in each of these rows."""
         if self._trainer is None:
             self._trainer = self._make_trainer()
-            zeros = np.zeros(self.num_envs)
-            self._standing = Standing(zeros, zeros, zeros)
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
         self._standing = self._stand(rows)
         for row in rows:
@@ -493,6 +494,7 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
         self._window: Window | None = None
+        self._windowless = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -559,14 +561,19 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
         """See `DynPruneVectorEnv.load`."""
         self.set_state(torch.load(path, weights_only=True, map_location="cpu"))
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """The panel, (H, W, 3) uint8, under "rgb_array"; "human" shows it at every step."""
         return self.vector._panel(0) if self.render_mode == "rgb_array" else None
 
     def _show(self) -> None:
-        if self.render_mode == "human":
+        if self.render_mode != "human" or self._windowless:
+            return
+        try:
             self._window = self._window or Window()
             self._window.show(self.vector._panel(0))
+        except RuntimeError as error:  # a machine without a display can still train
+            self._windowless = True
+            logging.getLogger(__name__).warning("%s", error)
 
     def close(self) -> None:
         """Closes the window, if there is one."""

@@ -55,7 +55,7 @@ class Learner(Protocol):
         """
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
-        """Logits of these samples under some replicas, evaluation mode, (m, len(ids), C) float32."""
+        """Logits in evaluation mode under m replicas, (m, len(ids), C) float32."""
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, as tensors."""
@@ -107,7 +107,7 @@ class ModuleLearner:
         self.models: list[nn.Module] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         for row in range(num_replicas):
-            self.models.append(self._fresh_model(row).to(device, memory_format=self.layout))
+            self.models.append(self._fresh_model(row).to(device).to(memory_format=self.layout))
             self.optimizers.append(
                 torch.optim.SGD(
                     self.models[row].parameters(),
@@ -262,7 +262,9 @@ class StackedLearner:
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Re-initialises these replicas in place."""
         for row, seed in zip(rows, seeds, strict=True):
-            parts = [part for layer in self._fresh_layers(seed) for part in (layer.weight.T, layer.bias)]
+            parts = [
+                part for layer in self._fresh_layers(seed) for part in (layer.weight.T, layer.bias)
+            ]
             self.parameters[row] = torch.cat([part.reshape(-1) for part in parts])
             self.momentum[row] = 0
 
@@ -326,7 +328,7 @@ class StackedLearner:
             slope *= (weights[:m, batch] / here[:, None])[..., None]
 
             update = torch.empty_like(parameters[:m])
-            for (weight, bias), h, (weight_slope, bias_slope) in zip(
+            for (weight, _), h, (weight_slope, bias_slope) in zip(
                 reversed(layers), reversed(activations), reversed(self._layers(update)), strict=True
             ):
                 torch.bmm(h.mT, slope, out=weight_slope)

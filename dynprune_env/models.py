@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ def mlp(image_shape: Shape, num_classes: int, width: int = 64, depth: int = 1) -
     """Fully connected net with `depth` hidden ReLU layers of `width` units."""
     sizes = [prod(image_shape)] + [width] * depth
     layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+    for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
 
@@ -70,7 +71,7 @@ def resnet9(image_shape: Shape, num_classes: int, width: int = 64) -> nn.Module:
 
 
 def _torchvision_resnet(name: str, image_shape: Shape, num_classes: int) -> nn.Module:
-    """torchvision's net with the CIFAR stem: a 3x3 convolution, stride 1, no pooling."""
+    """A net of torchvision with the CIFAR stem: a 3x3 convolution, stride 1, no pooling."""
     import torchvision  # slow to import, and needed only here
 
     model = getattr(torchvision.models, name)(num_classes=num_classes)

@@ -44,7 +44,7 @@ class Observation(Protocol):
 
 
 class Samples:
-    """A Dict of one (n,) column per statistic (see `SampleStatistics`) and the `progress` vector."""
+    """A Dict of (n,) columns, one per statistic of `SampleStatistics`, and `progress`."""
 
     def __init__(self, shape: Shape):
         self.shape = shape
@@ -63,7 +63,9 @@ class Samples:
         boxes["progress"] = spaces.Box(np.zeros_like(_PROGRESS_HIGH), _PROGRESS_HIGH)
         return spaces.Dict(boxes)
 
-    def observe(self, columns: dict[str, np.ndarray], progress: np.ndarray) -> dict[str, np.ndarray]:
+    def observe(
+        self, columns: dict[str, np.ndarray], progress: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Each column (R, n), progress (R, 7)."""
         return {**columns, "progress": progress}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from dynprune_env.files import written_whole
 from dynprune_env.results import Result
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.test_loss:.3f}",
         f"{100 * row.saved:.1f}",
         _short(row.visits),
-        f"{row.seconds:.1f}",
+        f"{row.seconds:.1f}" if row.seconds >= 10 else f"{row.seconds:.2f}",
         str(row.seeds) + (f" †{row.diverged}" if row.diverged else ""),
     )
 
@@ -348,10 +348,5 @@ def plot_accuracy(rows: Iterable[Row], path: Path) -> None:
     legend.set(alignment="left", frame_on=False)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=200)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # no reader sees a half
-    try:
-        partial.write_bytes(image.getvalue())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(image.getvalue())

@@ -133,4 +133,3 @@ def load_results(folders: Iterable[Path]) -> Iterator[Result]:
             if result.config.key not in seen:
                 seen.add(result.config.key)
                 yield result
-

@@ -34,7 +34,7 @@ def val_accuracy(before: Standing, after: Standing) -> np.ndarray:
 
 
 def log_val_loss(before: Standing, after: Standing) -> np.ndarray:
-    """ln L(t-1) - ln L(t) on the val split: a ratio, so that late epochs count as well."""
+    """The ratio ln L(t-1) - ln L(t) on the val split, so that late epochs count as well."""
     smallest = 1e-6
     return np.log(np.maximum(before.val_loss, smallest) / np.maximum(after.val_loss, smallest))
 

@@ -41,12 +41,12 @@ def literal(node: ast.AST | str, context: str) -> Any:
         ValueError: it is anything else.
     """
     try:
-        return ast.literal_eval(node)  # type: ignore[arg-type]
+        return ast.literal_eval(node)
     except (ValueError, SyntaxError) as error:
         text = node if isinstance(node, str) else ast.unparse(node)
-        raise ValueError(f"{context!r}: {text} is not a Python literal (number, string, ...)") from (
-            error
-        )
+        raise ValueError(
+            f"{context!r}: {text} is not a Python literal (number, string, ...)"
+        ) from (error)
 
 
 def lookup(name: str, registry: dict[str, Any], kind: str) -> Any:

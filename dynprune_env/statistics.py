@@ -77,7 +77,9 @@ class SampleStatistics:
         self.labels = labels
         self.num_classes = num_classes
         self._table = {
-            name: np.empty(shape, dtype=np.int32 if name in ("forgetting", "visits") else np.float32)
+            name: np.empty(
+                shape, dtype=np.int32 if name in ("forgetting", "visits") else np.float32
+            )
             for name in self.COLUMNS[:9]
         }
         self._last_visit = np.empty(shape, dtype=np.int32)

@@ -11,6 +11,9 @@ from dynprune_env.augment import Augmentation
 from dynprune_env.datasets import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, PLANTED, Source
 from dynprune_env.variants import Variant
 
+NO_AUGMENTATION = Augmentation()
+UNCHANGED = Variant()
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -34,7 +37,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = NO_AUGMENTATION
 
     def rate(self, progress: np.ndarray) -> np.ndarray:
         """Learning rate at a progress in [0, 1] (any shape).
@@ -60,7 +63,7 @@ class Task:
     source: Source
     model: str
     recipe: Recipe
-    variant: Variant = Variant()
+    variant: Variant = UNCHANGED
 
 
 _MLP_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.2)
@@ -87,7 +90,10 @@ TASKS: dict[str, Task] = {
         CIFAR10,
         "small_cnn",
         Recipe(
-            epochs=8, batch_size=128, learning_rate=0.1, augmentation=Augmentation(crop=2, flip=True)
+            epochs=8,
+            batch_size=128,
+            learning_rate=0.1,
+            augmentation=Augmentation(crop=2, flip=True),
         ),
     ),
 }

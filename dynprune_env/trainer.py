@@ -122,7 +122,7 @@ class Trainer:
         """One step of the game: one pass over the kept samples of every unfinished replica.
 
         Args:
-            weights: (R, n) float32, finite; 0 drops a sample, w > 0 keeps it with gradient weight w.
+            weights: (R, n) float32, finite; 0 drops, w > 0 keeps with gradient weight w.
 
         Returns:
             For each replica the samples that were trained, (k,) int64, in order: the kept ones,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dynprune_env import rendering
 from dynprune_env.rendering import (
     HEIGHT,
     ROWS,
@@ -131,16 +132,18 @@ def test_the_keep_image_puts_the_most_kept_samples_on_top() -> None:
 
 
 def test_the_keep_image_bins_many_samples_into_rows_and_loses_none() -> None:
-    frames = episode(1234, 5)
+    frames = episode(1234, 4)
+    frames.append(replace(frames[4], epoch=5, kept=np.ones(1234, dtype=bool)))
     image, _ = _keep_image(frames, 5)
     assert image.shape == (ROWS, 6)
+    assert (image[:, 5] == 1).all()
     sizes = np.diff(np.arange(ROWS) * 1234 // ROWS, append=1234)
     for frame in frames[1:]:
         assert sizes @ image[:, frame.epoch] == pytest.approx(frame.kept.sum())
 
 
 def test_a_title_that_looks_like_mathtext_or_is_too_long_can_be_drawn() -> None:
-    for title in ("$x_{", "long " * 100, ""):
+    for title in ("$x_{$", "long " * 100, ""):
         draw_panel(episode(5, 1), title=title, epochs=2, budget=1.0)
 
 
@@ -156,15 +159,18 @@ def test_drawing_leaves_the_frames_alone_and_hands_out_a_fresh_writable_image() 
 
 
 def test_importing_does_not_import_matplotlib_and_drawing_does_not_import_pyplot() -> None:
+    # The file is loaded by its path: what the rest of the package imports is not at issue here.
     code = """
-import sys, numpy as np
-from dynprune_env.rendering import EpochFrame, draw_panel
+import importlib.util, sys, numpy as np
+spec = importlib.util.spec_from_file_location("rendering", sys.argv[1])
+rendering = sys.modules["rendering"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(rendering)
 assert "matplotlib" not in sys.modules
-frame = EpochFrame(0, 0.0, 1.0, 0.5, np.zeros(3, bool), np.ones(3, np.float32))
-draw_panel([frame], title="", epochs=1, budget=1.0)
+frame = rendering.EpochFrame(0, 0.0, 1.0, 0.5, np.zeros(3, bool), np.ones(3, np.float32))
+rendering.draw_panel([frame], title="", epochs=1, budget=1.0)
 assert "matplotlib.pyplot" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code, str(rendering.__file__)], check=True)
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_the_table_shows_the_hand_computed_numbers():
     text = printed([row], 100)
     (line,) = (line for line in text.splitlines() if "ucb(c=2.0)" in line)
     words = " ".join(line.replace("\N{EN DASH}", "-").split())
-    assert words == "ucb(c=2.0) 80.00 ± 10.00 70.00-90.00 0.500 62.5 16.2k 2.0 3"
+    assert words == "ucb(c=2.0) 80.00 ± 10.00 70.00-90.00 0.500 62.5 16.2k 2.00 3"
     assert "budget 50 %" in text
     assert "over 3 seeds" in text
     assert "95 % percentile bootstrap" in " ".join(text.split())
@@ -316,7 +316,7 @@ def test_a_failed_write_keeps_the_old_plot_and_leaves_nothing_else(tmp_path, mon
     def fail(*_):
         raise OSError("disk")
 
-    monkeypatch.setattr("dynprune_env.report.os.replace", fail)
+    monkeypatch.setattr("dynprune_env.files.os.replace", fail)
     with pytest.raises(OSError, match="disk"):
         plot_accuracy(summarize([run(0.8)]), path)
     assert os.listdir(tmp_path) == ["plot.png"]

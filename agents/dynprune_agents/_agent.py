@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_env.observations import PROGRESS
-from dynprune_env.streams import ReplicaRandom
 from dynprune_env.settings import Episode
+from dynprune_env.streams import ReplicaRandom
 
 Observation = dict[str, np.ndarray]
 """Columns (R, n) or (n,) and `progress` (R, 7) or (7,); see `dynprune_env.observations`."""
@@ -41,7 +41,7 @@ class Agent(ABC):
     def select(self, observation: Observation) -> np.ndarray:
         """Chooses the samples of the next epoch: (R, n) or (n,), bool mask or weights."""
 
-    def update(
+    def update(  # noqa: B027 - a hook: most agents have nothing to add
         self,
         observation: Observation,
         action: np.ndarray,

@@ -1,0 +1,255 @@
+"""The dynprune command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import dynprune_agents
+import gymnasium as gym
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import dynprune_env
+from dynprune_env import report
+from dynprune_env.results import load_results
+from dynprune_env.specs import literal
+
+app = typer.Typer(
+    help="""Dynamic data pruning as a game: an episode is a training run, a step is one epoch, an
+    action says which samples it visits.
+
+    Start with `dynprune bench`: it plays all agents on the embedded Digits data, in under two
+    minutes, and leaves a table and a picture in results/.""",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+console = Console()
+
+EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `dynprune envs`.")]
+KwargsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env-kwargs",
+        metavar="KEY=VALUE",
+        help="Keyword argument of the environment, repeatable, e.g. epochs=10.",
+    ),
+]
+NoiseOption = Annotated[
+    float | None, typer.Option("--label-noise", help="Share of train labels redrawn, in [0, 1].")
+]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="The first seed.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", help="Folder of the results, one JSON file per finished run.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+DataOption = Annotated[
+    str | None, typer.Option("--data-dir", help="Folder of CIFAR and Fashion-MNIST.")
+]
+
+
+@app.command()
+def envs() -> None:
+    """Lists the environments."""
+    from dynprune_env.tasks import TASKS
+
+    table = Table(title="Environments")
+    for header in ("id", "train samples", "classes", "model", "epochs", "batch"):
+        table.add_column(header, no_wrap=header in ("id", "model"))
+    for name in dynprune_env.TASK_NAMES:
+        task = TASKS[name]
+        table.add_row(
+            f"DynPrune-{name}-v0",
+            f"{task.variant.num_samples(task.source):,}",
+            str(task.source.num_classes),
+            task.model,
+            str(task.recipe.epochs),
+            str(task.recipe.batch_size),
+        )
+    console.print(table)
+    console.print('Make one with gym.make("dynprune_env:DynPrune-Digits-v0", budget=0.3).')
+
+
+@app.command()
+def agents() -> None:
+    """Lists the agents with their parameters."""
+    table = Table("agent", "what it keeps", "parameters and defaults", title="Agents")
+    for name in dynprune_agents.names():
+        agent = dynprune_agents.make(name)
+        parameters = ", ".join(f"{key}={value!r}" for key, value in vars(agent).items())
+        table.add_row(name, dynprune_agents.describe(name), parameters)
+    console.print(table)
+    console.print('Name one with its parameters: --agent "ucb(c=2.0)"; or your own: module:Class.')
+
+
+@app.command()
+def run(
+    env: EnvOption = "DynPrune-Digits-v0",
+    agent: Annotated[
+        str, typer.Option("--agent", help='An agent\'s spec, e.g. ucb or "ucb(c=2.0)".')
+    ] = "dynamic_random",
+    budget: Annotated[
+        float, typer.Option("--budget", help="Share of a full run's sample visits, in (0, 1].")
+    ] = 0.5,
+    seeds: SeedsOption = 1,
+    seed: SeedOption = 0,
+    env_kwargs: KwargsOption = None,
+    label_noise: NoiseOption = None,
+    out: OutOption = Path("results"),
+    device: DeviceOption = "auto",
+    data_dir: DataOption = None,
+) -> None:
+    """Plays one agent and prints what came out.
+
+    Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
+    """
+    from dynprune_env.benchmark import plan_cells, run_episodes
+
+    player = dynprune_agents.make(agent)
+    kwargs = _env_kwargs(env_kwargs, label_noise)
+    cells = plan_cells(env, [repr(player)], [budget], range(seed, seed + seeds), kwargs)
+    results = []
+    with _progress("epochs") as progress:
+        for cell in (cell for cell in cells if cell.env_kwargs["budget"] == budget):
+            label = f"seed {', '.join(map(str, cell.seeds))}"
+            task = progress.add_task(label if len(label) < 40 else f"{len(cell.seeds)} seeds")
+            progress.update(task, total=1.0)
+            results += run_episodes(
+                env,
+                player,
+                cell.seeds,
+                env_kwargs=cell.env_kwargs,
+                device=device,
+                data_dir=data_dir,
+                on_epoch=lambda _, done, task=task: progress.update(  # type: ignore[misc]
+                    task, completed=float(done.mean())
+                ),
+            )
+            for result in results[-len(cell.seeds) :]:
+                result.save(out)
+    report.print_table(report.summarize(results), console)
+    console.print(f"Results: {out}/*.json")
+
+
+@app.command()
+def bench(
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", help="Environment id, repeatable. [DynPrune-Digits-v0]"),
+    ] = None,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option("--agents", help="An agent's spec, repeatable. [all agents]"),
+    ] = None,
+    budgets: Annotated[
+        list[float] | None,
+        typer.Option("--budgets", help="A budget in (0, 1], repeatable. [0.3, 0.5, 0.7]"),
+    ] = None,
+    seeds: SeedsOption = 10,
+    seed: SeedOption = 0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Processes.", show_default="all processors")
+    ] = os.cpu_count() or 1,
+    env_kwargs: KwargsOption = None,
+    label_noise: NoiseOption = None,
+    out: OutOption = Path("results"),
+    device: DeviceOption = "auto",
+    data_dir: DataOption = None,
+) -> None:
+    """Plays several agents at several budgets, and full data as the reference.
+
+    Without arguments: Digits, all agents, budgets 0.3, 0.5 and 0.7, ten seeds. A run whose result
+    is in the folder already is not repeated, so a stopped benchmark goes on where it was.
+
+    Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
+    """
+    from dynprune_env.benchmark import plan_cells, run_sweep
+
+    at_hand = [*dynprune_agents.names(), "dynamic_random(replacement=False)"]
+    specs = [repr(dynprune_agents.make(spec)) for spec in agents or at_hand]
+    kwargs = _env_kwargs(env_kwargs, label_noise)
+    cells = [
+        cell
+        for each in env or ["DynPrune-Digits-v0"]
+        for cell in plan_cells(
+            each, specs, budgets or [0.3, 0.5, 0.7], range(seed, seed + seeds), kwargs
+        )
+    ]
+    failures = []
+    with _progress("runs") as progress:
+        task = progress.add_task("benchmark", total=sum(len(cell.seeds) for cell in cells))
+        outcomes = run_sweep(
+            cells, dynprune_agents.make, out, jobs=jobs, device=device, data_dir=data_dir
+        )
+        for outcome in outcomes:
+            progress.advance(task, outcome.runs)
+            if outcome.error:
+                failures.append(outcome)
+                name = f"{outcome.cell.agent} at budget {outcome.cell.env_kwargs['budget']}"
+                progress.console.print(f"[red]failed:[/red] {name}: {outcome.error}")
+
+    wanted = {config.key for cell in cells for config in cell.configs()}
+    results = [result for result in load_results([out]) if result.config.key in wanted]
+    if results:
+        _report(report.summarize(results), out)
+    if failures:
+        console.print(f"[red]{len(failures)} of {len(cells)} cells failed[/red]; see above.")
+        raise typer.Exit(1)
+
+
+@app.command("report")
+def report_command(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of result files.")],
+) -> None:
+    """Prints the table and draws the picture of results that exist already; runs nothing."""
+    results = list(load_results(folders))
+    if not results:
+        raise ValueError(f"no result files in {', '.join(map(str, folders))}")
+    _report(report.summarize(results), folders[0])
+
+
+def _report(rows: list[report.Row], folder: Path) -> None:
+    report.print_table(rows, console)
+    (folder / "table.md").write_text(report.to_markdown(rows))
+    (folder / "table.csv").write_text(report.to_csv(rows))
+    report.plot_accuracy(rows, folder / "accuracy.png")
+    console.print(f"Runs: {folder}/*.json · table: {folder}/table.md, {folder}/table.csv")
+    console.print(f"Picture: {folder}/accuracy.png")
+
+
+def _env_kwargs(pairs: list[str] | None, label_noise: float | None) -> dict[str, Any]:
+    """Parses KEY=VALUE pairs; values are Python literals, anything else is a string."""
+    kwargs: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise ValueError(f"--env-kwargs takes KEY=VALUE, got {pair!r}")
+        if key in ("budget", "action", "device", "data_dir"):
+            raise ValueError(f"--env-kwargs cannot set {key}: it has an option of its own")
+        try:
+            kwargs[key] = literal(value, pair)
+        except ValueError:
+            kwargs[key] = value
+    if label_noise is not None:
+        kwargs["label_noise"] = label_noise
+    return kwargs
+
+
+def _progress(unit: str) -> Progress:
+    counts = TextColumn("{task.percentage:>3.0f} % of " + unit)
+    columns = (TextColumn("{task.description}"), BarColumn(), counts)
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+
+def main() -> None:
+    """Runs the command; a mistake in its arguments is one line, not a traceback."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, gym.error.Error) as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False)
+        raise SystemExit(2) from None
