@@ -16,8 +16,10 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.env import DynPruneVectorEnv
+from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
-from dynprune_env.results import HISTORY, Result, RunConfig
+from dynprune_env.rehearsal import Rehearsal
+from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import Episode, Settings
 from dynprune_env.specs import parse_spec
 
@@ -27,7 +29,10 @@ LIBRARIES = ("dynprune", "torch", "numpy", "gymnasium", "stable-baselines3")
 class SelectionAgent(Protocol):
     """What the benchmark needs of an agent; `dynprune_agents.Agent` is one."""
 
-    action: ClassVar[str]
+    env_kwargs: ClassVar[dict[str, Any]]
+
+    def prepare(self, rehearsal: Rehearsal) -> None:
+        """Scores samples beforehand, at its own cost."""
 
     def reset(self, episode: Episode) -> None:
         """Begins an episode."""
@@ -61,7 +66,7 @@ def run_episodes(
     env_kwargs: dict[str, Any] | None = None,
     device: str = "auto",
     data_dir: str | None = None,
-    on_epoch: Callable[[int, np.ndarray], None] | None = None,
+    on_epoch: Callable[[np.ndarray], None] | None = None,
 ) -> list[Result]:
     """Plays one episode per seed, side by side, and evaluates each on the test split, once.
 
@@ -72,7 +77,7 @@ def run_episodes(
         env_kwargs: keyword arguments of the environment.
         device: where to train; not part of a run's configuration.
         data_dir: folder of the data sets, likewise.
-        on_epoch: called after each epoch with the epoch and the (R,) progress, in [0, 1].
+        on_epoch: called after each epoch with the (R,) progress, in [0, 1].
 
     Returns:
         One result per seed.
@@ -84,15 +89,17 @@ def run_episodes(
         autoreset_mode=AutoresetMode.DISABLED,
         device=device,
         data_dir=data_dir,
-        action=agent.action,
-        **env_kwargs,
+        **(dict(agent.env_kwargs) | env_kwargs),
     )
     assert isinstance(vector, DynPruneVectorEnv)
-    start = time.perf_counter()
-    history: list[dict[str, np.ndarray]] = []
-    selecting = 0.0
-
     observation, info = vector.reset(seed=list(seeds))
+    start = time.perf_counter()
+    rehearsal = vector.rehearsal(seeds)
+    agent.prepare(rehearsal)
+    preparing = time.perf_counter() - start
+
+    log = RunLog(vector)
+    selecting = 0.0
     agent.reset(vector.episode(seeds))
     terminated = np.zeros(len(seeds), dtype=bool)
     while not terminated.all():
@@ -100,37 +107,39 @@ def run_episodes(
         action = agent.select(observation)
         selecting += time.perf_counter() - began
         next_observation, reward, terminated, _, info = vector.step(action)
-        began, ended = time.perf_counter(), began
+        stepped, began = time.perf_counter() - began, time.perf_counter()
         agent.update(observation, action, reward, next_observation)
         selecting += time.perf_counter() - began
-        history.append({**info, "reward": reward, "seconds": np.full(len(seeds), began - ended)})
+        log.add(info, reward, stepped)
         observation = next_observation
         if on_epoch is not None:
-            on_epoch(len(history), info["progress"])
+            on_epoch(info["progress"])
 
     test = vector.evaluate("test")
     seconds = {
         **vector.trainer.seconds,
+        "prepare": preparing,
         "select": selecting,
         "total": time.perf_counter() - start,
     }
     results = []
+    full_run = vector.settings.recipe.epochs * vector.settings.num_samples
     shares = info["visits"] / max(1, info["visits"].sum())
     for row, config in enumerate(Cell(env, env_kwargs, repr(agent), tuple(seeds)).configs()):
-        lived = [epoch for epoch in history if epoch["_epoch"][row]]
-        columns = {name: [epoch[name][row].item() for epoch in lived] for name in HISTORY}
-        columns["seconds"] = [value * float(shares[row]) for value in columns["seconds"]]
+        history, selections = log.row(row)
+        history["seconds"] = [value * float(shares[row]) for value in history["seconds"]]
         results.append(
             Result(
                 config=config,
                 num_samples=vector.settings.num_samples,
                 epochs=vector.settings.recipe.epochs,
-                history=columns,
+                history=history,
                 test_loss=float(test.loss[row]),
                 test_accuracy=float(test.accuracy[row]),
                 visits=int(info["visits"][row]),
                 scored=int(info["scored"][row]),
-                saved=float(info["saved"][row]),
+                preparation=float(rehearsal.visits[row]),
+                saved=float(info["saved"][row] - rehearsal.visits[row] / full_run),
                 seconds={name: value * float(shares[row]) for name, value in seconds.items()},
                 diverged=bool(info["diverged"][row]),
                 replicas=len(seeds),
@@ -139,6 +148,7 @@ def run_episodes(
                 if isinstance(vector.trainer.learner, StackedLearner)
                 else torch.get_num_threads(),
                 versions=_versions(),
+                selections=selections,
             )
         )
     vector.close()

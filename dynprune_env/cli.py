@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
 import dynprune_agents
 import gymnasium as gym
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 import dynprune_env
 from dynprune_env import report
@@ -126,7 +129,7 @@ def run(
                 env_kwargs=cell.env_kwargs,
                 device=device,
                 data_dir=data_dir,
-                on_epoch=lambda _, done, task=task: progress.update(  # type: ignore[misc]
+                on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
                     task, completed=float(done.mean())
                 ),
             )
@@ -211,6 +214,39 @@ def report_command(
     if not results:
         raise ValueError(f"no result files in {', '.join(map(str, folders))}")
     _report(report.summarize(results), folders[0])
+
+
+@app.command()
+def kept(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of result files.")],
+) -> None:
+    """Says what was kept when: always / sometimes / never, turnover, drift, corrupted samples.
+
+    Turnover is one minus the Jaccard index of successive selections, drift one minus Spearman's
+    correlation of all losses before and after an epoch; both are means over epochs and seeds.
+    """
+    from dynprune_env.kept_when import plot_kept, summarize_kept
+
+    rows = summarize_kept(load_results(folders))
+    for (env, variant), group in groupby(rows, key=lambda row: (row.env, row.variant)):
+        table = Table(title=Text(f"{env} {variant}".strip()), box=box.SIMPLE_HEAD)
+        table.padding, table.pad_edge = (0, 1, 0, 0), False
+        table.add_column("agent", overflow="fold")
+        for header in ("budget", "always", "some", "never", "turnover", "drift", "wrong", "copies"):
+            table.add_column(f"{header}\n%", justify="right", no_wrap=True)
+        for row in group:
+            mean = row.mean
+            shares = (row.budget, mean.always, mean.sometimes, mean.never)
+            curves = (mean.turnover, mean.drift, mean.corrupted, mean.duplicates)
+            cells = [f"{100 * share:.0f}" for share in shares]
+            cells += [f"{100 * curve.mean():.1f}" if len(curve) else "" for curve in curves]
+            table.add_row(Text(row.agent.replace("(", "\n(", 1)), *cells)
+        console.print(table)
+    console.print(
+        "Means over epochs and seeds; wrong, copies: wrongly labelled or repeated, of kept."
+    )
+    plot_kept(rows, folders[0] / "kept.png")
+    console.print(f"Picture: {folders[0]}/kept.png")
 
 
 def _report(rows: list[report.Row], folder: Path) -> None:

@@ -21,6 +21,7 @@ from dynprune_env.actions import ACTIONS, Action, Situation
 from dynprune_env.files import written_whole
 from dynprune_env.models import make_model
 from dynprune_env.observations import OBSERVATIONS, Shape
+from dynprune_env.rehearsal import Probe, Rehearsal
 from dynprune_env.rendering import EpochFrame, Window, draw_panel
 from dynprune_env.rewards import REWARDS, Standing
 from dynprune_env.settings import Episode, Settings
@@ -204,7 +205,12 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             epochs=task.recipe.epochs,
             budget=self.settings.budget,
             seeds=seeds if isinstance(seeds, int) else tuple(seeds),
+            probe=Probe(self.trainer, batched=not isinstance(seeds, int)),
         )
+
+    def rehearsal(self, seeds: int | Sequence[int]) -> Rehearsal:
+        """Training runs on the same data that an agent may make beforehand, each visit charged."""
+        return Rehearsal(self, seeds if isinstance(seeds, int) else tuple(seeds))
 
     @property  # type: ignore[misc]
     def np_random(self) -> Any:
@@ -250,7 +256,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def fork(self) -> DynPruneVectorEnv:
         """An independent copy that would go on in the same way."""
-        settings = dataclasses.asdict(self.settings)
+        settings = self.settings.as_dict()
         other = type(self)(self.num_envs, self.autoreset_mode, self.render_mode, **settings)
         other.set_state(self.get_state())
         return other
@@ -266,7 +272,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _signature(self) -> str:
         """The settings that a state belongs to; where it runs is not one of them."""
-        settings = dataclasses.asdict(self.settings)
+        settings = self.settings.as_dict()
         for name in ("device", "data_dir", "download"):
             del settings[name]
         return json.dumps({**settings, "num_envs": self.num_envs}, sort_keys=True)
@@ -537,6 +543,10 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
         """What an agent may know; `seed` is for its own draws."""
         return self.vector.episode(seed)
 
+    def rehearsal(self, seed: int) -> Rehearsal:
+        """Training runs on the same data that an agent may make beforehand, each visit charged."""
+        return self.vector.rehearsal(seed)
+
     def get_state(self) -> dict[str, Any]:
         """See `DynPruneVectorEnv.get_state`."""
         return self.vector.get_state()
@@ -548,7 +558,7 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
 
     def fork(self) -> DynPruneEnv:
         """An independent copy that would go on in the same way."""
-        other = type(self)(render_mode=self.render_mode, **dataclasses.asdict(self.settings))
+        other = type(self)(render_mode=self.render_mode, **self.settings.as_dict())
         other.spec = self.spec
         other.set_state(self.get_state())
         return other

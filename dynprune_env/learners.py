@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -44,6 +45,8 @@ class Pass:
 class Learner(Protocol):
     """R models in training on one data set."""
 
+    images: dict[str, ImageTable]
+
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas fresh models; row r's depends on its seed alone."""
 
@@ -56,6 +59,9 @@ class Learner(Protocol):
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits in evaluation mode under m replicas, (m, len(ids), C) float32."""
+
+    def module(self, row: int) -> nn.Module:
+        """A copy of one replica's model."""
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, as tensors."""
@@ -179,6 +185,10 @@ class ModuleLearner:
             x = self.images[split].batch(chunk)
             logits.append(torch.stack([self._forward(model, x) for model in models]))
         return torch.cat(logits, dim=1)
+
+    def module(self, row: int) -> nn.Module:
+        """A copy of one replica's model."""
+        return copy.deepcopy(self.models[row])
 
     def state(self) -> dict[str, Any]:
         """Parameters, buffers and momenta of every replica."""
@@ -356,6 +366,17 @@ class StackedLearner:
                 h = torch.baddbmm(bias, h, weight).relu_()
             logits.append(torch.baddbmm(layers[-1][1], h, layers[-1][0]))
         return torch.cat(logits, dim=1)
+
+    @torch.no_grad()
+    def module(self, row: int) -> nn.Module:
+        """A module with a copy of one replica's parameters."""
+        with torch.random.fork_rng(devices=[]):
+            model = self.make_model().to(self.parameters.device)
+        layers = self._layers(self.parameters[row : row + 1])
+        for layer, (weight, bias) in zip(linear_layers(model) or [], layers, strict=True):
+            layer.weight.copy_(weight[0].T)
+            layer.bias.copy_(bias[0, 0])
+        return model
 
     def state(self) -> dict[str, Any]:
         """Parameters and momenta, (R, P) each."""

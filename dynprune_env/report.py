@@ -108,9 +108,7 @@ def summarize(results: Iterable[Result]) -> list[Row]:
     groups: defaultdict[tuple[str, str, str, float], list[Result]] = defaultdict(list)
     for result in results:
         config = result.config
-        others = sorted((key, value) for key, value in config.env_kwargs.items() if key != "budget")
-        variant = ", ".join(f"{key}={value}" for key, value in others)
-        groups[config.env, variant, config.agent, config.budget].append(result)
+        groups[config.env, config.variant, config.agent, config.budget].append(result)
     rows = []
     for (env, variant, agent, budget), runs in groups.items():
         if len({run.config.seed for run in runs}) < len(runs):  # would narrow the interval falsely

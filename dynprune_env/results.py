@@ -12,7 +12,19 @@ from typing import Any
 from dynprune_env.files import written_whole
 
 SCHEMA = 1
-HISTORY = ("kept", "visits", "spent", "val_loss", "val_accuracy", "train_loss", "reward", "seconds")
+HISTORY = (
+    "kept",
+    "visits",
+    "spent",
+    "val_loss",
+    "val_accuracy",
+    "train_loss",
+    "reward",
+    "seconds",
+    "drift",
+    "corrupted",
+    "duplicates",
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,12 @@ class RunConfig:
         return float(self.env_kwargs["budget"])
 
     @property
+    def variant(self) -> str:
+        """The env_kwargs other than budget, "key=value, ..." sorted by key, or ""."""
+        others = sorted((key, value) for key, value in self.env_kwargs.items() if key != "budget")
+        return ", ".join(f"{key}={value}" for key, value in others)
+
+    @property
     def key(self) -> str:
         """Hash of the configuration; the name of the result's file."""
         text = json.dumps(asdict(self), sort_keys=True)
@@ -58,19 +76,24 @@ class Result:
         epochs: T, the number of epochs of a full run.
         history: one list per name of HISTORY, one entry per epoch: `kept` samples trained,
             cumulative `visits`, `spent` (share of the budget, in [0, 1]), `val_loss` and
-            `train_loss` in nats, `val_accuracy` in [0, 1], `reward`, `seconds`.
+            `train_loss` in nats, `val_accuracy` in [0, 1], `reward`, `seconds`; `drift` (one minus
+            Spearman's correlation of all samples' losses before and after) and the shares of
+            wrongly labelled (`corrupted`) and of repeated (`duplicates`) samples among the kept.
         test_loss: mean cross-entropy on the test split, in nats.
         test_accuracy: in [0, 1].
         visits: samples trained, counted with repetition.
         scored: samples that were only scored (forward passes); each costs a third of a visit.
-        saved: 1 - (visits + scored / 3) / (T n): the true saved fraction of a full run.
-        seconds: wall-clock shares: `train`, `evaluate`, `select`, `total`; runs that shared the
-            replica axis share its seconds in proportion to their visits.
+        preparation: visits charged for training runs before the episode, in which a rule scored.
+        saved: 1 - (visits + scored / 3 + preparation) / (T n): the true saved fraction of a full
+            run, negative if it cost more than one.
+        seconds: wall-clock shares: `prepare`, `train`, `evaluate`, `select`, `total`; runs
+            that shared the replica axis share its seconds in proportion to their visits.
         diverged: whether a loss became non-finite.
         replicas: how many runs shared the replica axis.
         device: e.g. "cpu", "NVIDIA H200".
         threads: torch's intra-op threads.
         versions: of this package and of the libraries that decide numbers.
+        selections: which samples each epoch trained, packed; see `kept_when`.
     """
 
     config: RunConfig
@@ -81,6 +104,7 @@ class Result:
     test_accuracy: float
     visits: int
     scored: int
+    preparation: float
     saved: float
     seconds: dict[str, float]
     diverged: bool
@@ -88,6 +112,7 @@ class Result:
     device: str
     threads: int
     versions: dict[str, str]
+    selections: str
 
     def save(self, folder: Path) -> Path:
         """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""

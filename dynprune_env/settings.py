@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from dynprune_env.actions import ACTIONS
 from dynprune_env.models import check_model
 from dynprune_env.observations import OBSERVATIONS
+from dynprune_env.rehearsal import Probe
 from dynprune_env.rewards import REWARDS
 from dynprune_env.specs import lookup
 from dynprune_env.tasks import TASKS, Recipe, Task
@@ -121,6 +122,10 @@ class Settings:
         """The number of train samples, n."""
         return self.variant.num_samples(self.resolved.source)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The keyword arguments that make these settings."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def find_device(self) -> torch.device:
         """The device to train on.
 
@@ -160,6 +165,7 @@ class Episode:
         budget: share of T n visits that may be spent.
         seeds: one seed per replica, from which an agent draws; a single number for an
             environment without the replica axis.
+        probe: charged access to the models, for the few rules that need it.
     """
 
     num_samples: int
@@ -167,6 +173,7 @@ class Episode:
     epochs: int
     budget: float
     seeds: int | tuple[int, ...]
+    probe: Probe = field(compare=False, repr=False)
 
     @property
     def total_visits(self) -> int:

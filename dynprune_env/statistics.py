@@ -154,6 +154,11 @@ class SampleStatistics:
         """The last losses, (R, n) float32: the table itself, not a copy."""
         return self._table["loss"]
 
+    @property
+    def visits(self) -> np.ndarray:
+        """How often each sample was trained, (R, n) int32: the table itself, not a copy."""
+        return self._table["visits"]
+
     def columns(self, epoch: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh copies of all columns after `epoch` (R,) epochs, each (R, n) float32."""
         table = {name: column.astype(np.float32) for name, column in self._table.items()}

@@ -135,7 +135,7 @@ class Variant:
         return duplicate_of
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def load_dataset(
     source: Source, variant: Variant, data_dir: str | None, download: bool, device: torch.device
 ) -> Dataset:

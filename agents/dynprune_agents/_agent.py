@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_env.observations import PROGRESS
+from dynprune_env.rehearsal import Rehearsal
 from dynprune_env.settings import Episode
 from dynprune_env.streams import ReplicaRandom
 
@@ -25,12 +26,15 @@ class Agent(ABC):
     environment cuts a pass off where the budget ends, so keeping too much is safe.
     """
 
-    action: ClassVar[str] = "mask"
-    """The kind of the environment's action: "mask", or "weights" for gradient weights."""
+    env_kwargs: ClassVar[dict[str, Any]] = {}
+    """What the rule asks of the environment, e.g. {"action": "weights"}; masks are the default."""
 
     def __init_subclass__(cls) -> None:
         """Keeps @dataclass from replacing the repr, which is the agent's label."""
         cls.__repr__ = Agent.__repr__  # type: ignore[method-assign]
+
+    def prepare(self, rehearsal: Rehearsal) -> None:  # noqa: B027 - a hook: few agents need it
+        """Scores samples before the first episode, in training runs that are charged."""
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode: forgets the last one and seeds the agent's own generators."""
@@ -49,6 +53,10 @@ class Agent(ABC):
         next_observation: Observation,
     ) -> None:
         """Learns from one step; most agents learn all they need from the next observation."""
+
+    def progress(self, observation: Observation) -> np.ndarray:
+        """How far the run is, (R,) or () in [0, 1]; schedules of a rule run on it."""
+        return observation["progress"][..., PROGRESS.index("progress")]
 
     def epoch(self, observation: Observation) -> int:
         """Epochs done so far."""
@@ -73,6 +81,17 @@ class Agent(ABC):
             if getattr(self, field.name) != field.default
         ]
         return f"{name}({', '.join(changed)})" if changed else name
+
+
+def check_shares(**shares: float) -> None:
+    """Checks parameters that are shares.
+
+    Raises:
+        ValueError: one is not in [0, 1].
+    """
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is a share in [0, 1], got {value}")
 
 
 @dataclass

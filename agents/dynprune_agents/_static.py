@@ -1,0 +1,40 @@
+"""What static scores share: score first, in real training runs, then keep one subset."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation, Rehearsal
+from dynprune_env.selection import keep_top
+from dynprune_env.settings import Episode
+
+
+@dataclass
+class StaticAgent(Agent):
+    """Keeps the samples with the highest scores for the whole run; scoring is charged to it."""
+
+    def prepare(self, rehearsal: Rehearsal) -> None:
+        """Computes the scores."""
+        self._scores = self.score(rehearsal)
+
+    @abstractmethod
+    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+        """One score per sample, (R, n) or (n,), higher = keep."""
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._kept: np.ndarray | None = None
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """The subset, chosen at the first epoch."""
+        if self._kept is None:
+            self._kept = self.choose(self._scores, self.pace(observation))
+        return self._kept
+
+    def choose(self, scores: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """The top `count` scores."""
+        return keep_top(scores, count, self.rng)

@@ -1,0 +1,22 @@
+"""Dynamic EL2N: the static score, recomputed on the way.
+
+Raju et al. (2021) and later authors select periodically by EL2N (Paul et al. 2021,
+arXiv:2107.07075), the distance between softmax and one-hot label, after a full warm-up. Here it is
+that of each sample's last visit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_env.selection import keep_top
+
+
+@dataclass
+class DynamicEL2N(PeriodicAgent):
+    """The highest EL2N of the last visit, selected anew each period (after Paul et al. 2021)."""
+
+    def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
+        """The top scores."""
+        return keep_top(observation["el2n"], count, self.rng)

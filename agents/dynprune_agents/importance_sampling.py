@@ -1,0 +1,51 @@
+"""Importance sampling by loss.
+
+Katharopoulos & Fleuret (ICML 2018), "Not All Samples Are Created Equal", arXiv:1803.00942, with the
+loss as importance: samples are drawn without replacement with p proportional to their last loss,
+and weigh 1 / (n p), so that the expected gradient is that of all data, up to the correction that
+drawing without replacement would ask for.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_env.actions import MAX_WEIGHT
+from dynprune_env.selection import keep_top
+
+
+@dataclass
+class ImportanceSampling(Agent):
+    """Draws with p proportional to the loss, weighs 1 / (n p) (Katharopoulos & Fleuret 2018).
+
+    Attributes:
+        uniform: share of a uniform distribution mixed into p, in (0, 1]: bounds the weights by
+            1 / uniform.
+        rescale: whether kept samples weigh 1 / (n p) instead of 1.
+    """
+
+    env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
+
+    uniform: float = 0.1
+    rescale: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        check_shares(uniform=self.uniform)
+        if self.uniform < 1 / MAX_WEIGHT:
+            raise ValueError(f"uniform is at least {1 / MAX_WEIGHT}, got {self.uniform}")
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """Gradient weights."""
+        loss = observation["loss"].astype(np.float64)
+        total = loss.sum(-1, keepdims=True)
+        n = loss.shape[-1]
+        p = np.where(total > 0, loss / np.where(total > 0, total, 1), 1 / n)
+        p = (1 - self.uniform) * p + self.uniform / n
+        # The largest u^(1/p) are a draw without replacement (Efraimidis & Spirakis 2006).
+        keys = np.log(np.maximum(self.rng.random(n), 1e-300)) / p
+        kept = keep_top(keys, self.pace(observation), self.rng)
+        weights = 1 / (n * p) if self.rescale else np.ones_like(p)
+        return np.where(kept, weights, 0).astype(np.float32)

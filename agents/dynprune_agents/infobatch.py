@@ -1,0 +1,56 @@
+"""InfoBatch: drops part of the easy samples and weighs the rest of them up.
+
+Qin et al. (ICLR 2024), "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning",
+arXiv:2303.04947. Scores are the last losses, 3 before the first. Of the samples below the mean
+score, a random share r is dropped, the others get the gradient weight 1 / (1 - r): the expected
+gradient is that of all data. After the share delta of the run, all data with weight 1.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_env.selection import keep_top
+
+START = 3.0
+"""The score of a sample before its first visit, in nats."""
+
+
+@dataclass
+class InfoBatch(Agent):
+    """Drops a random share r of the losses below the mean, weighs the rest up (Qin et al. 2024).
+
+    Attributes:
+        r: share of the easy samples that is dropped, in [0, 1).
+        delta: share of the run after which everything is kept, in [0, 1].
+        rescale: whether kept easy samples get the weight 1 / (1 - r).
+        anneal: whether everything is kept after delta.
+    """
+
+    env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
+
+    r: float = 0.5
+    delta: float = 0.875
+    rescale: bool = True
+    anneal: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        check_shares(r=self.r, delta=self.delta)
+        if self.r == 1:
+            raise ValueError("r must be below 1: something has to be kept")
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """Gradient weights."""
+        scores = np.where(observation["visits"] > 0, observation["loss"], START)
+        weights = np.ones(scores.shape, dtype=np.float32)
+        easy = scores < scores.mean(-1, keepdims=True)
+        if self.anneal:
+            easy &= self.progress(observation)[..., None] < self.delta
+        lots = np.where(easy, self.rng.random(scores.shape[-1]), -np.inf)
+        dropped = keep_top(lots, (self.r * easy.sum(-1)).astype(np.int64), self.rng)
+        weights[easy] = 1 / (1 - self.r) if self.rescale else 1
+        weights[dropped] = 0
+        return weights

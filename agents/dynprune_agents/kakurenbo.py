@@ -1,0 +1,52 @@
+"""KAKURENBO: hides what is learned.
+
+Thao Nguyen et al. (NeurIPS 2023), "KAKURENBO: Adaptively Hiding Samples in Deep Neural Network
+Training", arXiv:2310.10102. Hides the share F of lowest losses, of them only the samples predicted
+correctly with a confidence of at least tau. Hidden samples get a forward pass at the end of the
+epoch (`observe="all"`: a third of a visit each). F falls in steps over the run, and the learning
+rate is multiplied by 1 / (1 - F): here the gradient is, which is the same but for weight decay.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_env.selection import keep_top
+
+STEPS = ((0.0, 1.0), (0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
+"""From this progress on, F is multiplied by this factor."""
+
+
+@dataclass
+class Kakurenbo(Agent):
+    """Hides the lowest losses that are predicted surely and rightly (Nguyen et al. 2023).
+
+    Attributes:
+        fraction: F at the start, in [0, 1).
+        tau: least confidence of a hidden sample, in [0, 1].
+        rescale: whether the gradient is multiplied by 1 / (1 - F).
+    """
+
+    env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights", "observe": "all"}
+
+    fraction: float = 0.3
+    tau: float = 0.7
+    rescale: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        check_shares(fraction=self.fraction, tau=self.tau)
+        if self.fraction == 1:
+            raise ValueError("fraction must be below 1: something has to be kept")
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """Gradient weights."""
+        progress, n = self.progress(observation), self.episode.num_samples
+        factor = np.select([progress >= at for at, _ in STEPS[::-1]], [f for _, f in STEPS[::-1]])
+        share = self.fraction * factor
+        easiest = keep_top(-observation["loss"], np.rint(share * n).astype(np.int64), self.rng)
+        sure = (observation["correct"] > 0) & (observation["confidence"] >= self.tau)
+        weight = 1 / (1 - share[..., None]) if self.rescale else np.ones((*share.shape, 1))
+        return np.where(easiest & sure, 0, weight).astype(np.float32)

@@ -1,0 +1,63 @@
+"""MolPeg: the loss discrepancy to an averaged model.
+
+Chen et al. (NeurIPS 2024), "Beyond Efficiency: Molecular Data Pruning for Enhanced Generalization",
+arXiv:2409.01081: score = |loss - loss of an exponential moving average of the model|, keep the top.
+The paper weighs kept losses by n / K in a mean over all n, which is the plain mean over the kept
+that the environment takes. Both losses are fresh: two forward passes over all samples at every
+selection, charged to the budget at a third of a visit each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_env.selection import keep_top
+from dynprune_env.settings import Episode
+
+
+@dataclass
+class MolPeg(PeriodicAgent):
+    """The largest changes of the loss against an averaged model (Chen et al. 2024).
+
+    Attributes:
+        period: epochs between selections; scoring costs two thirds of a full epoch each time.
+        warmup: full epochs before the first selection.
+        beta: weight of the old average in each epoch, in [0, 1).
+    """
+
+    period: int | None = 5
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        if not 0 <= self.beta < 1:
+            raise ValueError(f"beta is in [0, 1), got {self.beta}")
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._average: list[torch.nn.Module] = []
+
+    @torch.no_grad()
+    def watch(self, observation: Observation) -> None:
+        """Moves the average towards the current models."""
+        models = self.episode.probe.models()
+        if not self._average:
+            self._average = models
+        for average, model in zip(self._average, models, strict=True):
+            new = model.state_dict()
+            for name, old in average.state_dict().items():
+                old.copy_(self.beta * old + (1 - self.beta) * new[name])
+
+    def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
+        """The top scores; the old selection where the budget cannot pay for new ones."""
+        probe = self.episode.probe
+        losses, averaged = probe.losses(probe.models()), probe.losses(self._average)
+        if losses is not None and averaged is not None:
+            return keep_top(np.abs(losses - averaged), count, self.rng)
+        if self._kept is not None:
+            return self._kept
+        return keep_top(self.rng.random(self.episode.num_samples), count, self.rng)

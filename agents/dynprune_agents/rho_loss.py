@@ -1,0 +1,39 @@
+"""RHO-loss: learnable, worth learning, not yet learnt.
+
+Mindermann et al. (ICML 2022), "Prioritized Training on Points that are Learnable, Worth Learning,
+and Not Yet Learnt", arXiv:2206.07137: keep the top of (loss - irreducible loss), where the latter
+comes from a model that never saw the sample. Without a holdout set, as in the paper's appendix: two
+models, each trained on one half and scoring the other. Their training and scoring is charged.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Observation, PeriodicAgent, Rehearsal
+from dynprune_env.selection import keep_top
+
+
+@dataclass
+class RhoLoss(PeriodicAgent):
+    """The highest loss minus that of a model that never saw the sample (Mindermann et al. 2022).
+
+    Attributes:
+        period: epochs between selections.
+        warmup: full epochs before the first selection.
+    """
+
+    period: int | None = 1
+
+    def prepare(self, rehearsal: Rehearsal) -> None:
+        """Trains on each half and scores the other."""
+        half = rehearsal.random_mask(0.5)
+        irreducible = np.zeros(half.shape)
+        for run, mask in enumerate((half, ~half)):
+            list(rehearsal.run(run, rehearsal.epochs, mask))
+            irreducible = np.where(mask, irreducible, rehearsal.losses())
+        self._irreducible = irreducible
+
+    def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
+        """The top scores."""
+        return keep_top(observation["loss"] - self._irreducible, count, self.rng)

@@ -1,0 +1,40 @@
+"""Selective backprop, once per epoch.
+
+Jiang et al. (2019), "Accelerating Deep Learning by Focusing on the Biggest Losers",
+arXiv:1910.00762. Keeps each sample with probability percentile(loss)^beta, whose mean is
+1 / (1 + beta). The original decides batch by batch after a forward pass; here the percentile is
+that of the last known loss.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation
+from dynprune_env.selection import rank
+
+
+@dataclass
+class SelectiveBackprop(Agent):
+    """Keeps a sample with probability (percentile of its loss)^beta (Jiang et al. 2019).
+
+    Attributes:
+        beta: selectivity, at least 0: 1 keeps half, 3 a quarter (the paper's); None spends the
+            rest of the budget evenly.
+    """
+
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        if self.beta is not None and self.beta < 0:
+            raise ValueError(f"beta is at least 0, got {self.beta}")
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """Independent draws."""
+        n = self.episode.num_samples
+        beta = self.beta
+        if beta is None:
+            beta = (n / np.maximum(1, self.pace(observation)) - 1)[..., None]
+        percentile = (rank(observation["loss"], self.rng) + 0.5) / n
+        return self.rng.random(n) < percentile**beta

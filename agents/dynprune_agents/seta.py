@@ -1,0 +1,67 @@
+"""SeTa: a window over groups of similar loss that slides from easy to hard.
+
+Zhou et al. (CVPR 2025), "Scale Efficient Training for Large Datasets", arXiv:2503.13385. Each
+epoch draws a random share 1 - r of all samples, splits it into groups by k-means on the losses,
+and keeps round(groups * scale) neighbouring groups; the window moves one group per epoch, from
+easy to hard, and starts again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_env.selection import keep_top
+
+
+def group_by_loss(loss: np.ndarray, groups: int, rounds: int = 10) -> np.ndarray:
+    """K-means in one dimension from quantiles: (m,) group of each loss, 0 the easiest."""
+    centres = np.quantile(loss, (np.arange(groups) + 0.5) / groups)
+    for _ in range(rounds):
+        group = np.searchsorted((centres[1:] + centres[:-1]) / 2, loss)
+        size = np.bincount(group, minlength=groups)
+        sums = np.bincount(group, weights=loss, minlength=groups)
+        centres = np.sort(np.where(size > 0, sums / np.maximum(size, 1), centres))
+    return np.searchsorted((centres[1:] + centres[:-1]) / 2, loss)
+
+
+@dataclass
+class SeTa(Agent):
+    """A sliding window over loss groups of a random subset, easy to hard (Zhou et al. 2025).
+
+    Attributes:
+        r: share of all samples that is left out at random, in [0, 1).
+        groups: number of loss groups G.
+        scale: share of the groups in the window, in (0, 1].
+        delta: share of the run after which the random subset is kept whole, in [0, 1].
+    """
+
+    r: float = 0.1
+    groups: int = 5
+    scale: float = 0.9
+    delta: float = 0.875
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        check_shares(r=self.r, scale=self.scale, delta=self.delta)
+        if self.groups < 1 or round(self.groups * self.scale) < 1:
+            raise ValueError(
+                f"the window needs at least one group, got {self.groups} x {self.scale}"
+            )
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """The random subset, and of it the window."""
+        n = self.episode.num_samples
+        kept = keep_top(self.rng.random(n), round((1 - self.r) * n), self.rng)
+        window = round(self.groups * self.scale)
+        epoch = self.epoch(observation)
+        if epoch == 0:
+            return kept
+        start = epoch % (self.groups - window + 1)
+        sliding = np.atleast_1d(self.progress(observation)) < self.delta
+        rows, losses = np.atleast_2d(kept), np.atleast_2d(observation["loss"])
+        for row in np.flatnonzero(sliding):
+            ids = np.flatnonzero(rows[row])
+            group = group_by_loss(losses[row, ids].astype(np.float64), self.groups)
+            rows[row, ids] = (group >= start) & (group < start + window)
+        return kept

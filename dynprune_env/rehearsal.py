@@ -1,0 +1,144 @@
+"""What a rule may do beyond reading observations, each visit charged: rehearsals and probes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
+from dynprune_env.trainer import SCORING_COST, Trainer
+
+if TYPE_CHECKING:
+    from dynprune_env.env import DynPruneVectorEnv
+
+
+class Probe:
+    """Access to the models in training, for rules that need more than losses.
+
+    Args:
+        trainer: of the running episode.
+        batched: whether results have the replica axis.
+    """
+
+    def __init__(self, trainer: Trainer, batched: bool = True):
+        self._trainer = trainer
+        self._batched = batched
+
+    def models(self) -> list[nn.Module]:
+        """Copies of the current models, one per replica, in evaluation mode. Free of charge."""
+        trainer = self._trainer
+        return [trainer.learner.module(row).eval() for row in range(len(trainer.seeds))]
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The train split in order: inputs (B, ...) float32 and labels (B,), not augmented."""
+        data, images = self._trainer.dataset.train, self._trainer.learner.images["train"]
+        for ids in torch.arange(len(data), device=data.labels.device).split(size):
+            yield images.batch(ids), data.labels[ids]
+
+    def losses(self, models: list[nn.Module]) -> np.ndarray | None:
+        """Every sample's cross-entropy under these models (one per replica), charged n / 3 visits.
+
+        Returns:
+            (R, n) or (n,) float32, nats; None, and no charge, if a budget cannot pay for it.
+        """
+        trainer = self._trainer
+        running = ~trainer.finished
+        if (trainer.remaining[running] < trainer.num_samples * SCORING_COST + 1).any():
+            return None
+        trainer.scored[running] += trainer.num_samples
+        losses = [_losses(model, self.batches(1024)) for model in models]
+        return np.stack(losses) if self._batched else losses[0]
+
+
+@torch.no_grad()
+def _losses(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> np.ndarray:
+    parts = [nn.functional.cross_entropy(model(x), y, reduction="none") for x, y in batches]
+    return torch.cat(parts).float().cpu().numpy()
+
+
+class Rehearsal:
+    """Training runs that an agent makes before its episode, on the same data; all are charged.
+
+    Args:
+        env: the environment of the episode to come.
+        seeds: the agent's, one per replica; a single number for arrays without that axis.
+
+    Attributes:
+        epochs: T of a full run.
+        visits: (R,) float64, what was charged so far.
+    """
+
+    def __init__(self, env: DynPruneVectorEnv, seeds: int | tuple[int, ...]):
+        self._settings: dict[str, Any] = env.settings.as_dict() | {
+            "budget": 1.0,
+            "action": "mask",
+            "observation": "samples",
+            "observe": "visited",
+        }
+        self._vector_env = type(env)
+        self._rng = ReplicaRandom(seeds)
+        self._running: DynPruneVectorEnv | None = None
+        self.epochs = env.settings.recipe.epochs
+        self.num_samples = env.settings.num_samples
+        self.visits = np.zeros(len(self._rng.seeds))
+
+    def run(
+        self, index: int, epochs: int, mask: np.ndarray | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Trains a fresh model per replica on the full run's schedule.
+
+        Args:
+            index: runs of different index differ in their random draws.
+            epochs: how many epochs, at most T; 0 only initialises the models.
+            mask: what to train on, (R, n) or (n,) bool; None for everything.
+
+        Yields:
+            The observation after each epoch.
+        """
+        replicas = len(self.visits)
+        envs = self._vector_env(replicas, "Disabled", **self._settings)
+        self._running = envs
+        mask = np.ones(self.num_samples, dtype=bool) if mask is None else mask
+        mask = np.broadcast_to(mask, (replicas, self.num_samples))
+        seeds = [stream_seed(seed, index, Purpose.REHEARSAL) for seed in self._rng.seeds]
+        envs.reset(seed=[seed % 2**31 for seed in seeds])
+        for _ in range(epochs):
+            observation, _, _, _, infos = envs.step(mask)
+            self.visits += infos["kept"]
+            yield {name: self.as_observed(column) for name, column in observation.items()}
+
+    def models(self) -> list[nn.Module]:
+        """The models of the latest run, one per replica. Free of charge."""
+        return self._probe().models()
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The train split in order; see `Probe.batches`."""
+        return self._probe().batches(size)
+
+    def losses(self) -> np.ndarray:
+        """Every sample's loss under the latest models, (R, n) or (n,); charged n / 3 visits."""
+        self.charge(SCORING_COST)
+        losses = [_losses(model.eval(), self.batches(1024)) for model in self.models()]
+        return self.as_observed(np.stack(losses))
+
+    def charge(self, passes: float) -> None:
+        """Charges every replica for work of its own, in visits per train sample."""
+        self.visits += passes * self.num_samples
+
+    def random_mask(self, share: float) -> np.ndarray:
+        """A random subset of exactly round(share n) samples, (R, n) or (n,) bool."""
+        lots = self._rng.random(self.num_samples)
+        return lots.argsort(-1).argsort(-1) < round(share * self.num_samples)
+
+    def as_observed(self, rows: np.ndarray) -> np.ndarray:
+        """Drops the replica axis where the agent sees none."""
+        return rows if self._rng.batched else rows[0]
+
+    def _probe(self) -> Probe:
+        if self._running is None:
+            raise RuntimeError("a rehearsal needs a run first: call run()")
+        return Probe(self._running.trainer)

@@ -1,0 +1,107 @@
+"""What all tests share: one torch thread, real data where they are, a tiny image task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from dynprune_env import trainer
+from dynprune_env.augment import Augmentation
+from dynprune_env.datasets import DataNotFoundError, Pool, Source, Split, read_pool
+from dynprune_env.learners import ModuleLearner
+from dynprune_env.tasks import TASKS, Recipe, Task
+
+os.environ.setdefault("MPLBACKEND", "agg")  # no test opens a window
+
+settings.register_profile("dynprune", deadline=None, print_blob=True)
+settings.load_profile("dynprune")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def missing_data(task: str) -> str | None:
+    """Why a task's data cannot be read here; None if they can. Never downloads."""
+    try:
+        read_pool(TASKS[task].source, None, False)
+    except DataNotFoundError as problem:
+        return str(problem)
+    return None
+
+
+@pytest.fixture
+def need_data() -> Callable[[str], None]:
+    """Call it with a task's name: skips the test where its data are not there."""
+
+    def need(task: str) -> None:
+        if problem := missing_data(task):
+            pytest.skip(problem)
+
+    return need
+
+
+def _read_pictures(data_dir: str | None, download: bool) -> Pool:
+    rng = np.random.default_rng(0)
+
+    def draw(n: int) -> Split:
+        labels = np.arange(n) % 4
+        pixels = rng.integers(0, 120, (n, 3, 16, 16)) + 45 * labels[:, None, None, None]
+        return Split(torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels))
+
+    return Pool(train=draw(120), test=draw(20))
+
+
+PICTURES = Task(
+    Source(
+        name="Pictures",
+        read=_read_pictures,
+        num_pool=120,
+        num_val=20,
+        num_classes=4,
+        image_shape=(3, 16, 16),
+        class_size=25,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    ),
+    "small_cnn(width=3)",
+    Recipe(
+        epochs=4,
+        batch_size=16,
+        learning_rate=0.05,
+        label_smoothing=0.1,
+        augmentation=Augmentation(crop=2, flip=True),
+    ),
+)
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings of a tiny image task with a convolutional net, augmentation and batch norm."""
+    monkeypatch.setitem(TASKS, "Pictures", PICTURES)
+    return {"task": "Pictures", "precision": "fp32"}
+
+
+@pytest.fixture(params=["stacked", "modules", "convolutional"])
+def back_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings that train with each learner: an MLP on both, and a convolutional net."""
+    if request.param == "convolutional":
+        return request.getfixturevalue("pictures")
+    if request.param == "modules":
+        monkeypatch.setattr(trainer, "make_learner", ModuleLearner)
+    return {"task": "Digits"}
+
+
+@pytest.fixture
+def small_val(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every task as it is, but with ten val samples: thousands take long on a CPU."""
+    for name, task in TASKS.items():
+        monkeypatch.setitem(TASKS, name, replace(task, source=replace(task.source, num_val=10)))

@@ -1,0 +1,353 @@
+"""The data are what is declared, and their corruption is exact, seeded and known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from episodes import make
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynprune_env.datasets import (
+    CIFAR10,
+    DIGITS,
+    FASHION_MNIST,
+    PLANTED,
+    DataNotFoundError,
+    Source,
+    Split,
+    apportion,
+    read_pool,
+    stratified,
+)
+from dynprune_env.settings import Settings
+from dynprune_env.tasks import TASKS
+from dynprune_env.variants import Dataset, Variant, load_dataset
+
+
+@pytest.fixture(params=["Digits", "Planted", "FashionMNIST", "CIFAR10", "CIFAR100"])
+def source(request: pytest.FixtureRequest, need_data: Callable[[str], None]) -> Source:
+    """Every data set that can be read here."""
+    need_data(request.param)
+    return TASKS[request.param].source
+
+
+def build(source: Source, **variant: Any) -> Dataset:
+    return Variant(**variant).build(source, None, False)
+
+
+def contents(*splits: Split) -> Counter[tuple[bytes, int]]:
+    """How often each labelled image occurs, in whatever order."""
+    found: Counter[tuple[bytes, int]] = Counter()
+    for split in splits:
+        rows = split.images.flatten(1).numpy()
+        found.update(zip(map(bytes, rows), split.labels.tolist(), strict=True))
+    return found
+
+
+def counts(labels: Any, num_classes: int) -> np.ndarray:
+    return np.bincount(np.asarray(labels), minlength=num_classes)
+
+
+# -- what was published ------------------------------------------------------------------------
+
+
+def test_what_a_source_declares_is_true_of_what_is_read(source: Source) -> None:
+    pool = read_pool(source, None, False)
+    assert len(pool.train) == source.num_pool
+    for split in (pool.train, pool.test):
+        assert split.images.shape == (len(split), *source.image_shape)
+        assert split.images.dtype == (torch.uint8 if source.mean else torch.float32)
+        assert split.labels.dtype == torch.int64
+        assert set(split.labels.tolist()) == set(range(source.num_classes))
+
+
+@pytest.mark.parametrize("data_seed", [0, 1])
+def test_every_class_has_the_samples_that_its_source_is_sure_of(
+    source: Source, data_seed: int
+) -> None:
+    train = build(source, data_seed=data_seed).train
+    assert counts(train.labels, source.num_classes).min() >= source.class_size
+
+
+def test_the_declared_mean_and_deviation_are_those_of_the_pixels(source: Source) -> None:
+    images = read_pool(source, None, False).train.images[:5000]
+    assert len(source.mean) == len(source.std) == (0 if images.dim() == 2 else images.shape[1])
+    if source.mean:
+        channels = images.transpose(0, 1).flatten(1) / 255
+        assert channels.mean(1).tolist() == pytest.approx(source.mean, abs=0.01)
+        assert channels.std(1).tolist() == pytest.approx(source.std, abs=0.01)
+
+
+def test_train_and_val_share_out_the_pool_and_val_is_stratified(source: Source) -> None:
+    pool, dataset = read_pool(source, None, False), build(source, data_seed=3)
+    assert len(dataset.val) == source.num_val
+    assert contents(dataset.train, dataset.val) == contents(pool.train)
+    share = source.num_val / source.num_pool
+    expected = counts(pool.train.labels, source.num_classes) * share
+    assert np.abs(counts(dataset.val.labels, source.num_classes) - expected).max() < 1
+
+
+def test_the_data_seed_draws_val_and_train_and_leaves_test_alone(source: Source) -> None:
+    pool = read_pool(source, None, False)
+    one, again, other = (build(source, train_size=50, data_seed=seed) for seed in (1, 1, 2))
+    assert contents(one.val) == contents(again.val) != contents(other.val)
+    assert torch.equal(one.train.images, again.train.images)
+    assert contents(one.train) != contents(other.train)
+    for dataset in (one, other):
+        assert torch.equal(dataset.test.images, pool.test.images)
+        assert torch.equal(dataset.test.labels, pool.test.labels)
+
+
+def test_train_samples_come_in_random_order() -> None:
+    labels = build(PLANTED).train.labels.numpy()
+    assert np.count_nonzero(labels[1:] == labels[:-1]) == pytest.approx(100, abs=50)
+
+
+@given(st.integers(0, 10_000), st.lists(st.floats(0.001, 1000), min_size=1, max_size=20))
+def test_apportioned_parts_are_whole_and_within_one_of_their_share(
+    total: int, shares: list[float]
+) -> None:
+    exact = total * np.array(shares) / sum(shares)
+    parts = apportion(total, np.array(shares))
+    assert parts.sum() == total
+    assert np.abs(parts - exact).max() < 1 + 1e-6
+
+
+def test_a_class_that_is_too_small_for_its_share_is_named() -> None:
+    with pytest.raises(ValueError, match=r"3 samples of class 1 .* there are 2"):
+        stratified(np.array([0, 1, 1]), np.array([1, 3]), np.random.default_rng(0))
+
+
+# -- what a task makes of it -------------------------------------------------------------------
+
+
+@st.composite
+def possible_variants(draw: st.DrawFn) -> Variant:
+    """Any combination of corruptions that the planted data allow."""
+    variant = Variant(
+        train_size=draw(st.none() | st.integers(100, 1000)),
+        label_noise=draw(st.floats(0, 1)),
+        imbalance=draw(st.just(1.0) | st.floats(0.1, 1)),
+        duplicates=draw(st.floats(0, 0.99)),
+        data_seed=draw(st.integers(0, 2**32)),
+    )
+    if variant.imbalance < 1 and variant.train_size is not None:
+        # The commonest class may have at most the 100 samples that are there.
+        most = int(100 * sum(variant.imbalance ** (c / 9) for c in range(10)))
+        variant = Variant(**{**vars(variant), "train_size": min(variant.train_size, most - 10)})
+    variant.check(PLANTED)
+    return variant
+
+
+@given(possible_variants())
+def test_corruptions_are_exact_and_known_in_any_combination(variant: Variant) -> None:
+    dataset = variant.build(PLANTED, None, False)
+    n, copies = len(dataset.train), dataset.duplicate_of >= 0
+    assert n == variant.num_samples(PLANTED)
+    assert n == (variant.train_size or n)
+
+    # Label noise.
+    labels = dataset.train.labels.numpy()
+    assert dataset.redrawn.sum() == round(variant.label_noise * n)
+    assert np.array_equal(dataset.corrupted, labels != dataset.clean_labels)
+    assert not (dataset.corrupted & ~dataset.redrawn).any()
+
+    # Duplicates: originals are distinct, and repeated equally often.
+    assert copies.sum() == min(round(variant.duplicates * n), n - 1)
+    originals = dataset.duplicate_of[copies]
+    assert not copies[originals].any()
+    assert torch.equal(dataset.train.images[copies], dataset.train.images[originals])
+    assert np.array_equal(dataset.clean_labels[copies], dataset.clean_labels[originals])
+    distinct = contents(Split(dataset.train.images[~copies], dataset.train.labels[~copies]))
+    assert max(distinct.values()) == 1
+    repeats = counts(originals, n)[~copies]
+    assert repeats.max() - repeats.min() <= 1
+
+    # Every sample is the pool's, under its own label; val and test are clean.
+    clean = Split(dataset.train.images, torch.from_numpy(dataset.clean_labels))
+    pool = contents(read_pool(PLANTED, None, False).train)
+    assert contents(clean).keys() <= pool.keys() - contents(dataset.val).keys()
+    assert contents(dataset.val) <= pool
+    assert dataset.test is read_pool(PLANTED, None, False).test
+
+
+@given(st.integers(1, 1000), st.integers(0, 2**32))
+def test_a_subset_keeps_the_shares_of_the_classes(train_size: int, data_seed: int) -> None:
+    dataset = build(DIGITS, train_size=train_size, data_seed=data_seed)
+    everything = counts(build(DIGITS, data_seed=data_seed).train.labels, 10)
+    expected = everything * train_size / everything.sum()
+    assert np.abs(counts(dataset.train.labels, 10) - expected).max() < 1
+
+
+@pytest.mark.parametrize("train_size", [None, 300])
+@pytest.mark.parametrize("imbalance", [0.05, 0.1, 0.5])
+def test_imbalanced_classes_fall_geometrically_to_the_ratio(
+    train_size: int | None, imbalance: float
+) -> None:
+    sizes = counts(build(DIGITS, train_size=train_size, imbalance=imbalance).train.labels, 10)
+    if train_size is None:
+        assert sizes[0] == DIGITS.class_size
+    else:
+        assert sizes.sum() == train_size
+    assert sizes == pytest.approx(sizes[0] * imbalance ** (np.arange(10) / 9), abs=1.5)
+
+
+@pytest.mark.parametrize("others", [{}, {"train_size": 300, "imbalance": 0.2, "duplicates": 0.5}])
+def test_label_noise_changes_labels_and_nothing_else(others: dict[str, Any]) -> None:
+    clean, noisy = (build(DIGITS, label_noise=noise, **others) for noise in (0.0, 0.4))
+    assert torch.equal(clean.train.images, noisy.train.images)
+    assert np.array_equal(clean.clean_labels, noisy.clean_labels)
+    assert np.array_equal(clean.duplicate_of, noisy.duplicate_of)
+    assert contents(clean.val) == contents(noisy.val)
+    assert noisy.corrupted.any()
+    assert not clean.corrupted.any()
+
+
+def test_redrawn_labels_are_uniform_over_all_classes_the_old_one_included() -> None:
+    dataset = build(DIGITS, label_noise=1.0)
+    assert counts(dataset.train.labels, 10) == pytest.approx(np.full(10, 100), abs=50)
+    assert dataset.corrupted.mean() == pytest.approx(0.9, abs=0.05)
+
+
+def test_most_labels_of_the_planted_data_are_noise_and_the_rest_suffice() -> None:
+    dataset = build(PLANTED, **vars(TASKS["Planted"].variant))
+    assert (len(dataset.train), dataset.redrawn.sum()) == (1000, 800)
+
+    def accuracy_from(chosen: np.ndarray) -> float:
+        """Test accuracy of the nearest class mean of the chosen train samples."""
+        images, labels = dataset.train.images[chosen], dataset.train.labels[chosen]
+        means = torch.stack([images[labels == label].mean(0) for label in range(10)])
+        nearest = torch.cdist(dataset.test.images, means).argmin(1)
+        return float((nearest == dataset.test.labels).float().mean())
+
+    assert accuracy_from(~dataset.redrawn) > 0.9
+    assert accuracy_from(dataset.redrawn) < 0.5
+
+
+def test_an_environment_shows_what_was_corrupted_but_does_not_observe_it() -> None:
+    env = make(label_noise=0.5, duplicates=0.25)
+    observation, _ = env.reset(seed=0)
+    assert env.dataset.redrawn.sum() == 24
+    assert (env.dataset.duplicate_of >= 0).sum() == 12
+    assert np.array_equal(observation["label"], env.dataset.train.labels)
+    known = (env.dataset.redrawn, env.dataset.corrupted, env.dataset.duplicate_of)
+    assert not any(
+        np.array_equal(column, fact) for column in observation.values() for fact in known
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"label_noise": 1.5}, r"label_noise .* \[0, 1\], got 1.5"),
+        ({"label_noise": -0.1}, r"label_noise .* \[0, 1\], got -0.1"),
+        ({"label_noise": float("nan")}, r"label_noise .* \[0, 1\], got nan"),
+        ({"label_noise": "much"}, r"label_noise .* 'much'"),
+        ({"imbalance": 0}, r"imbalance .* \(0, 1\], got 0"),
+        ({"imbalance": 2.0}, r"imbalance .* \(0, 1\], got 2.0"),
+        ({"duplicates": 1.0}, r"duplicates .* \[0, 1\), got 1.0"),
+        ({"train_size": 0}, r"train_size .* \[1, 1000\] for Digits \(300 more .* val\), got 0"),
+        ({"train_size": 1001}, r"train_size .* \[1, 1000\] for Digits .* got 1001"),
+        ({"train_size": 60.5}, r"train_size .* 60.5"),
+        ({"data_seed": -1}, r"data_seed .* -1"),
+        ({"imbalance": 0.1, "train_size": 500}, r"needs 1\d\d samples of class 0, .* has 96"),
+        ({"imbalance": 0.01, "train_size": 10}, r"class 9"),
+        ({"task": "CIFAR10", "train_size": 45_001}, r"\[1, 45000\] for CIFAR10 .* got 45001"),
+        ({"task": "digits"}, r"there are Digits, .* mean 'Digits'"),
+    ],
+)
+def test_what_is_impossible_is_refused_before_anything_is_read(
+    settings: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(ValueError, match=expected):
+        Settings(**settings)
+
+
+# -- where it lies -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "data_dir", "expected"),
+    [
+        ({"DYNPRUNE_DATA": "variable"}, "argument", "argument"),
+        ({"DYNPRUNE_DATA": "variable", "XDG_CACHE_HOME": "cache"}, None, "variable"),
+        ({"XDG_CACHE_HOME": "cache"}, None, "cache/dynprune"),
+        ({}, None, "home/.cache/dynprune"),
+        ({"DYNPRUNE_DATA": ""}, None, "home/.cache/dynprune"),
+        ({}, "~/mine", "home/mine"),
+    ],
+)
+@pytest.mark.parametrize("published", [FASHION_MNIST, CIFAR10], ids=lambda each: each.name)
+def test_the_argument_then_the_variable_then_the_cache_is_searched(
+    published: Source,
+    variables: dict[str, str],
+    data_dir: str | None,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("DYNPRUNE_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, folder in {**variables, "HOME": "home"}.items():
+        monkeypatch.setenv(name, folder and str(tmp_path / folder))
+    if data_dir and not data_dir.startswith("~"):
+        data_dir = str(tmp_path / data_dir)
+    with pytest.raises(DataNotFoundError) as problem:
+        published.read(data_dir, False)
+    assert f"{tmp_path / expected} " in str(problem.value)
+    assert "$DYNPRUNE_DATA" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("published", "files"),
+    [(FASHION_MNIST, "train-images-idx3-ubyte"), (CIFAR10, "cifar-10-batches-py")],
+    ids=["FashionMNIST", "CIFAR10"],
+)
+def test_a_failed_download_says_in_one_line_why_and_what_to_do(
+    published: Source, files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise URLError("no route to host")
+
+    for module in (torchvision.datasets.mnist, torchvision.datasets.cifar):
+        monkeypatch.setattr(module, "download_and_extract_archive", fail)
+    with pytest.raises(DataNotFoundError) as problem:
+        published.read(str(tmp_path), True)
+    message = str(problem.value)
+    for part in (published.name, str(tmp_path), files, "not be downloaded", "no route to host"):
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("left", [b"", b"\0\0\x08\x01\0\0\0\x09\x07"], ids=["empty", "header"])
+def test_files_cut_short_are_missing_data_and_not_a_crash(left: bytes, tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(left)
+    with pytest.raises(DataNotFoundError, match="FashionMNIST was not found"):
+        FASHION_MNIST.read(str(tmp_path), False)
+
+
+def test_data_are_read_once_per_process() -> None:
+    device = torch.device("cpu")
+    one, again, other = (
+        load_dataset(DIGITS, Variant(data_seed=seed), None, False, device) for seed in (5, 5, 6)
+    )
+    assert one is again
+    assert other is not one
+    assert other.test.images is one.test.images
+    envs = [make(), make()]
+    for env in envs:
+        env.reset(seed=0)
+    assert envs[0].dataset is envs[1].dataset

@@ -1,0 +1,248 @@
+"""A run is a function of its seed and its actions, alone or in company."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from episodes import (
+    assert_same,
+    differs,
+    go_on,
+    make,
+    make_vector,
+    play,
+    random_masks,
+    row_of,
+    watch_passes,
+)
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from dynprune_env import learners, trainer
+from dynprune_env.actions import ACTIONS
+from dynprune_env.learners import ModuleLearner
+from dynprune_env.tasks import TASKS
+
+# Stacked matrix products round differently from single ones; modules are the same bit for bit.
+ROUNDING = {"stacked": 1e-5, "modules": 0.0, "convolutional": 0.0}
+
+# Shares of kept samples for four replicas: under a budget of a half the first ends after two
+# epochs, the second after three, the others after four.
+UNEQUAL = np.array([1.0, 0.8, 0.4, 0.05])[:, None]
+
+
+@pytest.fixture
+def rounding(request: pytest.FixtureRequest) -> float:
+    """What a row of the vector environment may differ from a single one, by `back_end`."""
+    return ROUNDING[request.node.callspec.params["back_end"]]
+
+
+def global_states() -> list[Any]:
+    return [random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()]
+
+
+def meddle() -> None:
+    """What foreign code may do between two calls."""
+    random.seed(random.random())
+    np.random.seed(np.random.randint(1000))
+    torch.manual_seed(int(torch.randint(1000, (1,))))
+
+
+def test_the_same_seed_gives_the_same_run_whatever_else_draws(back_end: dict[str, Any]) -> None:
+    masks = random_masks(make(**back_end), 4)
+    expected = play(make(**back_end), masks, seed=5)
+    meddle()
+    env = make(**back_end)
+    found = [env.reset(seed=5)]
+    for mask in masks:
+        meddle()
+        found.append(env.step(mask))
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_actions_that_draw_are_repeated_by_the_same_seed_only(action: str) -> None:
+    env, other = make(action=action), make(action=action)
+    middle = np.full((3, *env.action_space.shape), 0.0 if action != "weights" else 0.5)
+    middle = middle.astype(np.int8) if action == "mask" else middle
+    first = play(env, middle, seed=5)
+    meddle()
+    assert_same(play(other, middle, seed=5), first)
+    assert differs(play(other, middle, seed=6), first)
+
+
+def test_the_global_generators_are_left_as_they_were(back_end: dict[str, Any]) -> None:
+    meddle()
+    before = global_states()
+    env = make(**back_end)
+    play(env, random_masks(env, 4), seed=5)
+    env.evaluate("test")
+    env.fork()
+    assert_same(global_states(), before)
+
+
+def test_seeds_differ_in_the_model_and_in_the_order(back_end: dict[str, Any]) -> None:
+    orders, losses = [], []
+    for seed in range(3):
+        env = make(**back_end)
+        losses.append(env.reset(seed=seed)[1]["val_loss"])
+        passes = watch_passes(env)
+        env.step(np.ones(48))
+        env.step(np.ones(48))
+        orders += [tuple(each[0].order.tolist()) for each in passes]
+    assert len(set(losses)) == 3
+    assert len(set(orders)) == 6
+
+
+def test_episodes_without_a_seed_go_on_from_the_last_seed() -> None:
+    one, other = make(), make()
+    masks = random_masks(one, 4)
+    first, second = play(one, masks, seed=5), play(one, masks)
+    play(other, masks[:1], seed=5)
+    assert_same(play(other, masks), second)
+    assert differs(first, second)
+
+
+def test_a_row_is_the_single_environment_of_its_seed(
+    back_end: dict[str, Any], rounding: float
+) -> None:
+    env = make_vector(4, **back_end)
+    masks = random_masks(env, 4, UNEQUAL)
+    steps = play(env, masks, seed=7)
+    lengths = []
+    for row in range(4):
+        alone = play(make(**back_end), masks[:, row], seed=7 + row)
+        lengths.append(len(alone) - 1)
+        assert_same(row_of(steps, row), alone, rounding)
+    assert lengths == [2, 3, 4, 4]
+
+
+def test_rows_are_the_same_beyond_one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_vector(5)
+    masks = random_masks(env, 4, np.linspace(0.1, 1, 5)[:, None])
+    expected = play(env, masks, seed=7)
+    monkeypatch.setattr(learners, "STACK", 2)
+    assert_same(play(make_vector(5), masks, seed=7), expected, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"label_smoothing": 0.2},
+        {"momentum": 0.0},
+        {"weight_decay": 0.0},
+        {"label_smoothing": 0.1, "weight_decay": 0.05},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model", ["mlp(width=16)", "mlp(width=8, depth=3)"])
+def test_both_learners_train_alike(
+    changed: dict[str, float], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = TASKS["Digits"]
+    recipe = replace(digits.recipe, **changed)
+    monkeypatch.setitem(TASKS, "Digits", replace(digits, recipe=recipe))
+    weights = np.random.default_rng(0).uniform(0, 3, (4, 4, 48))
+    weights[random_masks(make_vector(4), 4, 1 - UNEQUAL)] = 0
+
+    stacked = make_vector(4, model=model, action="weights")
+    expected = play(stacked, weights, seed=7)
+    monkeypatch.setattr(trainer, "make_learner", ModuleLearner)
+    modules = make_vector(4, model=model, action="weights")
+    assert_same(play(modules, weights, seed=7), expected, 1e-5)
+
+    for row, module in enumerate(modules.trainer.learner.models):
+        flat = torch.cat([p.detach().t().reshape(-1) for p in module.parameters()])
+        torch.testing.assert_close(
+            stacked.trainer.learner.parameters[row], flat, rtol=1e-5, atol=1e-5
+        )
+
+
+def given_infos(infos: dict[str, Any]) -> dict[tuple[int, str], Any]:
+    """What Gymnasium's vector infos say about each row, without what their masks leave out."""
+    given = {}
+    for name, value in infos.items():
+        if name.startswith("_"):
+            continue
+        values = given_infos(value) if isinstance(value, dict) else value
+        for row in np.flatnonzero(infos[f"_{name}"]):
+            if isinstance(value, dict):
+                mine = {key[1]: each for key, each in values.items() if key[0] == row}
+                given[int(row), name] = mine
+            else:
+                given[int(row), name] = value[row]
+    return given
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_autoreset_is_gymnasiums(
+    mode: AutoresetMode, back_end: dict[str, Any], rounding: float
+) -> None:
+    ours = make_vector(4, mode, **back_end)
+    theirs = SyncVectorEnv([lambda: make(**back_end)] * 4, autoreset_mode=mode)
+    masks = random_masks(ours, 10, UNEQUAL)
+    pairs = [(ours.reset(seed=7), theirs.reset(seed=7))]
+    ends = np.zeros(4, dtype=int)
+    for mask in masks:
+        pairs.append((ours.step(mask), theirs.step(mask)))
+        ended = pairs[-1][0][2]
+        ends += ended
+        if mode is AutoresetMode.DISABLED and ended.any():
+            pairs.append(
+                tuple(env.reset(options={"reset_mask": ended.copy()}) for env in (ours, theirs))
+            )
+    for (*found, found_infos), (*expected, expected_infos) in pairs:
+        assert_same(found, expected, rounding)
+        assert_same(given_infos(found_infos), given_infos(expected_infos), rounding)
+    assert (ends > 1).all()
+    final = [name for _, infos in (pair[0][-2:] for pair in pairs) for name in infos]
+    assert ("final_info" in final) == ("final_obs" in final) == (mode is AutoresetMode.SAME_STEP)
+
+
+def test_without_autoreset_a_finished_row_stays_as_it_is(back_end: dict[str, Any]) -> None:
+    env = make_vector(2, **back_end)
+    play(env, random_masks(env, 2, np.array([[1.0], [0.5]])), seed=7)
+    ids = torch.arange(48)
+    stopped = row_of([env.step(np.ones((2, 48)))], 0)
+    logits = env.trainer.learner.score("train", ids, [0])
+    assert stopped[0][1:4] == (0.0, True, False)
+    env.reset(options={"reset_mask": np.array([False, True])}, seed=[None, 20])
+    for share in (1, 0):
+        assert_same(row_of([env.step(np.full((2, 48), share))], 0), stopped)
+    assert_same(env.trainer.learner.score("train", ids, [0]), logits)
+
+
+def test_two_masks_under_one_seed_share_the_order_and_the_noise(back_end: dict[str, Any]) -> None:
+    env = make_vector(2, **back_end)
+    env.reset(seed=[9, 9])
+    passes = watch_passes(env)
+    for masks in random_masks(env, 2, 0.6):
+        env.step(masks)
+        one, other = passes[-1]
+        shared = masks.all(0)
+        assert 0 < shared.sum() < min(len(one.order), len(other.order))
+        here, there = (shared[each.order] for each in (one, other))
+        np.testing.assert_array_equal(one.order[here], other.order[there])
+        if back_end["task"] == "Pictures":
+            np.testing.assert_array_equal(one.noise[here], other.noise[there])
+            assert len(one.noise.unique(dim=0)) > 5
+        else:
+            assert one.noise is None
+    assert not np.array_equal(passes[0][0].order, passes[1][0].order)
+
+
+def test_rows_go_on_alone_after_a_partial_reset(back_end: dict[str, Any], rounding: float) -> None:
+    env = make_vector(2, **back_end)
+    masks = random_masks(env, 4, 0.4)
+    play(env, masks[:2], seed=7)
+    env.reset(seed=[None, 30], options={"reset_mask": np.array([False, True])})
+    steps = go_on(env, masks[2:])
+    first = play(make(**back_end), masks[:, 0], seed=7)[3:]
+    second = play(make(**back_end), masks[2:, 1], seed=30)[1:]
+    assert_same(row_of(steps, 0), first, rounding)
+    assert_same(row_of(steps, 1), second, rounding)

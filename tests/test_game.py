@@ -1,0 +1,462 @@
+"""The rules of the game: visits, budget, schedule, actions, rewards, ends, and what training is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from episodes import (
+    assert_same,
+    go_on,
+    make,
+    make_vector,
+    play,
+    random_masks,
+    row_of,
+    watch_passes,
+)
+from gymnasium.error import ResetNeeded
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dynprune_env.augment import Augmentation, ImageTable
+from dynprune_env.models import make_model
+from dynprune_env.observations import OBSERVATIONS
+from dynprune_env.rewards import REWARDS
+from dynprune_env.streams import Purpose, stream_seed
+from dynprune_env.tasks import TASKS, Recipe
+
+FULL = np.ones(48)
+
+# -- visits and budget ----------------------------------------------------------------------------
+
+
+@given(
+    masks=arrays(bool, (4, 3, 24)),
+    budget=st.floats(0.02, 1),
+    observe=st.sampled_from(["visited", "all"]),
+)
+@settings(max_examples=40)
+def test_what_is_trained_is_what_is_charged(masks: np.ndarray, budget: float, observe: str) -> None:
+    env = make_vector(3, train_size=24, budget=budget, observe=observe)
+    env.reset(seed=0)
+    passes = watch_passes(env)
+    times = np.zeros((3, 24))
+    ended = np.zeros(3, dtype=bool)
+    for mask in masks:
+        observations, _, terminations, _, infos = env.step(mask)
+        for row, each in enumerate(passes[-1]):
+            trained = each.order.numpy()
+            assert mask[row, trained].all()
+            assert infos["kept"][row] == len(trained) == len(set(trained))
+            assert not (ended[row] and len(trained))
+            times[row, trained] += 1
+        np.testing.assert_array_equal(observations["visits"], times)
+        np.testing.assert_array_equal(infos["visits"], times.sum(1))
+        charged = infos["visits"] + infos["scored"] / 3
+        assert (charged <= max(1, round(budget * 4 * 24)) + 1e-9).all()
+        np.testing.assert_allclose(infos["saved"], 1 - charged / (4 * 24))
+        ended = terminations
+    full = masks.all(axis=(0, 2))
+    assert ended[full].all()
+
+
+@pytest.mark.parametrize("budget", [0.1, 0.3, 0.5, 1.0])
+def test_full_data_end_after_the_budgets_share_of_the_epochs(budget: float) -> None:
+    steps = play(make(epochs=10, budget=budget), [FULL] * 20, seed=0)
+    assert len(steps) - 1 == budget * 10
+    assert steps[-1][-1]["visits"] == budget * 10 * 48
+    assert steps[-1][-1]["spent"] == steps[-1][-1]["progress"] == 1
+
+
+@pytest.mark.parametrize("budget", [0.25, 0.5, 0.75])
+def test_even_spending_ends_exactly_with_the_last_epoch(budget: float) -> None:
+    mask = np.arange(48) < 48 * budget
+    infos = [step[-1] for step in play(make(budget=budget), [mask] * 9, seed=0)]
+    assert [info["spent"] for info in infos] == [0, 0.25, 0.5, 0.75, 1]
+    assert [info["progress"] for info in infos] == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_the_pass_stops_where_the_budget_ends(back_end: dict[str, Any]) -> None:
+    cut, whole = make(budget=0.35, **back_end), make(budget=1.0, **back_end)
+    orders = []
+    for env in (cut, whole):
+        env.reset(seed=0)
+        passes = watch_passes(env)
+        steps = go_on(env, [FULL, FULL])
+        orders.append(passes[1][0].order.tolist())
+        if env is cut:
+            (_, _, first, _, _), (observation, _, last, _, info) = steps
+            assert (first, last) == (False, True)
+    left = round(0.35 * 4 * 48) - 48
+    assert orders[0] == orders[1][:left]
+    assert (info["kept"], info["visits"], info["spent"]) == (left, 48 + left, 1)
+    np.testing.assert_array_equal(np.flatnonzero(observation["visits"] == 2), sorted(orders[0]))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 48])
+def test_any_number_of_samples_can_be_kept(kept: int, back_end: dict[str, Any]) -> None:
+    env = make(budget=1.0, **back_end)
+    infos = [step[-1] for step in play(env, [np.arange(48) < kept] * 9, seed=0)]
+    assert [info["kept"] for info in infos] == [0] + [kept] * 4
+
+
+def test_an_empty_mask_changes_only_the_time(back_end: dict[str, Any]) -> None:
+    env = make(**back_end)
+    env.reset(seed=0)
+    before = env.step(FULL)
+    logits = env.vector.trainer.learner.score("val", torch.arange(10), [0])
+    observation, reward, _, _, info = env.step(0 * FULL)
+    assert_same(env.vector.trainer.learner.score("val", torch.arange(10), [0]), logits)
+    assert reward == 0
+    assert (info["epoch"], info["kept"], info["visits"]) == (2, 0, 48)
+    np.testing.assert_array_equal(observation["age"], before[0]["age"] + 1)
+    for name in set(observation) - {"age", "progress"}:
+        np.testing.assert_array_equal(observation[name], before[0][name])
+
+
+# -- the schedule ---------------------------------------------------------------------------------
+
+
+def test_the_cycle_starts_at_4_percent_peaks_after_the_warmup_and_ends_at_0() -> None:
+    recipe = Recipe(epochs=1, batch_size=1, learning_rate=0.5, warmup=0.2)
+    rates = recipe.rate(np.array([0.0, 0.1, 0.2, 0.6, 1.0]))
+    np.testing.assert_allclose(rates, [0.02, 0.26, 0.5, 0.25, 0.0], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("budget", "share", "observe", "progress"),
+    [
+        (1.0, 1.0, "visited", [0, 0.25, 0.5, 0.75, 1]),  # a full run
+        (0.5, 1.0, "visited", [0, 0.5, 1]),  # spends twice as fast: half the epochs
+        (0.35, 1.0, "visited", [0, 48 / 67, 1]),  # the last pass is cut
+        (0.5, 0.25, "visited", [0, 0.25, 0.5, 0.75, 1]),  # spends little: time passes anyway
+        (0.25, 0.25, "all", [0, 0.5, 1]),  # 12 + 36 / 3 of 48: what is scored is spent as well
+    ],
+)
+def test_the_learning_rate_follows_progress_within_each_epoch(
+    budget: float, share: float, observe: str, progress: list[float]
+) -> None:
+    env = make(budget=budget, observe=observe)
+    env.reset(seed=0)
+    passes = watch_passes(env)
+    infos = [step[-1] for step in go_on(env, [np.arange(48) < share * 48] * 9)]
+    np.testing.assert_allclose([0, *(info["progress"] for info in infos)], progress)
+    spans = pairwise(progress)
+    for (each,), info, (start, end) in zip(passes, infos, spans, strict=True):
+        batches = -(-info["kept"] // 16)
+        middles = [start + (end - start) * (batch + 0.5) / batches for batch in range(batches)]
+        np.testing.assert_allclose(each.rates, env.settings.recipe.rate(np.array(middles)))
+
+
+def test_the_rates_of_a_full_run_are_these() -> None:
+    env = make(budget=1.0, epochs=5)  # three batches an epoch, a peak of 0.2 after one epoch
+    env.reset(seed=0)
+    passes = watch_passes(env)
+    go_on(env, [FULL] * 5)
+    rates = np.concatenate([each.rates for (each,) in passes])
+    assert len(rates) == 15
+    # progress 1/30, 1/10 and 1/6 of a rise from 0.008 to 0.2 that ends at 1/5
+    np.testing.assert_allclose(rates[:3], [0.04, 0.104, 0.168])
+    # progress 29/30: 0.1 (1 + cos(π 23/24))
+    np.testing.assert_allclose(rates[-1], 0.0008555139)
+    assert rates.argmax() == 3
+
+
+# -- actions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float32, np.float64, list])
+def test_masks_may_be_bools_or_zeros_and_ones_of_any_type(dtype: Any) -> None:
+    masks = random_masks(make(), 4)
+    others = masks.astype(int).tolist() if dtype is list else masks.astype(dtype)
+    assert_same(play(make(), others, seed=0), play(make(), masks, seed=0))
+
+
+BAD = {
+    "too short": ("mask", np.ones(47)),
+    "too long": ("mask", np.ones(49)),
+    "a number": ("mask", 1),
+    "one axis too many": ("mask", np.ones((1, 48))),
+    "not 0 or 1": ("mask", np.full(48, 0.5)),
+    "2": ("mask", np.full(48, 2)),
+    "-1": ("mask", np.full(48, -1)),
+    "NaN": ("mask", np.where(np.arange(48), 1, np.nan)),
+    "text": ("mask", np.full(48, "1")),
+    "objects": ("mask", np.full(48, None)),
+    "complex": ("mask", np.ones(48, dtype=complex)),
+    "negative weight": ("weights", np.where(np.arange(48), 1, -0.1)),
+    "NaN weight": ("weights", np.where(np.arange(48), 1, np.nan)),
+    "infinite weight": ("weights", np.where(np.arange(48), 1, np.inf)),
+    "huge weight": ("weights", np.full(48, 1000.0)),
+    "missing score weight": ("score_weights", np.zeros(8)),
+    "score weight beyond 1": ("score_weights", np.full(9, 1.1)),
+    "NaN quantile": ("quantiles", np.full(10, np.nan)),
+    "quantile beyond -1": ("quantiles", np.full(10, -1.1)),
+}
+
+
+@pytest.mark.parametrize(("action", "bad"), BAD.values(), ids=BAD)
+def test_a_bad_action_is_refused_and_the_episode_goes_on(action: str, bad: Any) -> None:
+    env, other = make(action=action), make(action=action)
+    good = np.zeros(env.action_space.shape) if action != "mask" else FULL
+    steps = play(env, [good], seed=0)
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        env.step(bad)
+    assert_same([*steps, env.step(good)], play(other, [good] * 2, seed=0))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.ones(48), np.ones((2, 48)), np.ones((3, 47)), np.where(np.eye(3, 48), np.nan, 1)],
+    ids=["no replica axis", "a replica too few", "too short", "NaN in each row"],
+)
+def test_a_bad_action_of_one_row_is_refused_for_all(bad: np.ndarray) -> None:
+    env, other = make_vector(3), make_vector(3)
+    good = np.ones((3, 48))
+    steps = play(env, [good], seed=0)
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        env.step(bad)
+    assert_same([*steps, env.step(good)], play(other, [good] * 2, seed=0))
+
+
+@pytest.mark.parametrize("env", [make(), make_vector(2)], ids=["single", "vector"])
+def test_the_game_begins_with_a_reset(env: Any) -> None:
+    with pytest.raises(ResetNeeded, match="reset"):
+        env.step(np.ones(env.action_space.shape))
+    with pytest.raises(ResetNeeded, match="reset"):
+        env.evaluate("test")
+
+
+def test_an_ended_episode_needs_a_reset() -> None:
+    env = make()
+    assert play(env, [FULL] * 9, seed=0)[-1][2]
+    with pytest.raises(ResetNeeded, match="reset"):
+        env.step(FULL)
+    env.reset()
+    assert env.step(FULL)[-1]["epoch"] == 1
+
+
+# -- rewards and what is observed -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_rewards_are_differences_of_what_info_tells(reward: str, back_end: dict[str, Any]) -> None:
+    env = make(reward=reward, **back_end)
+    steps = play(env, random_masks(env, 4), seed=0)
+    infos = [step[-1] for step in steps]
+    for before, after, step in zip(infos, infos[1:], steps[1:], strict=False):
+        expected = {
+            "val_loss": before["val_loss"] - after["val_loss"],
+            "val_accuracy": after["val_accuracy"] - before["val_accuracy"],
+            "log_val_loss": np.log(before["val_loss"]) - np.log(after["val_loss"]),
+            "train_loss": before["train_loss"] - after["train_loss"],
+        }[reward]
+        assert step[1] == pytest.approx(expected, abs=1e-12)
+        assert expected != 0 or reward == "val_accuracy"
+    name = reward.removeprefix("log_")
+    rise = infos[-1][name] - infos[0][name]
+    if reward != "log_val_loss":
+        total = sum(step[1] for step in steps[1:])
+        assert total == pytest.approx(rise if reward == "val_accuracy" else -rise)
+
+
+def test_info_tells_the_val_loss_and_the_mean_loss_of_the_visits(back_end: dict[str, Any]) -> None:
+    env = make(**back_end)
+    observation, info = env.reset(seed=0)
+    assert info["train_loss"] == pytest.approx(np.log(env.dataset.source.num_classes))
+    mask = random_masks(env, 1)[0]
+    observation, *_, info = env.step(mask)
+    assert info["train_loss"] == pytest.approx(observation["loss"][mask].mean(), rel=1e-5)
+    logits = env.vector.trainer.learner.score("val", torch.arange(len(env.dataset.val)), [0])[0]
+    labels = env.dataset.val.labels
+    loss, right = F.cross_entropy(logits, labels), logits.argmax(1) == labels
+    assert info["val_loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert info["val_accuracy"] == pytest.approx(float(right.float().mean()))
+    assert_same(env.evaluate("val")._asdict(), {k[4:]: info[k] for k in info if "val_" in k})
+
+
+def test_only_visited_samples_are_rescored(back_end: dict[str, Any]) -> None:
+    env = make(**back_end)
+    before, _ = env.reset(seed=0)
+    mask = random_masks(env, 1)[0]
+    after, *_ = env.step(mask)
+    for name in ("loss", "loss_mean", "confidence", "margin", "el2n"):
+        np.testing.assert_array_equal(after[name][~mask], before[name][~mask])
+        assert (after[name][mask] != before[name][mask]).all()
+
+
+def test_observing_all_rescores_the_dropped_for_a_third_of_a_visit(
+    back_end: dict[str, Any],
+) -> None:
+    env = make(observe="all", **back_end)
+    env.reset(seed=0)
+    mask = np.arange(48) < 12
+    observation, _, _, _, info = env.step(mask)
+    assert (info["visits"], info["scored"]) == (12, 36)
+    assert info["spent"] == pytest.approx((12 + 36 / 3) / (0.5 * 4 * 48))
+    assert info["saved"] == pytest.approx(1 - 24 / (4 * 48))
+    np.testing.assert_array_equal(observation["visits"], mask)
+    np.testing.assert_array_equal(observation["age"], ~mask)
+    dropped = torch.arange(12, 48)
+    logits = env.vector.trainer.learner.score("train", dropped, [0])[0]
+    loss = F.cross_entropy(logits, env.dataset.train.labels[dropped], reduction="none")
+    np.testing.assert_allclose(observation["loss"][12:], loss, rtol=1e-5)
+
+
+def test_observing_all_trains_the_same_model_as_long_as_the_schedule_is_the_same() -> None:
+    env, other = make(budget=1.0, observe="all"), make(budget=1.0)
+    masks = random_masks(env, 4, 0.3)
+    found, expected = play(env, masks, seed=0), play(other, masks, seed=0)
+    for one, two in zip(found, expected, strict=True):
+        assert one[-1]["val_loss"] == two[-1]["val_loss"]
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_the_test_split_reaches_nothing(observation: str, back_end: dict[str, Any]) -> None:
+    env = make(observation=observation, observe="all", **back_end)
+    masks = random_masks(env, 4)
+    expected, score = play(env, masks, seed=0), env.evaluate("test")
+    test = env.dataset.test
+    kept = test.images.clone(), test.labels.clone()
+    try:
+        test.images.fill_(77)
+        test.labels.fill_(0)
+        assert_same(play(env, masks, seed=0), expected)
+        assert env.evaluate("test") != score
+    finally:
+        test.images.copy_(kept[0])
+        test.labels.copy_(kept[1])
+
+
+# -- divergence -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_a_diverged_run_ends_with_finite_numbers(
+    observation: str, reward: str, back_end: dict[str, Any]
+) -> None:
+    env = make(learning_rate=1e6, budget=1.0, observation=observation, reward=reward, **back_end)
+    steps = play(env, [FULL] * 9, seed=0)
+    assert len(steps) < 5
+    _, reward_at_end, terminated, truncated, info = steps[-1]
+    assert (terminated, truncated, info["diverged"], info["val_loss"]) == (True, False, True, 20)
+    assert not steps[0][-1]["diverged"]
+    assert reward_at_end < 0 or reward in ("val_accuracy", "train_loss")
+    for step in steps:
+        assert step[0] in env.observation_space
+        assert all(np.isfinite(value) for value in step[-1].values())
+    assert np.isfinite([step[1] for step in steps[1:]]).all()
+
+
+def test_a_sample_with_a_loss_that_is_no_number_counts_as_wrong(back_end: dict[str, Any]) -> None:
+    env = make(learning_rate=1e30, budget=1.0, **back_end)
+    observation, *_, info = play(env, [FULL] * 9, seed=0)[-1]
+    assert info["diverged"]
+    worst = observation["loss"] == 20
+    assert worst.any()
+    assert not observation["correct"][worst].any()
+    assert (observation["confidence"][worst] < 1e-6).all()
+    assert (observation["margin"][worst] < 0).all()
+
+
+def test_the_run_after_a_diverged_one_is_as_good_as_new(back_end: dict[str, Any]) -> None:
+    env = make(learning_rate=1e6, **back_end)
+    play(env, [FULL] * 9, seed=0)
+    other = make(learning_rate=1e6, **back_end)
+    assert_same(play(env, [FULL], seed=1), play(other, [FULL], seed=1))
+
+
+def test_a_diverged_replica_leaves_the_others_alone() -> None:
+    def run(weight: float) -> list[Any]:
+        env = make_vector(2, action="weights", budget=1.0, learning_rate=0.5)
+        return play(env, [np.array([FULL * weight, FULL])] * 4, seed=0)
+
+    wild, calm = run(100), run(1)
+    assert wild[-1][-1]["diverged"].tolist() == [True, False]
+    assert calm[-1][-1]["diverged"].tolist() == [False, False]
+    assert_same(row_of(wild, 1), row_of(calm, 1), 1e-5)
+
+
+# -- what training is -----------------------------------------------------------------------------
+
+
+def plain_run(env: Any, passes: list[list[Any]], seed: int, scale: float | None) -> torch.nn.Module:
+    """The same epochs in an ordinary PyTorch loop, from the same initial model.
+
+    With `scale`, every gradient of the unweighted loss is multiplied by it instead.
+    """
+    recipe, source = env.settings.recipe, env.dataset.source
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(seed, 0, Purpose.MODEL))
+        model = make_model(env.settings.resolved.model, source.image_shape, source.num_classes)
+    images, labels = env.dataset.train.images.float(), env.dataset.train.labels
+    if source.mean:
+        mean, std = (torch.tensor(each).view(3, 1, 1) for each in (source.mean, source.std))
+        images = (images / 255 - mean) / std
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=1,
+        momentum=recipe.momentum,
+        nesterov=True,
+        weight_decay=recipe.weight_decay,
+    )
+    criterion = torch.nn.CrossEntropyLoss(reduction="none", label_smoothing=recipe.label_smoothing)
+    model.train()
+    for (each,) in passes:
+        batches = zip(each.order.split(16), each.weights.split(16), each.rates, strict=True)
+        for ids, weights, rate in batches:
+            losses = criterion(model(images[ids]), labels[ids])
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
+            (losses if scale else weights * losses).mean().backward()
+            for parameter in model.parameters():
+                parameter.grad.mul_(scale or 1)
+            optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("weights", "scale"),
+    [
+        (np.ones(48), None),
+        (np.full(48, 2.0), 2),
+        (np.full(48, 0.5), 0.5),
+        (np.linspace(0, 3, 48), None),
+        (np.arange(48) % 3, None),
+    ],
+    ids=["ones", "twos double the gradient", "halves halve it", "unequal", "two thirds kept"],
+)
+def test_two_epochs_are_an_ordinary_pytorch_loop(
+    weights: np.ndarray,
+    scale: float | None,
+    back_end: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = back_end["task"]
+    recipe = replace(TASKS[name].recipe, augmentation=Augmentation())
+    monkeypatch.setitem(TASKS, name, replace(TASKS[name], recipe=recipe))
+    env = make(action="weights", **back_end)
+    _, info = env.reset(seed=0)
+    passes = watch_passes(env)
+    go_on(env, [weights] * 2)
+    assert all(len(each.order) == np.count_nonzero(weights) for (each,) in passes)
+
+    model = plain_run(env, passes, info["run_seed"], scale)
+    val = torch.arange(len(env.dataset.val))
+    found = env.vector.trainer.learner.score("val", val, [0])[0]
+    images = ImageTable(env.dataset.val.images, env.dataset.source).batch(val)
+    torch.testing.assert_close(found, model(images).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_mask_as_weights_is_the_mask(back_end: dict[str, Any]) -> None:
+    weights, mask = make(action="weights", **back_end), make(**back_end)
+    masks = random_masks(mask, 4)
+    assert_same(play(weights, masks.astype(float), seed=0), play(mask, masks, seed=0))
