@@ -8,7 +8,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from dynprune_env.specs import check_arguments, lookup, parse_spec
+from dynprune_env.specs import checked_arguments, lookup, parse_spec
 
 Shape = tuple[int, ...]
 
@@ -108,6 +108,6 @@ def check_model(spec: str, image_shape: Shape) -> None:
         ValueError: unknown model or parameter, or a convolutional net on plain features.
     """
     name, arguments = parse_spec(spec)
-    check_arguments(lookup(name, MODELS, "model"), arguments, f"the model {name}")
+    checked_arguments(lookup(name, MODELS, "model"), arguments, f"the model {name}")
     if name != "mlp" and len(image_shape) != 3:
         raise ValueError(f"{name} needs images, this task has features of shape {image_shape}")

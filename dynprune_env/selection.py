@@ -41,7 +41,9 @@ def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) ->
 
 
 def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
-    """Position of each score in its row in rising order, (R, n) int64; ties fall at random."""
+    """Position of each score in rising order, same shape, int64; ties fall at random."""
+    if scores.ndim == 1:
+        return rank(scores[None], rng)[0]
     replicas, n = scores.shape
     ranks = np.empty(scores.shape, dtype=np.int64)
     for row in range(replicas):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable
 from difflib import get_close_matches
 from inspect import Parameter, signature
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
@@ -62,11 +64,16 @@ def lookup(name: str, registry: dict[str, Any], kind: str) -> Any:
     raise ValueError(f"no {kind} is called {name!r}; there are {', '.join(registry)}.{hint}")
 
 
-def check_arguments(factory: Callable[..., Any], arguments: dict[str, Any], context: str) -> None:
-    """Checks keyword arguments against a factory's signature.
+def checked_arguments(
+    factory: Callable[..., Any], arguments: dict[str, Any], context: str
+) -> dict[str, Any]:
+    """Checks keyword arguments against a factory's signature and type hints.
+
+    Returns:
+        The arguments, whole numbers turned into floats where floats are asked for.
 
     Raises:
-        ValueError: one is unknown; the message lists those that exist.
+        ValueError: one is unknown (the message lists those that exist) or of the wrong type.
     """
     known = [
         name
@@ -74,8 +81,19 @@ def check_arguments(factory: Callable[..., Any], arguments: dict[str, Any], cont
         if parameter.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         and parameter.default is not Parameter.empty
     ]
-    for name in arguments:
+    typed: Any = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
+    hints = get_type_hints(typed)
+    checked = {}
+    for name, value in arguments.items():
         if name not in known:
             raise ValueError(
                 f"{context} has no parameter {name!r}; it has {', '.join(known) or 'none'}"
             )
+        kinds = get_args(hints.get(name)) or (hints.get(name, type(value)),)
+        if float in kinds and type(value) is int:
+            value = float(value)
+        if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
+            names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f"{context}: {name} is {names} and finite, got {value!r}")
+        checked[name] = value
+    return checked

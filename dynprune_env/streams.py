@@ -58,6 +58,12 @@ class ReplicaRandom:
             self._generators[row] = np.random.default_rng(self.seeds[row])
         return self._generators[row]
 
+    def only(self, row: int) -> ReplicaRandom:
+        """One replica's generator (shared, not copied), for draws without the replica axis."""
+        single = ReplicaRandom(self.seeds[row])
+        single._generators[0] = self.row(row)
+        return single
+
     def random(self, count: int) -> np.ndarray:
         """Uniform draws from [0, 1), (R, count) float64; (count,) if made from one number."""
         draws = np.stack([self.row(row).random(count) for row in range(len(self.seeds))])

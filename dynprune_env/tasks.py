@@ -66,7 +66,7 @@ class Task:
     variant: Variant = UNCHANGED
 
 
-_MLP_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.2)
+_MLP_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.15)
 _CROP_AND_FLIP = Augmentation(crop=4, flip=True)
 # The recipe behind the published tables: 200 epochs of SGD 0.1, one cycle, label smoothing 0.1.
 _RESNET_RECIPE = Recipe(

@@ -115,8 +115,8 @@ def test_ranks_of_ties_fall_evenly() -> None:
     ranks = rank(np.tile([1.0, 0, 1, 1], (3000, 1)), random(3000))
     assert (ranks[:, 1] == 0).all()
     assert ranks.mean(axis=0) == pytest.approx([2, 0, 2, 2], abs=0.075)
-    alone = rank(np.array([[1.0, 0, 1, 1]]), ReplicaRandom([17]))
-    assert np.array_equal(ranks[17], alone[0])
+    alone = rank(np.array([1.0, 0, 1, 1]), ReplicaRandom(17))
+    assert np.array_equal(ranks[17], alone)
 
 
 def test_z_scores_are_those_computed_by_hand() -> None:

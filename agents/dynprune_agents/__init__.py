@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from inspect import getdoc
+from inspect import getdoc, isabstract
 from pkgutil import iter_modules
 
 from dynprune_agents._agent import Agent, PeriodicAgent
-from dynprune_env.specs import check_arguments, lookup, parse_spec
+from dynprune_env.specs import checked_arguments, lookup, parse_spec
 
 __all__ = ["Agent", "PeriodicAgent", "agent_class", "describe", "make", "names"]
 
@@ -31,6 +31,8 @@ def agent_class(name: str) -> type[Agent]:
             raise ValueError(f"cannot load the agent {name!r}: {error}") from error
         if not (isinstance(found, type) and issubclass(found, Agent)):
             raise ValueError(f"{name!r} is not a subclass of dynprune_agents.Agent")
+        if isabstract(found):
+            raise ValueError(f"{name!r} is abstract: it leaves methods to its subclasses")
         return found
     module = import_module(f"dynprune_agents.{lookup(name, dict.fromkeys(names(), name), 'agent')}")
     return next(
@@ -50,8 +52,7 @@ def make(spec: str) -> Agent:
     """
     name, arguments = parse_spec(spec)
     found = agent_class(name)
-    check_arguments(found, arguments, f"the agent {name}")
-    return found(**arguments)
+    return found(**checked_arguments(found, arguments, f"the agent {name}"))
 
 
 def describe(name: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from dynprune_agents._agent import Agent, Observation
 from dynprune_env.selection import keep_top
 from dynprune_env.settings import Episode
+from dynprune_env.streams import ReplicaRandom
 
 
 @dataclass
@@ -33,13 +34,18 @@ class ArmBandit(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """The samples of the arm that each replica pulls."""
         self._arms = np.atleast_1d(self.pick())
-        count = self.pace(observation)
-        keep = np.zeros(observation["loss"].shape, dtype=bool)
-        rows = np.atleast_2d(keep)  # a view
-        for arm in np.unique(self._arms):
-            pulled = self._arms == arm
-            rows[pulled] = np.atleast_2d(self.arm_mask(int(arm), observation, count))[pulled]
-        return keep
+        counts = np.atleast_1d(self.pace(observation))
+        columns = {name: np.atleast_2d(column) for name, column in observation.items()}
+        keep = [
+            self.arm_mask(
+                arm,
+                {name: column[row] for name, column in columns.items()},
+                int(counts[row]),
+                self.rng.only(row),
+            )
+            for row, arm in enumerate(self._arms.tolist())
+        ]
+        return np.reshape(keep, observation["loss"].shape)
 
     def update(
         self,
@@ -65,8 +71,10 @@ class ArmBandit(Agent):
         """Learns that these arms, (R,), brought these rewards, (R,) in [-1, 1]."""
 
     @abstractmethod
-    def arm_mask(self, arm: int, observation: Observation, count: np.ndarray) -> np.ndarray:
-        """What an arm keeps, (R, n) or (n,) bool with `count` True in each row."""
+    def arm_mask(
+        self, arm: int, observation: Observation, count: int, rng: ReplicaRandom
+    ) -> np.ndarray:
+        """What an arm keeps of one replica's samples, (n,) bool with `count` True."""
 
 
 class StrategyBandit(ArmBandit):
@@ -74,10 +82,10 @@ class StrategyBandit(ArmBandit):
 
     num_arms: ClassVar[int] = 5
 
-    def arm_mask(self, arm: int, observation: Observation, count: np.ndarray) -> np.ndarray:
+    def arm_mask(
+        self, arm: int, observation: Observation, count: int, rng: ReplicaRandom
+    ) -> np.ndarray:
         """The top of the strategy's score."""
         loss = observation["loss"]
         scores = (loss, -loss, -np.abs(observation["margin"]), observation["age"])
-        if arm < len(scores):
-            return keep_top(scores[arm], count, self.rng)
-        return keep_top(self.rng.random(self.episode.num_samples), count, self.rng)
+        return keep_top(scores[arm] if arm < 4 else rng.random(len(loss)), count, rng)

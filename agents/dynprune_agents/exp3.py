@@ -15,6 +15,7 @@ from dynprune_agents._agent import Observation
 from dynprune_agents._arms import ArmBandit
 from dynprune_env.selection import rank
 from dynprune_env.settings import Episode
+from dynprune_env.streams import ReplicaRandom
 
 
 @dataclass
@@ -58,9 +59,10 @@ class EXP3(ArmBandit):
         p = self.probabilities()[rows, arms]
         self.log_weights[rows, arms] += self.gamma * (rewards + 1) / 2 / (p * self.num_arms)
 
-    def arm_mask(self, arm: int, observation: Observation, count: np.ndarray) -> np.ndarray:
+    def arm_mask(
+        self, arm: int, observation: Observation, count: int, rng: ReplicaRandom
+    ) -> np.ndarray:
         """The arm's window of ranks."""
-        n = self.episode.num_samples
-        position = rank(observation["loss"], self.rng)
-        start = np.rint(arm / (self.num_arms - 1) * (n - count)).astype(np.int64)[..., None]
-        return (position >= start) & (position < start + count[..., None])
+        position = rank(observation["loss"], rng)
+        start = round(arm / (self.num_arms - 1) * (len(position) - count))
+        return (position >= start) & (position < start + count)
