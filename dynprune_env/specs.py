@@ -33,6 +33,10 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"{spec!r}: expected name(key=value, ...)")
     if call.args or any(keyword.arg is None for keyword in call.keywords):
         raise ValueError(f"{spec!r}: give every value with its name, as in {name}(key=value)")
+    given = [keyword.arg for keyword in call.keywords]
+    for key in given:
+        if given.count(key) > 1:
+            raise ValueError(f"{spec!r}: {key!r} is given twice")
     return name, {str(keyword.arg): literal(keyword.value, spec) for keyword in call.keywords}
 
 
@@ -44,7 +48,7 @@ def literal(node: ast.AST | str, context: str) -> Any:
     """
     try:
         return ast.literal_eval(node)
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TypeError) as error:
         text = node if isinstance(node, str) else ast.unparse(node)
         raise ValueError(
             f"{context!r}: {text} is not a Python literal (number, string, ...)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from torch import nn
 
 from dynprune_env import trainer
 from dynprune_env.augment import Augmentation
 from dynprune_env.datasets import DataNotFoundError, Pool, Source, Split, read_pool
 from dynprune_env.learners import ModuleLearner
+from dynprune_env.models import MODELS
 from dynprune_env.tasks import TASKS, Recipe, Task
 
 os.environ.setdefault("MPLBACKEND", "agg")  # no test opens a window
@@ -90,14 +93,26 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"task": "Pictures", "precision": "fp32"}
 
 
-@pytest.fixture(params=["stacked", "modules", "convolutional"])
+def own_model(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A user's net that draws while it trains, with a layer that does not train."""
+    frozen = nn.Linear(math.prod(image_shape), 16).requires_grad_(False)
+    return nn.Sequential(
+        nn.Flatten(), frozen, nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, num_classes)
+    )
+
+
+@pytest.fixture(params=["stacked", "modules", "convolutional", "own model"])
 def back_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Settings that train with each learner: an MLP on both, and a convolutional net."""
-    if request.param == "convolutional":
-        return request.getfixturevalue("pictures")
+    """Settings that train with each learner: an MLP on both, and two nets that need modules."""
     if request.param == "modules":
         monkeypatch.setattr(trainer, "make_learner", ModuleLearner)
-    return {"task": "Digits"}
+    if request.param in ("stacked", "modules"):
+        return {"task": "Digits"}
+    pictures = request.getfixturevalue("pictures")
+    if request.param == "own model":
+        monkeypatch.setitem(MODELS, "own", own_model)
+        return {**pictures, "model": "own"}
+    return pictures
 
 
 @pytest.fixture

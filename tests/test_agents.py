@@ -75,8 +75,9 @@ def test_parameters_are_stored_as_given_and_the_repr_is_the_spec(name: str) -> N
     assert vars(agent) == given
     assert repr(found()) == name
     for each in (agent, found()):
-        assert dynprune_agents.make(repr(each)) == each
-        assert repr(dynprune_agents.make(repr(each))) == repr(each)
+        again = dynprune_agents.make(repr(each))  # turns whole numbers into floats where due
+        assert again == each
+        assert repr(dynprune_agents.make(repr(again))) == repr(again)
 
 
 @every_agent

@@ -67,7 +67,7 @@ def test_a_result_says_what_happened_in_every_epoch(finished: Result) -> None:
 
 def test_a_result_says_where_and_with_what_it_was_made(finished: Result) -> None:
     assert set(finished.versions) == {"python", *LIBRARIES}
-    assert finished.versions["torch"] == torch.__version__
+    assert torch.__version__.startswith(finished.versions["torch"])
     assert finished.device == "cpu"
     parts = {name: value for name, value in finished.seconds.items() if name != "total"}
     assert all(value >= 0 for value in parts.values())
@@ -142,12 +142,6 @@ def test_a_diverged_run_is_finite_says_so_and_can_be_saved(tmp_path: Path) -> No
     assert result.diverged
     assert Result.load(result.save(tmp_path)) == result
     assert math.isfinite(result.test_loss)
-
-
-def test_numpy_numbers_can_be_seeds(tmp_path: Path) -> None:
-    (result,) = play(seeds=np.arange(4, 5))
-    assert Result.load(result.save(tmp_path)) == result
-    assert numbers(result) == numbers(play(seeds=[4])[0])
 
 
 # -- one file ----------------------------------------------------------------------------------
@@ -246,7 +240,7 @@ def test_results_of_several_folders_are_read_once_each(finished: Result, tmp_pat
     (tmp_path / "a" / "table.md").write_text("no result")
     found = list(load_results([tmp_path / "a", tmp_path / "b"]))
     assert sorted(result.config.seed for result in found) == [0, 7]
-    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         list(load_results([tmp_path / "nowhere"]))
 
 

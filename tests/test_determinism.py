@@ -28,7 +28,7 @@ from dynprune_env.learners import ModuleLearner
 from dynprune_env.tasks import TASKS
 
 # Stacked matrix products round differently from single ones; modules are the same bit for bit.
-ROUNDING = {"stacked": 1e-5, "modules": 0.0, "convolutional": 0.0}
+ROUNDING = {"stacked": 1e-5, "modules": 0.0, "convolutional": 0.0, "own model": 0.0}
 
 # Shares of kept samples for four replicas: under a budget of a half the first ends after two
 # epochs, the second after three, the others after four.

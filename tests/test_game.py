@@ -156,7 +156,7 @@ def test_the_learning_rate_follows_progress_within_each_epoch(
 
 
 def test_the_rates_of_a_full_run_are_these() -> None:
-    env = make(budget=1.0, epochs=5)  # three batches an epoch, a peak of 0.2 after one epoch
+    env = make(budget=1.0, epochs=5, learning_rate=0.2)  # three batches, the peak after one epoch
     env.reset(seed=0)
     passes = watch_passes(env)
     go_on(env, [FULL] * 5)
@@ -412,14 +412,17 @@ def plain_run(env: Any, passes: list[list[Any]], seed: int, scale: float | None)
     model.train()
     for (each,) in passes:
         batches = zip(each.order.split(16), each.weights.split(16), each.rates, strict=True)
-        for ids, weights, rate in batches:
-            losses = criterion(model(images[ids]), labels[ids])
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.zero_grad()
-            (losses if scale else weights * losses).mean().backward()
-            for parameter in model.parameters():
-                parameter.grad.mul_(scale or 1)
-            optimizer.step()
+        with torch.random.fork_rng():
+            torch.manual_seed(each.seed)  # of dropout
+            for ids, weights, rate in batches:
+                losses = criterion(model(images[ids]), labels[ids])
+                optimizer.param_groups[0]["lr"] = rate
+                optimizer.zero_grad()
+                (losses if scale else weights * losses).mean().backward()
+                for parameter in model.parameters():
+                    if parameter.requires_grad:
+                        parameter.grad.mul_(scale or 1)
+                optimizer.step()
     return model.eval()
 
 

@@ -22,9 +22,7 @@ from episodes import (
     run_script,
 )
 from gymnasium.error import ResetNeeded
-from torch import nn
 
-from dynprune_env import models
 from dynprune_env.learners import ModuleLearner
 
 Make = Callable[..., Any]
@@ -221,25 +219,3 @@ def test_the_state_at_the_end_of_a_run_still_is_the_end(new: Make) -> None:
     else:
         assert_same(copy.step(mask), env.step(mask))
     assert_same(copy.reset(), env.reset())
-
-
-class HalfFrozen(nn.Module):
-    """A user's own model: one layer that is not trained, dropout, and a buffer."""
-
-    def __init__(self, image_shape: tuple[int, ...], num_classes: int):
-        super().__init__()
-        self.first = nn.Linear(image_shape[0], 16).requires_grad_(False)
-        self.rest = nn.Sequential(nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, num_classes))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.rest(self.first(x))
-
-
-def test_a_users_own_model_goes_on_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.MODELS, "mlp", HalfFrozen)
-    env = make(model="mlp")
-    masks = masks_for(env, 4)
-    play(env, masks[:2], seed=5)
-    copy = make(model="mlp")
-    copy.set_state(env.get_state())
-    assert_same(go_on(copy, masks[2:]), go_on(env, masks[2:]))

@@ -1,0 +1,54 @@
+"""The examples and the README's snippets run as they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def run(arguments: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_an_example_runs_and_prints_an_accuracy(name: str, tmp_path: Path) -> None:
+    assert "test accuracy" in run([str(ROOT / "examples" / name)], tmp_path)
+
+
+def test_the_first_snippet_of_the_readme_runs_and_prints_accuracy_and_saved_share(
+    tmp_path: Path,
+) -> None:
+    accuracy, saved = map(float, run(["-c", SNIPPETS[0]], tmp_path).split())
+    assert accuracy > 0.9
+    assert saved == pytest.approx(0.7)
+
+
+def test_the_readmes_own_agent_is_the_one_in_the_examples_and_plays(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SNIPPETS[1])
+    play = (
+        "from dynprune_env import run_episodes; import dynprune_agents; "
+        "agent = dynprune_agents.make('mine:SmallMargin(noise=2.0)'); print(repr(agent)); "
+        "kwargs = {'train_size': 60, 'epochs': 3}; "
+        "print(run_episodes('DynPrune-Digits-v0', agent, [0], env_kwargs=kwargs)[0].visits)"
+    )
+    assert run(["-c", play], tmp_path).split() == ["mine:SmallMargin(noise=2.0)", "90"]
+
+
+def test_the_readmes_stable_baselines_snippet_trains(tmp_path: Path) -> None:
+    snippet = "import gymnasium as gym\n" + SNIPPETS[2].replace("learn(800)", "learn(80)")
+    run(["-c", snippet], tmp_path)

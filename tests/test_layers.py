@@ -1,0 +1,60 @@
+"""Imports point downwards only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LAYERS = [
+    {"files", "specs", "streams"},
+    {"datasets", "models"},
+    {"augment", "variants", "selection"},
+    {"tasks", "statistics"},
+    {"learners"},
+    {"trainer"},
+    {"actions", "observations", "rewards", "rehearsal", "rendering"},
+    {"settings"},
+    {"env"},
+    {"results"},
+    {"kept_when"},
+    {"benchmark", "report"},
+    {"cli"},
+]
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+# Only types: drawing what a run kept uses the report's colours, a rehearsal makes environments.
+UPWARDS_ALLOWED = {("rehearsal", "env"), ("kept_when", "report")}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "dynprune_env").glob("[!_]*.py")), ids=lambda p: p.stem
+)
+def test_a_module_imports_only_from_lower_layers(path: Path) -> None:
+    assert path.stem in LEVEL, "a new module needs a place in LAYERS"
+    for name in imports(path):
+        package, _, module = name.partition(".")
+        if package == "dynprune_env" and module in LEVEL:
+            lower = LEVEL[module] < LEVEL[path.stem]
+            assert lower or (path.stem, module) in UPWARDS_ALLOWED, f"{path.stem} -> {module}"
+        if package == "dynprune_agents":
+            assert path.stem == "cli"
+
+
+def test_agents_import_no_more_than_they_need_of_the_environment() -> None:
+    allowed = {"actions", "observations", "rehearsal", "selection", "settings", "specs", "streams"}
+    for path in (ROOT / "agents" / "dynprune_agents").glob("*.py"):
+        modules = {n.split(".")[1] for n in imports(path) if n.startswith("dynprune_env.")}
+        assert modules <= allowed, path.name
