@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
-import dynprune_agents
 import gymnasium as gym
 import typer
 from rich import box
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
+import dynprune_agents
 import dynprune_env
 from dynprune_env import report
 from dynprune_env.results import load_results
@@ -284,6 +285,7 @@ def _progress(unit: str) -> Progress:
 
 def main() -> None:
     """Runs the command; a mistake in its arguments is one line, not a traceback."""
+    sys.path.insert(0, "")  # so that --agent module:Class finds modules of the working directory
     try:
         app()
     except (ValueError, FileNotFoundError, gym.error.Error) as error:

@@ -8,8 +8,8 @@ Run this file, or play the rule against others from the command line:
 from dataclasses import dataclass
 
 import numpy as np
-from dynprune_agents import Agent
 
+from dynprune_agents import Agent
 from dynprune_env import keep_top
 
 
@@ -32,7 +32,6 @@ class SmallMargin(Agent):
 
 if __name__ == "__main__":
     import dynprune_agents
-
     from dynprune_env import run_episodes
 
     for agent in (SmallMargin(), dynprune_agents.make("dynamic_random")):

@@ -1,7 +1,8 @@
 """Plays one episode: UCB decides what each of 20 epochs trains on, with half of the visits."""
 
-import dynprune_agents
 import gymnasium as gym
+
+import dynprune_agents
 
 env = gym.make("dynprune_env:DynPrune-Digits-v0", budget=0.5)
 agent = dynprune_agents.make("ucb")

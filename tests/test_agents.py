@@ -9,13 +9,13 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import dynprune_agents
 import numpy as np
 import pytest
 import torch
-from dynprune_agents import Agent
 from episodes import assert_same, make, make_vector
 
+import dynprune_agents
+from dynprune_agents import Agent
 from dynprune_env import Episode, Settings, run_episodes, trainer
 from dynprune_env.actions import MAX_WEIGHT
 from dynprune_env.datasets import Pool, Source, Split

@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import dynprune_agents
 import numpy as np
 import pytest
 import torch
-from dynprune_agents import Agent
-from dynprune_agents.dynamic_random import DynamicRandom
 from episodes import make
 
+import dynprune_agents
+from dynprune_agents import Agent
+from dynprune_agents.dynamic_random import DynamicRandom
 from dynprune_env import files
 from dynprune_env.benchmark import LIBRARIES, Cell, plan_cells, run_episodes, run_sweep
 from dynprune_env.report import Row, summarize

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import dynprune_agents
 import pytest
 from typer.testing import CliRunner, Result
 
+import dynprune_agents
 from dynprune_env import TASK_NAMES, benchmark, cli
 from dynprune_env.results import load_results
 

@@ -163,19 +163,13 @@ def test_both_learners_train_alike(
         )
 
 
-def given_infos(infos: dict[str, Any]) -> dict[tuple[int, str], Any]:
-    """What Gymnasium's vector infos say about each row, without what their masks leave out."""
+def given_infos(infos: dict[str, Any]) -> dict[str, Any]:
+    """Gymnasium's vector infos without what their masks leave out."""
     given = {}
-    for name, value in infos.items():
-        if name.startswith("_"):
-            continue
-        values = given_infos(value) if isinstance(value, dict) else value
-        for row in np.flatnonzero(infos[f"_{name}"]):
-            if isinstance(value, dict):
-                mine = {key[1]: each for key, each in values.items() if key[0] == row}
-                given[int(row), name] = mine
-            else:
-                given[int(row), name] = value[row]
+    for name in [name for name in infos if not name.startswith("_")]:
+        value, mask = infos[name], infos[f"_{name}"]
+        given[f"_{name}"] = mask
+        given[name] = given_infos(value) if isinstance(value, dict) else value[mask]
     return given
 
 
