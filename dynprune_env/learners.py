@@ -193,12 +193,14 @@ class ModuleLearner:
     def state(self) -> dict[str, Any]:
         """Parameters, buffers and momenta of every replica."""
         return {
-            "models": [_copied(model.state_dict()) for model in self.models],
+            "models": [
+                {name: _copy(tensor) for name, tensor in model.state_dict().items()}
+                for model in self.models
+            ],
             "momenta": [
                 [
-                    optimizer.state[p]["momentum_buffer"].clone()
+                    _copy(optimizer.state[p].get("momentum_buffer"))
                     for p in optimizer.param_groups[0]["params"]
-                    if p in optimizer.state
                 ]
                 for optimizer in self.optimizers
             ],
@@ -210,15 +212,14 @@ class ModuleLearner:
             model.load_state_dict(saved)
         for optimizer, saved in zip(self.optimizers, state["momenta"], strict=True):
             optimizer.state.clear()
-            parameters = optimizer.param_groups[0]["params"] if saved else []
-            for parameter, momentum in zip(parameters, saved, strict=True):
-                optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(
-                    momentum
-                )
+            for parameter, momentum in zip(optimizer.param_groups[0]["params"], saved, strict=True):
+                if momentum is not None:  # None where no gradient has ever come
+                    buffer = torch.empty_like(parameter).copy_(momentum)
+                    optimizer.state[parameter]["momentum_buffer"] = buffer
 
 
-def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone()
 
 
 def linear_layers(model: nn.Module) -> list[nn.Linear] | None:

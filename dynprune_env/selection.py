@@ -53,6 +53,7 @@ def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
 
 def standardise(values: np.ndarray, limit: float = 3.0) -> np.ndarray:
     """Clipped z-scores along the last axis, same shape; zero where all values are equal."""
-    centred = values - values.mean(-1, keepdims=True)
-    spread = values.std(-1, keepdims=True)
-    return np.clip(centred / np.where(spread > 1e-8, spread, 1), -limit, limit)
+    # float64, since equal float32 values rarely have themselves as their mean.
+    centred = values - values.mean(-1, keepdims=True, dtype=np.float64)
+    spread = np.sqrt(np.square(centred).mean(-1, keepdims=True))
+    return np.clip(centred / np.where(spread > 1e-6, spread, np.inf), -limit, limit)

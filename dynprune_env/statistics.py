@@ -11,6 +11,9 @@ from torch import Tensor
 MAX_LOSS = 20.0
 """Losses are clipped here, in nats: the probability of the true class is then 2e-9."""
 
+MAX_MARGIN = 50.0
+"""Margins are clipped to ± this, in logits."""
+
 SMOOTHING = 0.5
 """Weight of the newest loss in `loss_mean` and `loss_var`."""
 
@@ -94,7 +97,7 @@ class SampleStatistics:
             "loss_mean": (0.0, MAX_LOSS),
             "loss_var": (0.0, MAX_LOSS**2),
             "confidence": (0.0, 1.0),
-            "margin": (-50.0, 50.0),
+            "margin": (-MAX_MARGIN, MAX_MARGIN),
             "el2n": (0.0, math.sqrt(2)),
             "correct": (0.0, 1.0),
             "forgetting": (0.0, float(epochs)),
@@ -126,9 +129,10 @@ class SampleStatistics:
             epoch: (V,) the epoch (from 1) in which each was trained; None if it was only scored.
         """
         table = {name: column.reshape(-1) for name, column in self._table.items()}
-        loss, confidence, margin, el2n, correct = np.nan_to_num(
-            values, nan=MAX_LOSS, posinf=MAX_LOSS, neginf=-MAX_LOSS
-        )
+        wrong = np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
+        broken = ~np.isfinite(values).all(0)  # such a prediction counts as entirely wrong
+        values = np.where(broken, wrong[:, None], values)
+        loss, confidence, margin, el2n, correct = values
         loss = np.clip(loss, 0, MAX_LOSS)
         scored = self._scored.reshape(-1)
         seen = scored[where]
@@ -142,7 +146,7 @@ class SampleStatistics:
         table["forgetting"][where] += (table["correct"][where] > 0) & (correct == 0)
         table["loss"][where] = loss
         table["confidence"][where] = np.clip(confidence, 0, 1)
-        table["margin"][where] = np.clip(margin, -50, 50)
+        table["margin"][where] = np.clip(margin, -MAX_MARGIN, MAX_MARGIN)
         table["el2n"][where] = np.clip(el2n, 0, math.sqrt(2))
         table["correct"][where] = correct
         if epoch is not None:

@@ -21,6 +21,7 @@ def run(accuracy, seed=0, agent="ucb(c=2.0)", budget=0.5, env="Digits-v0", **oth
         "test_loss": 0.5,
         "visits": 400,
         "scored": 300,
+        "preparation": 0.0,
         "saved": 0.5,
         "seconds": {"train": 1.0, "evaluate": 0.5, "select": 0.5, "total": 2.0},
         "diverged": False,
@@ -35,6 +36,7 @@ def run(accuracy, seed=0, agent="ucb(c=2.0)", budget=0.5, env="Digits-v0", **oth
         device="cpu",
         threads=1,
         versions={},
+        selections="",
         **{**numbers, **others},
     )
 
