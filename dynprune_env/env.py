@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, num_envs)
 
         self._random: list[np.random.Generator] = []
+        self._seeds: list[int] = []
         self._trainer: Trainer | None = None
         zeros = np.zeros(num_envs)
         self._standing = Standing(zeros, zeros, zeros)
@@ -117,11 +119,13 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
-        if not self._random:
-            self._random = [seeding.np_random(each)[0] for each in seeds]
-        for row in np.flatnonzero(mask):
-            if seeds[row] is not None:
-                self._random[row] = seeding.np_random(seeds[row])[0]
+        for row, each in enumerate(seeds):
+            if len(self._random) == row:
+                self._random.append(np.random.default_rng())
+                self._seeds.append(-1)
+                self._random[row], self._seeds[row] = seeding.np_random(each)
+            elif mask[row] and each is not None:
+                self._random[row], self._seeds[row] = seeding.np_random(each)
         self._start(np.flatnonzero(mask))
         return self._observe(), self._info(mask)
 
@@ -217,6 +221,11 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         """The generators that draw the runs' seeds, one per row."""
         return tuple(self._random)
 
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of these generators, one per row; -1 where unknown."""
+        return tuple(self._seeds)
+
     # -- state ----------------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
@@ -250,6 +259,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self._trainer.load_state(state["trainer"])
         self._standing = Standing(**{k: v.numpy().copy() for k, v in state["standing"].items()})
         self._random = [np.random.default_rng() for _ in range(self.num_envs)]
+        self._seeds = [-1] * self.num_envs
         for rng, text in zip(self._random, state["random"], strict=True):
             rng.bit_generator.state = json.loads(text)
         self._frames = [[self._first_frame(row)] for row in range(self.num_envs)]
@@ -258,6 +268,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         """An independent copy that would go on in the same way."""
         settings = self.settings.as_dict()
         other = type(self)(self.num_envs, self.autoreset_mode, self.render_mode, **settings)
+        other.spec = self.spec
         other.set_state(self.get_state())
         return other
 
@@ -326,7 +337,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         source = task.source
         data = load_dataset(source, task.variant, settings.data_dir, settings.download, device)
         return Trainer(
-            lambda: make_model(task.model, source.image_shape, source.num_classes),
+            partial(make_model, task.model, source.image_shape, source.num_classes),
             data,
             task.recipe,
             self.num_envs,
@@ -507,7 +518,7 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
     ) -> tuple[Any, dict[str, Any]]:
         """Starts a new run; returns its observation and info."""
         super().reset(seed=seed)
-        self.vector._random = [self.np_random]
+        self.vector._random, self.vector._seeds = [self.np_random], [self.np_random_seed]
         observations, infos = self.vector.reset()
         self._show()
         return _only_row(observations), _only_info(infos)

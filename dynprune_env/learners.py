@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -113,7 +114,9 @@ class ModuleLearner:
         self.models: list[nn.Module] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         for row in range(num_replicas):
-            self.models.append(self._fresh_model(row).to(device).to(memory_format=self.layout))
+            self.models.append(
+                _fresh_model(make_model, row).to(device).to(memory_format=self.layout)
+            )
             self.optimizers.append(
                 torch.optim.SGD(
                     self.models[row].parameters(),
@@ -125,15 +128,10 @@ class ModuleLearner:
                 )
             )
 
-    def _fresh_model(self, seed: int) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):  # leaves the global generator as it was
-            torch.manual_seed(seed)
-            return self.make_model()
-
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Re-initialises these replicas in place."""
         for row, seed in zip(rows, seeds, strict=True):
-            self.models[row].load_state_dict(self._fresh_model(seed).state_dict())
+            self.models[row].load_state_dict(_fresh_model(self.make_model, seed).state_dict())
             self.optimizers[row].state.clear()
 
     def _forward(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -143,12 +141,10 @@ class ModuleLearner:
 
     def train(self, passes: Sequence[Pass]) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
-        devices = [self.device] if self.device.type == "cuda" else []
         logits = [torch.empty(0, 0, device=self.device)]
         for model, optimizer, job in zip(self.models, self.optimizers, passes, strict=True):
             if len(job.order):
-                with torch.random.fork_rng(devices):
-                    torch.manual_seed(job.seed)
+                with _seeded(job.seed, self.device):  # for what the model draws, as dropout does
                     logits.extend(self._train_one(model, optimizer, job))
         return torch.cat(logits[1:] or logits)
 
@@ -222,6 +218,23 @@ def _copy(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().clone()
 
 
+def _fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A model drawn from torch's default generator, which is left as it was."""
+    with _seeded(seed, torch.device("cpu")):
+        return make_model()
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds torch's default generators (the CPU's, and one GPU's); puts them back afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
     """The layers of a plain ReLU net (Flatten, Linear, ReLU, ..., Linear), None for any other."""
     modules = list(model) if isinstance(model, nn.Sequential) else []
@@ -262,9 +275,7 @@ class StackedLearner:
         self.stack = STACK if device.type == "cpu" else num_replicas
 
     def _fresh_layers(self, seed: int) -> list[nn.Linear]:
-        with torch.random.fork_rng(devices=[]):  # leaves the global generator as it was
-            torch.manual_seed(seed)
-            layers = linear_layers(self.make_model())
+        layers = linear_layers(_fresh_model(self.make_model, seed))
         if layers is None:
             raise TypeError("StackedLearner needs a model of Flatten, Linear and ReLU layers")
         return layers
@@ -371,8 +382,7 @@ class StackedLearner:
     @torch.no_grad()
     def module(self, row: int) -> nn.Module:
         """A module with a copy of one replica's parameters."""
-        with torch.random.fork_rng(devices=[]):
-            model = self.make_model().to(self.parameters.device)
+        model = _fresh_model(self.make_model, 0).to(self.parameters.device)
         layers = self._layers(self.parameters[row : row + 1])
         for layer, (weight, bias) in zip(linear_layers(model) or [], layers, strict=True):
             layer.weight.copy_(weight[0].T)
@@ -403,8 +413,6 @@ def make_learner(
     bf16: bool,
 ) -> Learner:
     """The learner that fits the model: stacked for plain ReLU nets, modules for all others."""
-    with torch.random.fork_rng(devices=[]):
-        plain = linear_layers(make_model()) is not None
-    if plain:
+    if linear_layers(_fresh_model(make_model, 0)) is not None:
         return StackedLearner(make_model, dataset, recipe, num_replicas, device)
     return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16)

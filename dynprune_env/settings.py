@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -70,10 +71,13 @@ class Settings:
         """
         if not 0 < self.budget <= 1:
             raise ValueError(f"budget is a share of a full run in (0, 1], got {self.budget}")
-        for name in ("epochs", "batch_size", "learning_rate"):
+        for name in ("epochs", "batch_size", "train_size"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+            if value is not None and not (isinstance(value, int) and value > 0):
+                raise ValueError(f"{name} is a positive whole number, got {value!r}")
+        rate = self.learning_rate
+        if rate is not None and not 0 < rate < math.inf:
+            raise ValueError(f"learning_rate is positive and finite, got {rate}")
         for name, registry in (
             ("reward", REWARDS),
             ("observation", OBSERVATIONS),

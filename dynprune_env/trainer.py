@@ -135,6 +135,10 @@ class Trainer:
         running = ~self.finished
         self.epoch += running
         self.visits += counts
+        dropped = self.num_samples - counts
+        affordable = dropped * SCORING_COST <= self.remaining + 1e-6
+        scoring = running & affordable & (dropped > 0) & self.rescore
+        self.scored += np.where(scoring, dropped, 0)
         rates = self._rates(before, self.progress, counts)
         with self._thread_limit():
             logits = self.learner.train(
@@ -144,8 +148,8 @@ class Trainer:
                 ]
             )
             self._record(orders, logits, trained=True)
-            if self.rescore:
-                self._score_dropped(orders, running)
+            for row in np.flatnonzero(scoring):
+                self._score_dropped(int(row), orders)
         self.seconds["train"] += time.perf_counter() - start
         return orders
 
@@ -202,17 +206,12 @@ class Trainer:
             finite = np.nan_to_num(sums[visited], nan=np.inf) / np.array(counts)[visited]
             self.train_loss[visited] = np.minimum(finite, MAX_LOSS)
 
-    def _score_dropped(self, orders: list[np.ndarray], running: np.ndarray) -> None:
-        """Scores the samples that were not trained, where the budget pays for all of them."""
-        for row, order in enumerate(orders):
-            dropped = np.setdiff1d(np.arange(self.num_samples), order)
-            affordable = len(dropped) * SCORING_COST <= self.remaining[row] + 1e-6
-            if not running[row] or not affordable or len(dropped) == 0:
-                continue
-            logits = self.learner.score("train", torch.from_numpy(dropped).to(self.device), [row])
-            self.scored[row] += len(dropped)
-            ids = [dropped if r == row else dropped[:0] for r in range(len(orders))]
-            self._record(ids, logits[0], trained=False)
+    def _score_dropped(self, row: int, orders: list[np.ndarray]) -> None:
+        """Scores the samples that one replica did not train."""
+        dropped = np.setdiff1d(np.arange(self.num_samples), orders[row])
+        logits = self.learner.score("train", torch.from_numpy(dropped).to(self.device), [row])
+        ids = [dropped if r == row else dropped[:0] for r in range(len(orders))]
+        self._record(ids, logits[0], trained=False)
 
     def evaluate(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
         """Loss and accuracy on a split, without augmentation or label smoothing.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import dynprune_agents
 import numpy as np
 
+import dynprune_agents
 from dynprune_env import Episode
 from dynprune_env.observations import PROGRESS
 

@@ -136,7 +136,7 @@ def _read_alike(data_dir: str | None, download: bool) -> Pool:
 ALIKE = Task(
     Source("Alike", _read_alike, 14, num_val=2, num_classes=2, image_shape=(3,), class_size=12),
     "mlp(width=4)",
-    Recipe(epochs=4, batch_size=12, learning_rate=0.1),
+    Recipe(epochs=3, batch_size=12, learning_rate=0.1),
 )
 
 
@@ -158,16 +158,15 @@ def test_where_all_samples_are_alike_no_position_is_preferred(
 
 
 @every_agent
-@pytest.mark.parametrize("budget", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("budget", [0.2, 0.5])
 def test_the_budget_is_kept_and_a_small_one_is_spent(name: str, budget: float) -> None:
     small = {"train_size": 60, "epochs": 10, "budget": budget}
-    for result in run_episodes(
-        "DynPrune-Digits-v0", dynprune_agents.make(name), [0, 1], env_kwargs=small, device="cpu"
-    ):
-        spent = result.visits + result.scored / 3
-        assert spent <= budget * 600 + 1e-6
-        if budget == 0.2:  # rules with a rate of their own may leave something of a large one
-            assert spent >= budget * 600 - 0.5 * 10  # half a visit an epoch for rounding
+    agent = dynprune_agents.make(name)
+    (result,) = run_episodes("DynPrune-Digits-v0", agent, [0], env_kwargs=small, device="cpu")
+    spent = result.visits + result.scored / 3
+    assert spent <= budget * 600 + 1e-6
+    if budget == 0.2:  # rules with a rate of their own may leave something of a large one
+        assert spent >= budget * 600 - 0.5 * 10  # half a visit an epoch for rounding
 
 
 # -- the paper's agents, by hand ---------------------------------------------------------------

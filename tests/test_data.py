@@ -212,6 +212,16 @@ def test_label_noise_changes_labels_and_nothing_else(others: dict[str, Any]) -> 
     assert not clean.corrupted.any()
 
 
+def test_duplicates_change_neither_the_noise_nor_val() -> None:
+    plain, repeated = (build(DIGITS, label_noise=0.4, duplicates=share) for share in (0.0, 0.5))
+    assert np.array_equal(plain.redrawn, repeated.redrawn)
+    redrawn = torch.from_numpy(plain.redrawn)
+    assert torch.equal(plain.train.labels[redrawn], repeated.train.labels[redrawn])
+    originals = repeated.duplicate_of < 0
+    assert torch.equal(plain.train.images[originals], repeated.train.images[originals])
+    assert contents(plain.val) == contents(repeated.val)
+
+
 def test_redrawn_labels_are_uniform_over_all_classes_the_old_one_included() -> None:
     dataset = build(DIGITS, label_noise=1.0)
     assert counts(dataset.train.labels, 10) == pytest.approx(np.full(10, 100), abs=50)

@@ -85,6 +85,15 @@ def test_the_global_generators_are_left_as_they_were(back_end: dict[str, Any]) -
     assert_same(global_states(), before)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_the_global_cuda_generator_is_left_as_it_was(back_end: dict[str, Any]) -> None:
+    torch.cuda.manual_seed_all(3)
+    before = torch.cuda.get_rng_state_all()
+    env = make(**{**back_end, "device": "cuda"})
+    play(env, random_masks(env, 4), seed=5)
+    assert_same(torch.cuda.get_rng_state_all(), before)
+
+
 def test_seeds_differ_in_the_model_and_in_the_order(back_end: dict[str, Any]) -> None:
     orders, losses = [], []
     for seed in range(3):

@@ -169,6 +169,39 @@ def test_the_rates_of_a_full_run_are_these() -> None:
     assert rates.argmax() == 3
 
 
+# -- settings -------------------------------------------------------------------------------------
+
+NO_GAME = [
+    {"budget": 0.0},
+    {"budget": 1.01},
+    {"budget": float("nan")},
+    {"epochs": 0},
+    {"epochs": 2.5},
+    {"batch_size": 0},
+    {"batch_size": 2.5},
+    {"learning_rate": 0.0},
+    {"learning_rate": float("nan")},
+    {"learning_rate": float("inf")},
+    {"train_size": 0},
+    {"train_size": 20.5},
+    {"train_size": 1001},
+    {"reward": "loss"},
+    {"observation": "sample"},
+    {"action": "masks"},
+    {"observe": "some"},
+    {"precision": "fp16"},
+    {"task": "digits"},
+    {"model": "mlp(size=3)"},
+]
+
+
+@pytest.mark.parametrize("settings", NO_GAME, ids=str)
+def test_settings_that_make_no_game_are_refused_by_name(settings: dict[str, Any]) -> None:
+    (name,) = settings
+    with pytest.raises(ValueError, match=name):
+        make(**settings)
+
+
 # -- actions --------------------------------------------------------------------------------------
 
 

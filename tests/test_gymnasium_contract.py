@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import stable_baselines3.common.env_checker as sb3
 import torch
-from episodes import assert_same, leaves, make, play, run_script
+from episodes import assert_same, leaves, make, make_vector, play, run_script
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import env_checker
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
@@ -159,6 +159,15 @@ def test_make_vec_makes_the_vector_environment_with_its_arguments() -> None:
     assert (rewards.dtype, terminations.dtype, truncations.dtype) == (np.float64, bool, bool)
     assert {each.shape for each in (rewards, terminations, truncations)} == {(3,)}
     assert all(infos[f"_{name}"].all() for name in infos if not name.startswith("_"))
+
+
+def test_the_vector_environment_tells_its_seeds_as_gymnasiums_does() -> None:
+    ours, theirs = make_vector(2), SyncVectorEnv([make] * 2)
+    for env in (ours, theirs):
+        env.reset(seed=7)
+    assert ours.np_random_seed == theirs.np_random_seed == (7, 8)
+    states = [[rng.bit_generator.state for rng in env.np_random] for env in (ours, theirs)]
+    assert states[0] == states[1]
 
 
 @every_observation

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import dynprune_agents
 import numpy as np
 import pytest
 import torch
@@ -14,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import dynprune_agents
 from dynprune_env import run_episodes
+from dynprune_env.observations import PROGRESS
 
 SMALL = {"train_size": 60, "epochs": 10}
 
@@ -153,7 +154,7 @@ def test_seta_slides_a_window_over_loss_groups_from_easy_to_hard_and_starts_agai
     masks = [agent.select(observed(game, epoch, loss=GROUPED)) for epoch in range(8)]
     assert masks[0].all()
     for epoch, mask in enumerate(masks[1:], start=1):
-        assert kept(mask) == kept(GROUP == epoch % 3)
+        assert kept(mask) == kept(epoch % 3 == GROUP)
 
 
 @pytest.mark.parametrize(
@@ -389,12 +390,13 @@ def test_molpeg_leaves_enough_of_the_budget_to_reach_the_last_epoch() -> None:
 
 
 class TwoHalves:
-    """A rehearsal whose halves and losses are given."""
+    """A rehearsal whose random half, val losses and losses after each epoch of a run are given."""
 
-    epochs = 4
+    epochs = 3
 
-    def __init__(self, half: np.ndarray, *losses: list[float]):
-        self.half, self.given, self.trained = half, iter(losses), []
+    def __init__(self, half: np.ndarray, val: list[list[float]], losses: list[list[list[float]]]):
+        self.half, self.val, self.given = half, val, losses
+        self.trained: list[tuple[int, int, list[int]]] = []
 
     def random_mask(self, share: float) -> np.ndarray:
         assert share == 0.5
@@ -402,21 +404,40 @@ class TwoHalves:
 
     def run(self, index: int, epochs: int, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         self.trained.append((index, epochs, kept(mask)))
-        yield {}
+        for epoch in range(epochs):
+            self.now = index, epoch
+            progress = [self.val[index][epoch] if name == "val_loss" else 0 for name in PROGRESS]
+            yield {"progress": np.float32(progress)}
 
-    def losses(self) -> np.ndarray:
-        return np.array(next(self.given))
+    def models(self) -> list[tuple[int, int]]:
+        return [self.now]
+
+    def losses(self, models: list[tuple[int, int]] | None = None) -> np.ndarray:
+        run, epoch = models[0] if models else self.now
+        return np.array(self.given[run][epoch])
+
+
+def rho_loss(val: list[list[float]]) -> list[int]:
+    """The two of six that are kept, with these val losses of the holdout models."""
+    half = np.arange(6) < 3
+    last = [[0, 0, 0, 3, 0.5, 1], [2.5, 0.2, 3, 0, 0, 0]]
+    middle = [[0, 0, 0, 0.1, 0.5, 2.9], [2.5, 0.2, 0.1, 0, 0, 0]]
+    rehearsal = TwoHalves(half, val, [[[9.0] * 6, middle[run], last[run]] for run in range(2)])
+    agent = dynprune_agents.make("rho_loss")
+    agent.prepare(rehearsal)
+    assert rehearsal.trained == [(0, 3, [0, 1, 2]), (1, 3, [3, 4, 5])]
+    return kept(selected(agent, episode(6, budget=1 / 3), 1, loss=[3, 1, 2, 3.1, 1, 3]))
 
 
 def test_rho_loss_subtracts_the_loss_under_the_model_that_never_saw_the_sample() -> None:
-    half = np.array([True, True, True, False, False, False])
-    rehearsal = TwoHalves(half, [0, 0, 0, 3, 0.5, 1], [2.5, 0.2, 3, 0, 0, 0])
-    agent = dynprune_agents.make("rho_loss")
-    agent.prepare(rehearsal)
-    assert rehearsal.trained == [(0, 4, [0, 1, 2]), (1, 4, [3, 4, 5])]
     # Losses 3 1 2 3.1 1 3 minus 2.5 .2 3 3 .5 1: .5 .8 -1 .1 .5 2.
-    mask = selected(agent, episode(6, budget=1 / 3), 1, loss=[3, 1, 2, 3.1, 1, 3])
-    assert kept(mask) == [1, 5]
+    assert rho_loss(val=[[3, 2, 1], [3, 2, 1]]) == [1, 5]
+
+
+def test_rho_losss_holdout_models_are_those_of_the_lowest_val_loss() -> None:
+    # As in the authors' code: a model that has learned the wrong labels by heart is no reference.
+    # Losses 3 1 2 3.1 1 3 minus 2.5 .2 .1 .1 .5 2.9: .5 .8 1.9 3 .5 .1.
+    assert rho_loss(val=[[3, 1, 2], [3, 1, 2]]) == [2, 3]
 
 
 # -- RePB --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -98,6 +99,14 @@ def test_parent_and_fork_do_not_touch_each_other(new: Make, back_end: dict[str, 
     assert_same(go_on(other, masks[3:6]), expected)
     assert_same(dict(leaves(saved)), before)
     assert differs(saved, env.get_state())
+
+
+@pytest.mark.parametrize("made", [gym.make, gym.make_vec], ids=["single", "vector"])
+def test_a_fork_knows_its_spec(made: Callable[..., Any]) -> None:
+    env = made("DynPrune-Digits-v0", train_size=48).unwrapped
+    env.reset(seed=5)
+    assert env.spec is not None
+    assert env.fork().spec == env.spec
 
 
 @single_and_vector

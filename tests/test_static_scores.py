@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import dynprune_agents
 import numpy as np
 import pytest
 import torch
 from by_hand import MANY, assert_frequencies, episode, kept, observed
-from dynprune_agents.ccs import deal_out
-from dynprune_agents.grand import gradient_norms
 from episodes import assert_same, differs, make, make_vector
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import dynprune_agents
+from dynprune_agents.ccs import deal_out
+from dynprune_agents.grand import gradient_norms
 from dynprune_env import run_episodes, trainer
 from dynprune_env.datasets import Pool, Split
 from dynprune_env.kept_when import unpack
@@ -159,7 +159,7 @@ AREAS = np.array([-50, -20, 0, 1, 1, 2, 2, 2.5, 4, 6.5, 8, 9])
 
 def test_ccs_cuts_off_the_hardest_and_draws_evenly_from_bins_of_equal_width() -> None:
     agent = dynprune_agents.make("ccs(cut=0.17, bins=3)")
-    agent.prepare(FakeRehearsal({"margin": np.broadcast_to(AREAS, (2, len(MANY}), 12))))
+    agent.prepare(FakeRehearsal({"margin": np.broadcast_to(AREAS, (2, len(MANY), 12))}))
     agent.reset(episode(12, seeds=MANY))
     mask = agent.select(observed(agent.episode, 0))
     assert (mask.sum(axis=1) == 6).all()
@@ -329,12 +329,10 @@ def test_a_rehearsal_trains_fresh_models_on_the_same_corrupted_labels() -> None:
 
 
 @pytest.mark.parametrize("spec", ["forgetting", "aum", "el2n(nets=2)", "grand(nets=2)", "rho_loss"])
-def test_scores_do_not_depend_on_the_test_split(
-    spec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_do_not_depend_on_the_test_split(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def selections(hidden: bool) -> list[np.ndarray]:
         env = make_vector(2)
-        observation, _ = env.reset(seed=[0, 1])
+        env.reset(seed=[0, 1])
         assert env.dataset.test.images.isnan().any() == hidden
         agent = dynprune_agents.make(spec)
         agent.prepare(env.rehearsal([0, 1]))
@@ -348,7 +346,8 @@ def test_scores_do_not_depend_on_the_test_split(
         nothing = Split(torch.full_like(pool.test.images, torch.nan), 0 * pool.test.labels)
         return Pool(pool.train, nothing)
 
-    monkeypatch.setitem(TASKS, "Digits", replace(TASKS["Digits"], source=replace(source, read=read)))
+    hiding = replace(TASKS["Digits"], source=replace(source, read=read))
+    monkeypatch.setitem(TASKS, "Digits", hiding)
     assert_same(selections(hidden=True), before)
 
 
@@ -361,7 +360,7 @@ def test_a_net_that_diverges_while_it_scores_does_not_stop_the_others() -> None:
     assert all(result.diverged for result in results)
 
 
-def test_a_second_episode_keeps_the_scores_and_pays_for_its_own_rehearsal() -> None:
+def test_an_agent_scores_anew_and_pays_again_for_every_run() -> None:
     agent = dynprune_agents.make("aum")
     small = {"train_size": 60, "epochs": 4}
     one, two = (
