@@ -21,7 +21,7 @@ from dynprune_env.learners import StackedLearner
 from dynprune_env.rehearsal import Rehearsal
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import Episode, Settings
-from dynprune_env.specs import parse_spec
+from dynprune_env.specs import checked_arguments, parse_spec
 
 LIBRARIES = ("dynprune", "torch", "numpy", "gymnasium", "stable-baselines3")
 
@@ -92,11 +92,12 @@ def run_episodes(
         **(dict(agent.env_kwargs) | env_kwargs),
     )
     assert isinstance(vector, DynPruneVectorEnv)
-    observation, info = vector.reset(seed=list(seeds))
     start = time.perf_counter()
+    observation, info = vector.reset(seed=list(seeds))
+    prepared = time.perf_counter()
     rehearsal = vector.rehearsal(seeds)
     agent.prepare(rehearsal)
-    preparing = time.perf_counter() - start
+    preparing = time.perf_counter() - prepared
 
     log = RunLog(vector)
     selecting = 0.0
@@ -174,9 +175,17 @@ def plan_cells(
 
     Seeds of small nets ride together on the replica axis; other runs are cells of their own, so
     that several processes can share them.
+
+    Raises:
+        ValueError: an argument of the environment is not valid.
     """
     spec = gym.spec(env)
-    settings = Settings(**{**spec.kwargs, **env_kwargs})
+    if spec.vector_entry_point != "dynprune_env.env:DynPruneVectorEnv":
+        raise ValueError(f"{env} is not an environment of dynprune_env")
+    kwargs = checked_arguments(Settings, {**spec.kwargs, **env_kwargs}, env)
+    for budget in budgets:
+        Settings(**kwargs | {"budget": budget})
+    settings = Settings(**kwargs)
     together = parse_spec(settings.resolved.model)[0] == "mlp"
     groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
     pairs = [(agent, float(budget)) for budget in sorted(budgets) for agent in agents]

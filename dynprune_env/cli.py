@@ -19,6 +19,7 @@ from rich.text import Text
 import dynprune_agents
 import dynprune_env
 from dynprune_env import report
+from dynprune_env.files import written_whole
 from dynprune_env.results import load_results
 from dynprune_env.specs import literal
 
@@ -116,10 +117,13 @@ def run(
 
     player = dynprune_agents.make(agent)
     kwargs = _env_kwargs(env_kwargs, label_noise)
-    cells = plan_cells(env, [repr(player)], [budget], range(seed, seed + seeds), kwargs)
+    everything = plan_cells(env, [repr(player)], [budget], range(seed, seed + seeds), kwargs)
+    wanted = (repr(player), budget)  # without the reference that a benchmark adds
+    cells = [cell for cell in everything if (cell.agent, cell.env_kwargs["budget"]) == wanted]
+    _check_folder(out)  # before any work that could be lost
     results = []
     with _progress("epochs") as progress:
-        for cell in (cell for cell in cells if cell.env_kwargs["budget"] == budget):
+        for cell in cells:
             label = f"seed {', '.join(map(str, cell.seeds))}"
             task = progress.add_task(label if len(label) < 40 else f"{len(cell.seeds)} seeds")
             progress.update(task, total=1.0)
@@ -174,8 +178,9 @@ def bench(
     """
     from dynprune_env.benchmark import plan_cells, run_sweep
 
+    _check_folder(out)
     at_hand = [*dynprune_agents.names(), "dynamic_random(replacement=False)"]
-    specs = [repr(dynprune_agents.make(spec)) for spec in agents or at_hand]
+    specs = list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in agents or at_hand))
     kwargs = _env_kwargs(env_kwargs, label_noise)
     cells = [
         cell
@@ -195,14 +200,14 @@ def bench(
             if outcome.error:
                 failures.append(outcome)
                 name = f"{outcome.cell.agent} at budget {outcome.cell.env_kwargs['budget']}"
-                progress.console.print(f"[red]failed:[/red] {name}: {outcome.error}")
+                _complain(f"failed: {name}: {outcome.error}")
 
     wanted = {config.key for cell in cells for config in cell.configs()}
     results = [result for result in load_results([out]) if result.config.key in wanted]
     if results:
         _report(report.summarize(results), out)
     if failures:
-        console.print(f"[red]{len(failures)} of {len(cells)} cells failed[/red]; see above.")
+        _complain(f"{len(failures)} of {len(cells)} cells failed; see above.")
         raise typer.Exit(1)
 
 
@@ -252,11 +257,19 @@ def kept(
 
 def _report(rows: list[report.Row], folder: Path) -> None:
     report.print_table(rows, console)
-    (folder / "table.md").write_text(report.to_markdown(rows))
-    (folder / "table.csv").write_text(report.to_csv(rows))
+    for name, text in (("table.md", report.to_markdown(rows)), ("table.csv", report.to_csv(rows))):
+        with written_whole(folder / name) as temporary:
+            temporary.write_text(text)
     report.plot_accuracy(rows, folder / "accuracy.png")
     console.print(f"Runs: {folder}/*.json · table: {folder}/table.md, {folder}/table.csv")
     console.print(f"Picture: {folder}/accuracy.png")
+
+
+def _check_folder(folder: Path) -> None:
+    """Checks that results can be written there."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"--out {folder}: {existing} is not a folder that can be written to")
 
 
 def _env_kwargs(pairs: list[str] | None, label_noise: float | None) -> dict[str, Any]:
@@ -288,6 +301,12 @@ def main() -> None:
     sys.path.insert(0, "")  # so that --agent module:Class finds modules of the working directory
     try:
         app()
-    except (ValueError, FileNotFoundError, gym.error.Error) as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
+    except (ValueError, OSError, gym.error.Error) as error:
+        _complain(f"error: {error}")
         raise SystemExit(2) from None
+
+
+def _complain(text: str) -> None:
+    """One line on the standard error, whatever brackets the text holds."""
+    line = Text(" ".join(text.split()), style="red")
+    Console(stderr=True).print(line, soft_wrap=True)

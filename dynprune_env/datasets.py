@@ -154,18 +154,19 @@ def _torchvision_reader(name: str, files: str) -> Callable[[str | None, bool], P
         dataset = getattr(torchvision.datasets, name)
         try:
             return _pool(dataset(folder, train=True), dataset(folder, train=False))
-        except RuntimeError as missing:  # torchvision's "not found or corrupted"
+        except (RuntimeError, ValueError) as missing:  # "not found or corrupted", a broken file
             problem: Exception = missing
         if download:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 dataset(folder, train=True, download=True)
                 return _pool(dataset(folder, train=True), dataset(folder, train=False))
-            except (OSError, RuntimeError) as failed:
+            except (OSError, RuntimeError, ValueError) as failed:
                 problem = failed
+        reason = " ".join(str(problem).split())
         raise DataNotFoundError(
             f"{name} was not found in {folder} and "
-            f"{'could not be downloaded' if download else 'download=False'} ({problem}). "
+            f"{'could not be downloaded' if download else 'download=False'} ({reason}). "
             f"Put {files} there, or name another folder with data_dir or $DYNPRUNE_DATA."
         ) from problem
 

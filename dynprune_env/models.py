@@ -109,5 +109,8 @@ def check_model(spec: str, image_shape: Shape) -> None:
     """
     name, arguments = parse_spec(spec)
     checked_arguments(lookup(name, MODELS, "model"), arguments, f"the model {name}")
+    for key, least in (("width", 1), ("depth", 0)):
+        if arguments.get(key, least) < least:
+            raise ValueError(f"the model {name}: {key} is at least {least}, got {arguments[key]}")
     if name != "mlp" and len(image_shape) != 3:
         raise ValueError(f"{name} needs images, this task has features of shape {image_shape}")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.selection import keep_top
 from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.trainer import SCORING_COST, Trainer
 
@@ -132,7 +133,7 @@ class Rehearsal:
     def random_mask(self, share: float) -> np.ndarray:
         """A random subset of exactly round(share n) samples, (R, n) or (n,) bool."""
         lots = self._rng.random(self.num_samples)
-        return lots.argsort(-1).argsort(-1) < round(share * self.num_samples)
+        return keep_top(lots, round(share * self.num_samples), self._rng)
 
     def as_observed(self, rows: np.ndarray) -> np.ndarray:
         """Drops the replica axis where the agent sees none."""

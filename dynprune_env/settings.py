@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,7 @@ from dynprune_env.models import check_model
 from dynprune_env.observations import OBSERVATIONS
 from dynprune_env.rehearsal import Probe
 from dynprune_env.rewards import REWARDS
-from dynprune_env.specs import lookup
+from dynprune_env.specs import checked_arguments, lookup
 from dynprune_env.tasks import TASKS, Recipe, Task
 from dynprune_env.variants import Variant
 
@@ -69,15 +68,18 @@ class Settings:
         Raises:
             ValueError: a value is not one of those described above.
         """
+        checked_arguments(Settings, self.as_dict(), "the environment")
         if not 0 < self.budget <= 1:
             raise ValueError(f"budget is a share of a full run in (0, 1], got {self.budget}")
-        for name in ("epochs", "batch_size", "train_size"):
+        for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value > 0):
-                raise ValueError(f"{name} is a positive whole number, got {value!r}")
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is at least 1, got {value}")
         rate = self.learning_rate
-        if rate is not None and not 0 < rate < math.inf:
-            raise ValueError(f"learning_rate is positive and finite, got {rate}")
+        if rate is not None and not rate > 0:
+            raise ValueError(f"learning_rate is positive, got {rate}")
+        if self.data_seed < 0:
+            raise ValueError(f"data_seed is at least 0, got {self.data_seed}")
         for name, registry in (
             ("reward", REWARDS),
             ("observation", OBSERVATIONS),

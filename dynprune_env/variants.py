@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from dynprune_env.datasets import Source, Split, apportion, read_pool, stratified
+from dynprune_env.datasets import Source, Split, apportion, data_folder, read_pool, stratified
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,16 @@ class Variant:
                 f"train_size must be in [1, {source.num_train}] for {source.name} "
                 f"({source.num_val} more are held out for val), got {self.train_size}"
             )
-        if self.imbalance < 1 and (most := self._class_counts(source).max()) > source.class_size:
-            raise ValueError(
-                f"imbalance={self.imbalance} with train_size={self.train_size} needs {most} "
-                f"samples of class 0, but {source.name} has {source.class_size}"
-            )
+        if self.imbalance < 1:
+            counts = self._class_counts(source)
+            chosen = f"imbalance={self.imbalance} with train_size={self.train_size}"
+            if counts.max() > source.class_size:
+                raise ValueError(
+                    f"{chosen} needs {counts.max()} samples of class 0, "
+                    f"but {source.name} has {source.class_size}"
+                )
+            if counts.min() == 0:
+                raise ValueError(f"{chosen} leaves a class without samples")
 
     def num_samples(self, source: Source) -> int:
         """The number of train samples n, known before the data are read."""
@@ -135,7 +140,6 @@ class Variant:
         return duplicate_of
 
 
-@lru_cache(maxsize=4)
 def load_dataset(
     source: Source, variant: Variant, data_dir: str | None, download: bool, device: torch.device
 ) -> Dataset:
@@ -144,6 +148,13 @@ def load_dataset(
     Raises:
         DataNotFoundError: the source's files are absent.
     """
+    return _load(source, variant, str(data_folder(data_dir)), download, device)
+
+
+@lru_cache(maxsize=4)
+def _load(
+    source: Source, variant: Variant, data_dir: str, download: bool, device: torch.device
+) -> Dataset:
     dataset = variant.build(source, data_dir, download)
     return Dataset(
         source=source,

@@ -348,32 +348,41 @@ class FakeProbe:
         return models[0].losses.detach().numpy() if self.left >= 0 else None
 
 
-def molpeg(probe: FakeProbe, beta: float = 0.5) -> Iterator[np.ndarray]:
-    agent = dynprune_agents.make(f"molpeg(period=1, beta={beta})")
-    game = episode(4, probe=probe)
+def molpeg(beta: float = 0.5, affordable: int = 100) -> list[np.ndarray]:
+    """What is kept of four samples at first, and when it is selected after epochs 1 and 3."""
+    models = [1, 1, 1, 1], [0, 1, 2.2, 0.9], [0, 0.3, 2.2, 0.9], [0, 0.3, 2.2, 0.6]
+    probe = FakeProbe(*models, budget=affordable)
+    agent = dynprune_agents.make(f"molpeg(period=2, beta={beta})")
+    game, masks = episode(4, budget=0.7, probe=probe), []
     agent.reset(game)
-    for epoch in range(len(probe.epochs)):
-        probe.now = epoch
-        yield agent.select(observed(game, epoch))
+    for probe.now in range(4):
+        masks.append(agent.select(observed(game, probe.now)))
+    return [masks[0], masks[1], masks[3]]
 
 
-@pytest.mark.parametrize(("beta", "last"), [(0.5, [1, 2]), (0.75, [0, 2])])
+@pytest.mark.parametrize(
+    ("beta", "differences"),
+    [  # from the averages .5 1 1.6 .95 and (after .25 .65 1.9 .925) .125 .475 2.05 .7625
+        (0.5, [[0.5, 0, 0.6, 0.05], [0.125, 0.175, 0.15, 0.1625]]),
+        # or .75 1 1.3 .975 and (after .5625 .825 1.525 .95625) .421875 .69375 1.69375 .8671875
+        (0.75, [[0.75, 0, 0.9, 0.075], [0.421875, 0.39375, 0.50625, 0.2671875]]),
+    ],
+)
 def test_molpeg_keeps_what_differs_most_from_the_averaged_model(
-    beta: float, last: list[int]
+    beta: float, differences: list[list[float]]
 ) -> None:
-    # The averages are 1 1 1 1, then .5 1 1.6 .95, then .25 .65 1.9 .925 with beta = .5: the models
-    # differ from them by .5 0 .6 .05, then .25 .35 .3 .025. With beta = .75 it is .75 0 .9 .075,
-    # then .5625 .525 .675 .05625.
-    probe = FakeProbe([1, 1, 1, 1], [0, 1, 2.2, 0.9], [0, 0.3, 2.2, 0.9])
-    masks = [kept(mask) for mask in molpeg(probe, beta)]
-    assert masks == [[0, 1, 2, 3], [0, 2], last]
+    first, *masks = molpeg(beta)
+    assert first.all()
+    for mask, difference in zip(masks, differences, strict=True):
+        assert 0 < mask.sum() < 4
+        assert kept(mask) == sorted(np.argsort(difference)[4 - mask.sum() :])
 
 
 @pytest.mark.parametrize("affordable", [2, 3])
 def test_molpeg_goes_on_with_the_old_selection_where_the_budget_ends(affordable: int) -> None:
-    probe = FakeProbe([1, 1, 1, 1], [0, 1, 2.2, 0.9], [0, 0.3, 2.2, 0.9], budget=affordable)
-    masks = list(molpeg(probe))
-    assert kept(masks[2]) == kept(masks[1]) == [0, 2]
+    _, before, after = molpeg(affordable=affordable)
+    assert 0 < before.sum() < 4
+    assert (after & before).sum() == min(after.sum(), before.sum())
 
 
 def test_molpegs_two_forward_passes_at_each_selection_are_charged() -> None:
