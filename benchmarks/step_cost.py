@@ -40,15 +40,12 @@ def main(
             evaluated = trainer.seconds["evaluate"] - evaluated
             if epoch:  # the first of each is warm-up
                 seconds[share].append(time.process_time() - start - evaluated)
-    ratios = np.array(seconds[0.5]) / np.array(seconds[1.0])
+    ratio = np.median(seconds[0.5]) / np.median(seconds[1.0])
     for share in shares:
         print(
             f"{env}, keeping {share:4.0%}: median {np.median(seconds[share]):.3f} CPU s per epoch"
         )
-    print(
-        f"50 % / 100 %: median {np.median(ratios):.3f} (min {ratios.min():.3f}, max "
-        f"{ratios.max():.3f}), {rounds} rounds, {threads} thread(s), torch {torch.__version__}"
-    )
+    print(f"50 % / 100 %: {ratio:.3f}; {rounds} rounds, {threads} thread(s), {torch.__version__}")
 
 
 if __name__ == "__main__":

@@ -37,17 +37,17 @@ class GraNd(StaticAgent):
     Attributes:
         nets: how many nets are averaged (the paper's 10).
         early: share of a full run after which the score is taken, in [0, 1]; 0 is initialisation.
-        chunk: samples whose gradients are held at a time.
+        chunk: samples whose gradients are held at a time; None for as many as 64 MB hold.
     """
 
     nets: int = 10
     early: float = 0.1
-    chunk: int = 64
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
         check_shares(early=self.early)
-        if self.nets < 1 or self.chunk < 1:
+        if self.nets < 1 or (self.chunk is not None and self.chunk < 1):
             raise ValueError(f"nets and chunk are at least 1, got {self.nets} and {self.chunk}")
 
     def score(self, rehearsal: Rehearsal) -> np.ndarray:
@@ -57,7 +57,8 @@ class GraNd(StaticAgent):
             list(rehearsal.run(net, round(self.early * rehearsal.epochs)))
             rows = []
             for model in rehearsal.models():
-                batches = rehearsal.batches(self.chunk)
+                size = sum(parameter.numel() for parameter in model.parameters())
+                batches = rehearsal.batches(self.chunk or max(1, 2**24 // size))
                 rows.append(np.concatenate([gradient_norms(model, x, y) for x, y in batches]))
             rehearsal.charge(1.0)
             total += np.stack(rows)
