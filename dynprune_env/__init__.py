@@ -18,13 +18,13 @@ for _name in TASK_NAMES:
     register(
         id=f"DynPrune-{_name}-v0",
         entry_point="dynprune_env.env:DynPruneEnv",
-        vector_entry_point="dynprune_env.env:DynPruneVectorEnv",
+        vector_entry_point="dynprune_env.vector_env:DynPruneVectorEnv",
         kwargs={"task": _name},
     )
 
 _EXPORTS = {
     "DynPruneEnv": "env",
-    "DynPruneVectorEnv": "env",
+    "DynPruneVectorEnv": "vector_env",
     "Episode": "settings",
     "Evaluation": "trainer",
     "ReplicaRandom": "streams",

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from dynprune_env.env import DynPruneVectorEnv
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
 from dynprune_env.rehearsal import Rehearsal
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import Episode, Settings
 from dynprune_env.specs import checked_arguments, parse_spec
+from dynprune_env.vector_env import DynPruneVectorEnv
 
 LIBRARIES = ("dynprune", "torch", "numpy", "gymnasium", "stable-baselines3")
 
@@ -180,7 +180,7 @@ def plan_cells(
         ValueError: an argument of the environment is not valid.
     """
     spec = gym.spec(env)
-    if spec.vector_entry_point != "dynprune_env.env:DynPruneVectorEnv":
+    if spec.vector_entry_point != "dynprune_env.vector_env:DynPruneVectorEnv":
         raise ValueError(f"{env} is not an environment of dynprune_env")
     kwargs = checked_arguments(Settings, {**spec.kwargs, **env_kwargs}, env)
     for budget in budgets:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynprune_env.files import written_whole
+from dynprune_env.report import COLOURS, MARKERS
 from dynprune_env.results import HISTORY, Result
 
 if TYPE_CHECKING:
-    from dynprune_env.env import DynPruneVectorEnv
+    from dynprune_env.vector_env import DynPruneVectorEnv
 
 
 def pack(masks: np.ndarray) -> str:
@@ -174,8 +175,6 @@ def plot_kept(rows: Sequence[KeptRow], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-
-    from dynprune_env.report import COLOURS, MARKERS
 
     agents = sorted({row.agent for row in rows if row.budget < 1})
     if not agents:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from dynprune_env.selection import keep_top
 from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.trainer import SCORING_COST, Trainer
-
-if TYPE_CHECKING:
-    from dynprune_env.env import DynPruneVectorEnv
 
 
 class Probe:
@@ -61,30 +58,46 @@ def _losses(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> np.nd
     return torch.cat(parts).float().cpu().numpy()
 
 
+class TrainingRuns(Protocol):
+    """What a rehearsal needs of a vector environment."""
+
+    @property
+    def trainer(self) -> Trainer:
+        """The engine."""
+
+    def reset(self, *, seed: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Starts the runs."""
+
+    def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Trains an epoch of each."""
+
+
 class Rehearsal:
     """Training runs that an agent makes before its episode, on the same data; all are charged.
 
     Args:
-        env: the environment of the episode to come.
+        make_envs: makes the training runs, R of them side by side, with a budget of 1.
         seeds: the agent's, one per replica; a single number for arrays without that axis.
+        epochs: T of a full run.
+        num_samples: n.
 
     Attributes:
-        epochs: T of a full run.
+        epochs, num_samples: as given.
         visits: (R,) float64, what was charged so far.
     """
 
-    def __init__(self, env: DynPruneVectorEnv, seeds: int | tuple[int, ...]):
-        self._settings: dict[str, Any] = env.settings.as_dict() | {
-            "budget": 1.0,
-            "action": "mask",
-            "observation": "samples",
-            "observe": "visited",
-        }
-        self._vector_env = type(env)
+    def __init__(
+        self,
+        make_envs: Callable[[], TrainingRuns],
+        seeds: int | tuple[int, ...],
+        epochs: int,
+        num_samples: int,
+    ):
+        self._make_envs = make_envs
         self._rng = ReplicaRandom(seeds)
-        self._running: DynPruneVectorEnv | None = None
-        self.epochs = env.settings.recipe.epochs
-        self.num_samples = env.settings.num_samples
+        self._running: TrainingRuns | None = None
+        self.epochs = epochs
+        self.num_samples = num_samples
         self.visits = np.zeros(len(self._rng.seeds))
 
     def run(
@@ -100,11 +113,9 @@ class Rehearsal:
         Yields:
             The observation after each epoch.
         """
-        replicas = len(self.visits)
-        envs = self._vector_env(replicas, "Disabled", **self._settings)
-        self._running = envs
+        envs = self._running = self._make_envs()
         mask = np.ones(self.num_samples, dtype=bool) if mask is None else mask
-        mask = np.broadcast_to(mask, (replicas, self.num_samples))
+        mask = np.broadcast_to(mask, (len(self.visits), self.num_samples))
         seeds = [stream_seed(seed, index, Purpose.REHEARSAL) for seed in self._rng.seeds]
         envs.reset(seed=[seed % 2**31 for seed in seeds])
         for _ in range(epochs):

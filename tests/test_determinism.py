@@ -22,7 +22,7 @@ from episodes import (
 )
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from dynprune_env import learners, trainer
+from dynprune_env import stacked_learner, trainer
 from dynprune_env.actions import ACTIONS
 from dynprune_env.learners import ModuleLearner
 from dynprune_env.tasks import TASKS
@@ -134,7 +134,7 @@ def test_rows_are_the_same_beyond_one_stack(monkeypatch: pytest.MonkeyPatch) -> 
     env = make_vector(5)
     masks = random_masks(env, 4, np.linspace(0.1, 1, 5)[:, None])
     expected = play(env, masks, seed=7)
-    monkeypatch.setattr(learners, "STACK", 2)
+    monkeypatch.setattr(stacked_learner, "STACK", 2)
     assert_same(play(make_vector(5), masks, seed=7), expected, 1e-5)
 
 

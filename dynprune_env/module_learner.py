@@ -1,0 +1,153 @@
+"""One module per replica, visited in turn: works for any `nn.Module`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynprune_env.passes import SCORING_BATCH, Pass, fresh_model, image_tables, seeded
+from dynprune_env.tasks import Recipe
+from dynprune_env.variants import Dataset
+
+
+class ModuleLearner:
+    """R ordinary modules, visited in turn: works for any `nn.Module`.
+
+    Args:
+        make_model: builds a fresh module from torch's global generator, which is seeded for it.
+        dataset: on the device.
+        recipe: how to train.
+        num_replicas: R.
+        device: where.
+        bf16: whether forward and backward run under bf16 autocast.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[], nn.Module],
+        dataset: Dataset,
+        recipe: Recipe,
+        num_replicas: int,
+        device: torch.device,
+        bf16: bool,
+    ):
+        self.make_model = make_model
+        self.recipe = recipe
+        self.device = device
+        self.bf16 = bf16
+        self.images = image_tables(dataset, recipe)
+        self.labels = dataset.train.labels
+        # Convolutions run faster on channels last, on CPUs and on tensor cores.
+        self.layout = (
+            torch.channels_last if len(dataset.source.image_shape) == 3 else torch.contiguous_format
+        )
+        self.models: list[nn.Module] = []
+        self.optimizers: list[torch.optim.Optimizer] = []
+        for row in range(num_replicas):
+            self.models.append(
+                fresh_model(make_model, row).to(device).to(memory_format=self.layout)
+            )
+            self.optimizers.append(
+                torch.optim.SGD(
+                    self.models[row].parameters(),
+                    lr=recipe.learning_rate,
+                    momentum=recipe.momentum,
+                    nesterov=recipe.momentum > 0,
+                    weight_decay=recipe.weight_decay,
+                    fused=True,
+                )
+            )
+
+    def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
+        """Re-initialises these replicas in place."""
+        for row, seed in zip(rows, seeds, strict=True):
+            self.models[row].load_state_dict(fresh_model(self.make_model, seed).state_dict())
+            self.optimizers[row].state.clear()
+
+    def _forward(self, model: nn.Module, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=self.layout)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return model(images).float()
+
+    def train(self, passes: Sequence[Pass]) -> Tensor:
+        """Trains one pass per replica; see `Learner.train`."""
+        logits = [torch.empty(0, 0, device=self.device)]
+        for model, optimizer, job in zip(self.models, self.optimizers, passes, strict=True):
+            if len(job.order):
+                with seeded(job.seed, self.device):  # for what the model draws, as dropout does
+                    logits.extend(self._train_one(model, optimizer, job))
+        return torch.cat(logits[1:] or logits)
+
+    def _train_one(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, job: Pass
+    ) -> list[Tensor]:
+        """The hot loop: one pass over one replica's kept samples."""
+        model.train()
+        images, smoothing, size = self.images["train"], self.recipe.label_smoothing, len(job.order)
+        seen: list[Tensor] = []
+        for rate, start in zip(
+            job.rates.tolist(), range(0, size, self.recipe.batch_size), strict=True
+        ):
+            batch = slice(start, start + self.recipe.batch_size)
+            ids = job.order[batch]
+            x = images.batch(ids, None if job.noise is None else job.noise[batch])
+            logits = self._forward(model, x)
+            losses = F.cross_entropy(
+                logits, self.labels[ids], reduction="none", label_smoothing=smoothing
+            )
+            (losses * job.weights[batch]).mean().backward()
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+            seen.append(logits.detach())
+        return seen
+
+    @torch.no_grad()
+    def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
+        """Logits in evaluation mode; see `Learner.score`."""
+        models = [self.models[row].eval() for row in rows]
+        logits = []
+        for chunk in ids.split(SCORING_BATCH):
+            x = self.images[split].batch(chunk)
+            logits.append(torch.stack([self._forward(model, x) for model in models]))
+        return torch.cat(logits, dim=1)
+
+    def module(self, row: int) -> nn.Module:
+        """A copy of one replica's model."""
+        return copy.deepcopy(self.models[row])
+
+    def state(self) -> dict[str, Any]:
+        """Parameters, buffers and momenta of every replica."""
+        return {
+            "models": [
+                {name: _copy(tensor) for name, tensor in model.state_dict().items()}
+                for model in self.models
+            ],
+            "momenta": [
+                [
+                    _copy(optimizer.state[p].get("momentum_buffer"))
+                    for p in optimizer.param_groups[0]["params"]
+                ]
+                for optimizer in self.optimizers
+            ],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave."""
+        for model, saved in zip(self.models, state["models"], strict=True):
+            model.load_state_dict(saved)
+        for optimizer, saved in zip(self.optimizers, state["momenta"], strict=True):
+            optimizer.state.clear()
+            for parameter, momentum in zip(optimizer.param_groups[0]["params"], saved, strict=True):
+                if momentum is not None:  # None where no gradient has ever come
+                    buffer = torch.empty_like(parameter).copy_(momentum)
+                    optimizer.state[parameter]["momentum_buffer"] = buffer
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone()

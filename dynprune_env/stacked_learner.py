@@ -1,0 +1,185 @@
+"""Small nets stacked along the replica axis, trained together with a hand-written gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dynprune_env.passes import SCORING_BATCH, Pass, fresh_model, image_tables
+from dynprune_env.tasks import Recipe
+from dynprune_env.variants import Dataset
+
+STACK = 16
+"""Replicas stacked at a time on a CPU: their parameters then stay in the second-level cache."""
+
+
+def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
+    """The layers of a plain ReLU net (Flatten, Linear, ReLU, ..., Linear), None for any other."""
+    modules = list(model) if isinstance(model, nn.Sequential) else []
+    if modules and isinstance(modules[0], nn.Flatten):
+        modules = modules[1:]
+    linear, between = modules[0::2], modules[1::2]
+    plain = (
+        len(linear) == len(between) + 1
+        and all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
+        and all(type(layer) is nn.ReLU for layer in between)
+    )
+    return linear if plain else None  # type: ignore[return-value]
+
+
+class StackedLearner:
+    """R plain ReLU nets as one stack of matrices, trained together with a hand-written gradient.
+
+    The parameters of replica r are one row of `parameters`, (R, P); a layer's weights are a view
+    of it. Same arguments as ModuleLearner; `make_model` must build a net of `linear_layers`.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[], nn.Module],
+        dataset: Dataset,
+        recipe: Recipe,
+        num_replicas: int,
+        device: torch.device,
+    ):
+        self.make_model = make_model
+        self.recipe = recipe
+        self.images = image_tables(dataset, recipe)
+        self.labels = dataset.train.labels
+        self.sizes = [(layer.in_features, layer.out_features) for layer in self._fresh_layers(0)]
+        length = sum((inputs + 1) * outputs for inputs, outputs in self.sizes)
+        self.parameters = torch.zeros(num_replicas, length, device=device)
+        self.momentum = torch.zeros_like(self.parameters)
+        self.stack = STACK if device.type == "cpu" else num_replicas
+
+    def _fresh_layers(self, seed: int) -> list[nn.Linear]:
+        layers = linear_layers(fresh_model(self.make_model, seed))
+        if layers is None:
+            raise TypeError("StackedLearner needs a model of Flatten, Linear and ReLU layers")
+        return layers
+
+    @torch.no_grad()
+    def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
+        """Re-initialises these replicas in place."""
+        for row, seed in zip(rows, seeds, strict=True):
+            parts = [
+                part for layer in self._fresh_layers(seed) for part in (layer.weight.T, layer.bias)
+            ]
+            self.parameters[row] = torch.cat([part.reshape(-1) for part in parts])
+            self.momentum[row] = 0
+
+    def _layers(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Views of (m, P) rows as weights (m, inputs, outputs) and biases (m, 1, outputs)."""
+        layers, start = [], 0
+        for inputs, outputs in self.sizes:
+            middle, end = start + inputs * outputs, start + (inputs + 1) * outputs
+            layers.append(
+                (flat[:, start:middle].unflatten(1, (inputs, outputs)), flat[:, None, middle:end])
+            )
+            start = end
+        return layers
+
+    @torch.no_grad()
+    def train(self, passes: Sequence[Pass]) -> Tensor:
+        """Trains one pass per replica; see `Learner.train`."""
+        seen: list[Tensor | None] = [None] * len(passes)
+        # Longest pass first, so that those still training are always the first m of a stack.
+        longest_first = sorted(range(len(passes)), key=lambda row: -len(passes[row].order))
+        for start in range(0, len(passes), self.stack):
+            rows = longest_first[start : start + self.stack]
+            for row, logits in zip(rows, self._train_stack(rows, passes), strict=True):
+                seen[row] = logits
+        return torch.cat([logits for logits in seen if logits is not None])
+
+    def _train_stack(self, rows: list[int], passes: Sequence[Pass]) -> list[Tensor]:
+        """The hot loop: one pass over the kept samples of a few replicas at a time."""
+        jobs = [passes[row] for row in rows]
+        counts = [len(job.order) for job in jobs]
+        size, recipe, images = self.recipe.batch_size, self.recipe, self.images["train"]
+        order = _padded([job.order for job in jobs])
+        weights = _padded([job.weights for job in jobs])
+        noise = None
+        if jobs[0].noise is not None:
+            noise = _padded([job.noise for job in jobs if job.noise is not None])
+        rates = _padded([torch.from_numpy(job.rates).float() for job in jobs]).to(order.device)
+        remaining = torch.tensor(counts, device=order.device)
+        parameters, momentum = self.parameters[rows], self.momentum[rows]
+        classes = self.sizes[-1][1]
+        seen = torch.empty(*order.shape, classes, device=order.device)
+
+        for step, begin in enumerate(range(0, counts[0], size)):
+            m = sum(count > begin for count in counts)  # the others have finished: frozen
+            batch = slice(begin, min(begin + size, counts[0]))
+            ids = order[:m, batch]
+            x = images.batch(ids, None if noise is None else noise[:m, batch]).flatten(2)
+            layers = self._layers(parameters[:m])
+            activations = [x]
+            for weight, bias in layers[:-1]:
+                activations.append(torch.baddbmm(bias, activations[-1], weight).relu_())
+            logits = torch.baddbmm(layers[-1][1], activations[-1], layers[-1][0])
+            seen[:m, batch] = logits
+
+            # Gradient of the weighted mean cross-entropy; padding has weight zero.
+            smoothing = recipe.label_smoothing
+            slope = torch.softmax(logits, 2).sub_(smoothing / classes)
+            labels = self.labels[ids][..., None]
+            slope.scatter_add_(2, labels, slope.new_full((), smoothing - 1).expand(labels.shape))
+            here = (remaining[:m] - begin).clamp_max(size)
+            slope *= (weights[:m, batch] / here[:, None])[..., None]
+
+            update = torch.empty_like(parameters[:m])
+            for (weight, _), h, (weight_slope, bias_slope) in zip(
+                reversed(layers), reversed(activations), reversed(self._layers(update)), strict=True
+            ):
+                torch.bmm(h.mT, slope, out=weight_slope)
+                torch.sum(slope, 1, keepdim=True, out=bias_slope)
+                if weight is not layers[0][0]:
+                    slope = torch.bmm(slope, weight.mT).mul_(h > 0)
+
+            # SGD with Nesterov momentum, as torch.optim.SGD does it.
+            update.add_(parameters[:m], alpha=recipe.weight_decay)
+            momentum[:m].mul_(recipe.momentum).add_(update)
+            update.add_(momentum[:m], alpha=recipe.momentum)
+            parameters[:m].addcmul_(update, rates[:m, step : step + 1], value=-1)
+
+        self.parameters[rows], self.momentum[rows] = parameters, momentum
+        return [logits[:count] for logits, count in zip(seen, counts, strict=True)]
+
+    @torch.no_grad()
+    def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
+        """Logits; see `Learner.score`."""
+        layers = self._layers(self.parameters[list(rows)])
+        logits = []
+        for chunk in ids.split(SCORING_BATCH):
+            h = self.images[split].batch(chunk).flatten(1).expand(len(rows), -1, -1)
+            for weight, bias in layers[:-1]:
+                h = torch.baddbmm(bias, h, weight).relu_()
+            logits.append(torch.baddbmm(layers[-1][1], h, layers[-1][0]))
+        return torch.cat(logits, dim=1)
+
+    @torch.no_grad()
+    def module(self, row: int) -> nn.Module:
+        """A module with a copy of one replica's parameters."""
+        model = fresh_model(self.make_model, 0).to(self.parameters.device)
+        layers = self._layers(self.parameters[row : row + 1])
+        for layer, (weight, bias) in zip(linear_layers(model) or [], layers, strict=True):
+            layer.weight.copy_(weight[0].T)
+            layer.bias.copy_(bias[0, 0])
+        return model
+
+    def state(self) -> dict[str, Any]:
+        """Parameters and momenta, (R, P) each."""
+        return {"parameters": self.parameters.clone(), "momentum": self.momentum.clone()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave."""
+        self.parameters.copy_(state["parameters"])
+        self.momentum.copy_(state["momentum"])
+
+
+def _padded(rows: list[Tensor]) -> Tensor:
+    """Stacks rows of unequal length, zeros behind the shorter ones."""
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

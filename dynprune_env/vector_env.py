@@ -1,0 +1,452 @@
+"""R training runs side by side as one vector environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from dynprune_env.actions import ACTIONS, Action, Situation
+from dynprune_env.files import written_whole
+from dynprune_env.models import make_model
+from dynprune_env.observations import OBSERVATIONS, Shape
+from dynprune_env.rehearsal import Probe, Rehearsal
+from dynprune_env.rendering import EpochFrame, draw_panel
+from dynprune_env.rewards import REWARDS, Standing
+from dynprune_env.settings import Episode, Settings
+from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
+from dynprune_env.trainer import Evaluation, Trainer
+from dynprune_env.variants import Dataset, load_dataset
+
+METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
+
+
+class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
+    """R training runs on one copy of the data, stepped together.
+
+    Row r behaves as a `DynPruneEnv` reset with the r-th seed. See there for the rules of the game.
+
+    Args:
+        num_envs: R.
+        autoreset_mode: what happens when a run ends. `SAME_STEP` (the default, for
+            Stable-Baselines3) and `NEXT_STEP` start another one; under `DISABLED` a finished run
+            stays as it is, untouched by further steps, until
+            `reset(options={"reset_mask": (R,) bool})`.
+        render_mode: "rgb_array" or None.
+        **settings: see `Settings`.
+    """
+
+    metadata: dict[str, Any] = METADATA
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        **settings: Any,
+    ):
+        known = [field.name for field in dataclasses.fields(Settings)]
+        for name in settings:
+            if name not in known:
+                raise TypeError(f"unknown argument {name!r}; there are {', '.join(known)}")
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        if render_mode not in (None, *METADATA["render_modes"]):
+            raise ValueError(f"render_mode must be 'human', 'rgb_array' or None, got {render_mode}")
+        self.settings = Settings(**settings)
+        self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
+        self.render_mode = render_mode
+
+        task = self.settings.resolved
+        shape = Shape(self.settings.num_samples, task.recipe.epochs, task.source.num_classes)
+        self._observation = OBSERVATIONS[self.settings.observation](shape)
+        self._action: Action = ACTIONS[self.settings.action]()
+        self._reward = REWARDS[self.settings.reward]
+        self.single_observation_space = self._observation.space()
+        self.single_action_space = self._action.space(shape.num_samples)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+        self._random: list[np.random.Generator] = []
+        self._seeds: list[int] = []
+        self._trainer: Trainer | None = None
+        zeros = np.zeros(num_envs)
+        self._standing = Standing(zeros, zeros, zeros)
+        self._frames: list[list[EpochFrame]] = [[] for _ in range(num_envs)]
+
+    # -- the game -------------------------------------------------------------------------------
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts new runs with freshly drawn models.
+
+        Args:
+            seed: s gives row r the seed s + r; or one seed per row; None goes on with the
+                generators of the last reset.
+            options: `{"reset_mask": (R,) bool}` resets only some rows.
+
+        Returns:
+            Batched observations, infos.
+        """
+        mask = np.ones(self.num_envs, dtype=bool)
+        if options and "reset_mask" in options:
+            mask = np.asarray(options["reset_mask"])
+            if mask.dtype != bool or mask.shape != (self.num_envs,):
+                raise ValueError(f"reset_mask must be a bool array of shape ({self.num_envs},)")
+            if self._trainer is None and not mask.all():
+                raise ResetNeeded("the first reset must reset every row")
+        if seed is None or isinstance(seed, int):
+            seeds = [None if seed is None else seed + row for row in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
+        for row, each in enumerate(seeds):
+            if len(self._random) == row:
+                self._random.append(np.random.default_rng())
+                self._seeds.append(-1)
+                self._random[row], self._seeds[row] = seeding.np_random(each)
+            elif mask[row] and each is not None:
+                self._random[row], self._seeds[row] = seeding.np_random(each)
+        self._start(np.flatnonzero(mask))
+        return self._observe(), self._info(mask)
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Trains one epoch of every running row.
+
+        Args:
+            actions: (R, ...) array of `action_space`; masks may be bool, int or float 0 and 1.
+
+        Returns:
+            Observations, rewards (R,) float64, terminations (R,) bool, truncations (always
+            False), infos.
+
+        Raises:
+            ValueError: an action is not valid; nothing was trained and the episode can go on.
+            ResetNeeded: `reset` was never called.
+        """
+        trainer = self.trainer
+        weights = self._decode(actions)
+        ended_before = trainer.finished
+        before = self._standing
+        losses = self._last_losses()
+
+        trained = trainer.train_epoch(weights)
+        kept = np.array([len(order) for order in trained])
+        self._standing = self._stand(np.flatnonzero(~ended_before))
+        rewards = np.where(ended_before, 0.0, self._reward(before, self._standing))
+        terminations = trainer.finished
+        self._add_frames(np.flatnonzero(~ended_before), trained, losses)
+
+        observations, infos = self._observe(), self._info(~ended_before, kept)
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP and ended_before.any():
+            self._start(np.flatnonzero(ended_before))
+            terminations = terminations & ~ended_before
+            observations, infos = self._observe(), self._info(None, kept)
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP and terminations.any():
+            final: dict[str, Any] = {"final_obs": self._final(observations, terminations)}
+            final["final_info"] = _masked(infos, terminations)
+            self._start(np.flatnonzero(terminations))
+            observations, infos = self._observe(), self._info(None, np.where(terminations, 0, kept))
+            for name, value in final.items():
+                infos[name], infos[f"_{name}"] = value, terminations.copy()
+        return observations, rewards, terminations, np.zeros_like(terminations), infos
+
+    def evaluate(self, split: str = "test") -> Evaluation:
+        """Loss (nats) and accuracy of the current models, (R,) each.
+
+        The only way to the test split: no reward, observation or info holds it.
+
+        Args:
+            split: "train", "val" or "test".
+        """
+        return self.trainer.evaluate(split)
+
+    # -- what is known about it -----------------------------------------------------------------
+
+    @property
+    def trainer(self) -> Trainer:
+        """The engine; for analysis.
+
+        Raises:
+            ResetNeeded: `reset` was never called.
+        """
+        if self._trainer is None:
+            raise ResetNeeded("call reset() first")
+        return self._trainer
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data with what is known about their corruption; for analysis, never observed."""
+        return self.trainer.dataset
+
+    def episode(self, seeds: int | Sequence[int]) -> Episode:
+        """What an agent may know; `seeds`, one per replica, are for its own draws."""
+        task = self.settings.resolved
+        return Episode(
+            num_samples=self.settings.num_samples,
+            num_classes=task.source.num_classes,
+            epochs=task.recipe.epochs,
+            budget=self.settings.budget,
+            seeds=seeds if isinstance(seeds, int) else tuple(seeds),
+            probe=Probe(self.trainer, batched=not isinstance(seeds, int)),
+        )
+
+    def rehearsal(self, seeds: int | Sequence[int]) -> Rehearsal:
+        """Training runs on the same data that an agent may make beforehand, each visit charged."""
+        seeds = (seeds,) if (alone := isinstance(seeds, int)) else tuple(seeds)
+        settings = self.settings.as_dict() | {
+            "budget": 1.0,
+            "action": "mask",
+            "observation": "samples",
+            "observe": "visited",
+        }
+        return Rehearsal(
+            partial(type(self), len(seeds), AutoresetMode.DISABLED, **settings),
+            seeds[0] if alone else seeds,
+            self.settings.recipe.epochs,
+            self.settings.num_samples,
+        )
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> Any:
+        """The generators that draw the runs' seeds, one per row."""
+        return tuple(self._random)
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of these generators, one per row; -1 where unknown."""
+        return tuple(self._seeds)
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the next steps depend on: tensors, numbers and strings, all copies."""
+        trainer = self.trainer
+        return {
+            "settings": self._signature(),
+            "trainer": trainer.state(),
+            "standing": {
+                name: torch.from_numpy(value.copy())
+                for name, value in dataclasses.asdict(self._standing).items()
+            },
+            "random": [json.dumps(rng.bit_generator.state) for rng in self._random],
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `get_state` gave, there or in another process.
+
+        The next steps are the same, bit for bit on a CPU. The panel of `render` starts anew.
+
+        Raises:
+            ValueError: the state is of a game with other settings.
+        """
+        if state["settings"] != self._signature():
+            raise ValueError(
+                f"the state was made with the settings {state['settings']}, "
+                f"this environment has {self._signature()}"
+            )
+        if self._trainer is None:
+            self._trainer = self._make_trainer()
+        self._trainer.load_state(state["trainer"])
+        self._standing = Standing(**{k: v.numpy().copy() for k, v in state["standing"].items()})
+        self._random = [np.random.default_rng() for _ in range(self.num_envs)]
+        self._seeds = [-1] * self.num_envs
+        for rng, text in zip(self._random, state["random"], strict=True):
+            rng.bit_generator.state = json.loads(text)
+        self._frames = [[self._first_frame(row)] for row in range(self.num_envs)]
+
+    def fork(self) -> DynPruneVectorEnv:
+        """An independent copy that would go on in the same way."""
+        settings = self.settings.as_dict()
+        other = type(self)(self.num_envs, self.autoreset_mode, self.render_mode, **settings)
+        other.spec = self.spec
+        other.set_state(self.get_state())
+        return other
+
+    def save(self, path: str | Path) -> None:
+        """Writes the state to a file that `torch.load(path, weights_only=True)` opens."""
+        with written_whole(path) as temporary:
+            torch.save(self.get_state(), temporary)
+
+    def load(self, path: str | Path) -> None:
+        """Goes on from a file that `save` wrote; see `set_state`."""
+        self.set_state(torch.load(path, weights_only=True, map_location="cpu"))
+
+    def _signature(self) -> str:
+        """The settings that a state belongs to; where it runs is not one of them."""
+        settings = self.settings.as_dict()
+        for name in ("device", "data_dir", "download"):
+            del settings[name]
+        return json.dumps({**settings, "num_envs": self.num_envs}, sort_keys=True)
+
+    # -- rendering ------------------------------------------------------------------------------
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """One (H, W, 3) uint8 panel per row, None without render_mode."""
+        if self.render_mode is None:
+            return None
+        return tuple(self._panel(row) for row in range(self.num_envs))
+
+    def _panel(self, row: int) -> np.ndarray:
+        settings = self.settings
+        title = f"{settings.task}, {settings.resolved.model}, {settings.num_samples:,} samples"
+        epochs = settings.recipe.epochs
+        return draw_panel(self._frames[row], title=title, epochs=epochs, budget=settings.budget)
+
+    def _first_frame(self, row: int) -> EpochFrame:
+        trainer = self.trainer
+        none = np.zeros(trainer.num_samples, dtype=bool)
+        return self._frame(row, none, trainer.statistics.loss[row].copy())
+
+    def _frame(self, row: int, kept: np.ndarray, loss: np.ndarray) -> EpochFrame:
+        return EpochFrame(
+            epoch=int(self.trainer.epoch[row]),
+            spent=float(self.trainer.spent[row]),
+            val_loss=float(self._standing.val_loss[row]),
+            val_accuracy=float(self._standing.val_accuracy[row]),
+            kept=kept,
+            loss=loss,
+        )
+
+    def _last_losses(self) -> np.ndarray | None:
+        """The losses on which the decision was made; needed only to draw it."""
+        return self.trainer.statistics.loss.copy() if self.render_mode else None
+
+    def _add_frames(
+        self, rows: np.ndarray, trained: list[np.ndarray], losses: np.ndarray | None
+    ) -> None:
+        if losses is not None:
+            for row in rows:
+                kept = np.isin(np.arange(losses.shape[1]), trained[row])
+                self._frames[row].append(self._frame(row, kept, losses[row]))
+
+    # -- parts of a step ------------------------------------------------------------------------
+
+    def _make_trainer(self) -> Trainer:
+        settings, task = self.settings, self.settings.resolved
+        device = settings.find_device()
+        source = task.source
+        data = load_dataset(source, task.variant, settings.data_dir, settings.download, device)
+        return Trainer(
+            partial(make_model, task.model, source.image_shape, source.num_classes),
+            data,
+            task.recipe,
+            self.num_envs,
+            budget=settings.budget,
+            rescore=settings.observe == "all",
+            device=device,
+            bf16=settings.use_bf16(device),
+        )
+
+    def _start(self, rows: np.ndarray) -> None:
+        """Begins a new run in each of these rows."""
+        if self._trainer is None:
+            self._trainer = self._make_trainer()
+        self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
+        self._standing = self._stand(rows)
+        for row in rows:
+            self._frames[row] = [self._first_frame(row)]
+
+    def _stand(self, rows: np.ndarray) -> Standing:
+        """Evaluates some rows on the val split; the others stand where they stood."""
+        trainer, old = self.trainer, self._standing
+        loss, accuracy = old.val_loss.copy(), old.val_accuracy.copy()
+        if len(rows):
+            loss[rows], accuracy[rows] = trainer.evaluate("val", rows)
+        return Standing(loss, accuracy, trainer.train_loss.copy())
+
+    def _decode(self, actions: np.ndarray) -> np.ndarray:
+        """Checked actions as (R, n) float32 gradient weights."""
+        actions = np.asarray(actions)
+        expected = (self.num_envs, *(self.single_action_space.shape or ()))
+        if actions.shape != expected:
+            raise ValueError(
+                f"expected a {self.settings.action!r} action of shape {expected[1:]} "
+                f"for each of {self.num_envs} replicas, got {actions.shape}"
+            )
+        if actions.dtype.kind not in "biuf":
+            raise ValueError(f"expected an array of bools or numbers, got dtype {actions.dtype}")
+        if not np.isfinite(actions).all():
+            raise ValueError("the action holds NaN or infinite values")
+        trainer = self.trainer
+        left = self.settings.recipe.epochs - trainer.epoch
+        seeds = [
+            stream_seed(int(seed), int(epoch), Purpose.ACTION)
+            for seed, epoch in zip(trainer.seeds, trainer.epoch, strict=True)
+        ]
+        situation = Situation(
+            columns=trainer.statistics.columns(trainer.epoch),
+            pace=trainer.remaining / np.maximum(1, left),
+            rng=ReplicaRandom(seeds),
+        )
+        return self._action.decode(actions, situation)
+
+    def _observe(self) -> Any:
+        trainer, standing = self.trainer, self._standing
+        progress = np.stack(
+            [
+                trainer.progress,
+                trainer.epoch / self.settings.recipe.epochs,
+                trainer.spent,
+                np.full(self.num_envs, self.settings.budget),
+                standing.val_loss,
+                standing.val_accuracy,
+                standing.train_loss,
+            ],
+            axis=1,
+        ).astype(np.float32)
+        return self._observation.observe(trainer.statistics.columns(trainer.epoch), progress)
+
+    def _info(self, mask: np.ndarray | None, kept: np.ndarray | None = None) -> dict[str, Any]:
+        """Gymnasium's vector infos: one (R,) array per key, and under _key which rows have it."""
+        trainer, standing = self.trainer, self._standing
+        full = self.settings.recipe.epochs * trainer.num_samples
+        infos = {
+            "epoch": trainer.epoch.copy(),
+            "kept": np.zeros(self.num_envs, dtype=np.int64) if kept is None else kept.copy(),
+            "visits": trainer.visits.copy(),
+            "scored": trainer.scored.copy(),
+            "spent": trainer.spent,
+            "saved": 1 - (trainer.visits + trainer.scored / 3) / full,
+            "progress": trainer.progress,
+            "val_loss": standing.val_loss.copy(),
+            "val_accuracy": standing.val_accuracy.copy(),
+            "train_loss": standing.train_loss.copy(),
+            "diverged": trainer.diverged.copy(),
+            "run_seed": trainer.seeds.copy(),
+        }
+        present = np.ones(self.num_envs, dtype=bool) if mask is None else mask
+        return infos | {f"_{name}": present.copy() for name in infos}
+
+    def _final(self, observations: Any, ended: np.ndarray) -> np.ndarray:
+        """The last observations of ended rows as Gymnasium stores them: an object array."""
+        final = np.full(self.num_envs, None, dtype=object)
+        for row in np.flatnonzero(ended):
+            if isinstance(observations, dict):
+                final[row] = {name: value[row].copy() for name, value in observations.items()}
+            else:
+                final[row] = observations[row].copy()
+        return final
+
+
+def _masked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
+    return {k: mask.copy() if k.startswith("_") else v.copy() for k, v in infos.items()}
