@@ -20,7 +20,7 @@ import dynprune_agents
 import dynprune_env
 from dynprune_env import report
 from dynprune_env.files import written_whole
-from dynprune_env.results import load_results
+from dynprune_env.results import Result, load_results
 from dynprune_env.specs import literal
 
 app = typer.Typer(
@@ -216,10 +216,15 @@ def report_command(
     folders: Annotated[list[Path], typer.Argument(help="Folders of result files.")],
 ) -> None:
     """Prints the table and draws the picture of results that exist already; runs nothing."""
+    _report(report.summarize(_load(folders)), folders[0])
+
+
+def _load(folders: list[Path]) -> list[Result]:
+    """The results in some folders, at least one."""
     results = list(load_results(folders))
     if not results:
         raise ValueError(f"no result files in {', '.join(map(str, folders))}")
-    _report(report.summarize(results), folders[0])
+    return results
 
 
 @app.command()
@@ -233,7 +238,7 @@ def kept(
     """
     from dynprune_env.kept_when import plot_kept, summarize_kept
 
-    rows = summarize_kept(load_results(folders))
+    rows = summarize_kept(_load(folders))
     for (env, variant), group in groupby(rows, key=lambda row: (row.env, row.variant)):
         table = Table(title=Text(f"{env} {variant}".strip()), box=box.SIMPLE_HEAD)
         table.padding, table.pad_edge = (0, 1, 0, 0), False

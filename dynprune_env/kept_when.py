@@ -110,7 +110,7 @@ def kept_when(result: Result) -> KeptWhen:
     either = (masks[1:] | masks[:-1]).sum(1)
     return KeptWhen(
         always=always,
-        sometimes=1 - always - never,
+        sometimes=float(((times > 0) & (times < len(selections))).mean()),
         never=never,
         turnover=1 - np.where(either > 0, both / np.maximum(either, 1), 1),
         drift=np.array(result.history["drift"]),

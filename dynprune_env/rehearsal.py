@@ -131,11 +131,15 @@ class Rehearsal:
         """The train split in order; see `Probe.batches`."""
         return self._probe().batches(size)
 
-    def losses(self) -> np.ndarray:
-        """Every sample's loss under the latest models, (R, n) or (n,); charged n / 3 visits."""
+    def losses(self, models: list[nn.Module] | None = None) -> np.ndarray:
+        """Every sample's loss, (R, n) or (n,) float32, nats; charged n / 3 visits.
+
+        Args:
+            models: one per replica; None for those of the latest run as they are now.
+        """
         self.charge(SCORING_COST)
-        losses = [_losses(model.eval(), self.batches(1024)) for model in self.models()]
-        return self.as_observed(np.stack(losses))
+        models = self.models() if models is None else models
+        return self.as_observed(np.stack([_losses(m.eval(), self.batches(1024)) for m in models]))
 
     def charge(self, passes: float) -> None:
         """Charges every replica for work of its own, in visits per train sample."""

@@ -240,9 +240,9 @@ def test_linucb_adds_alpha_times_the_uncertainty() -> None:
 def test_linear_thompson_draws_weights_with_the_posteriors_covariance() -> None:
     agent, size = bandit("linear_thompson(v=0.5)", seeds=MANY), len(MANY)
     x = np.tile([[1, 0], [0, 1], [1, 1]], (size, 1, 1))
-    weights, covariance = np.tile([1, -1], (size, 1)), np.tile([[4, 1], [1, 2]], (size, 1, 1))
+    weights, covariance = np.tile([1, -1], (size, 1)), np.tile([[4, 1.9], [1.9, 1]], (size, 1, 1))
     scores = agent.score(x, weights, covariance)
-    variance = 0.5**2 * np.array([4, 2, 4 + 2 + 2 * 1])
+    variance = 0.5**2 * np.array([4, 1, 4 + 1 + 2 * 1.9])
     assert scores.mean(0) == pytest.approx([1, -1, 0], abs=5 * np.sqrt(2 / size))
     assert scores.var(0) == pytest.approx(variance, rel=5 * np.sqrt(2 / size))
 

@@ -83,15 +83,26 @@ class Agent(ABC):
         return f"{name}({', '.join(changed)})" if changed else name
 
 
-def check_shares(**shares: float) -> None:
+def check_shares(interval: str = "[0, 1]", **shares: float) -> None:
     """Checks parameters that are shares.
 
+    Args:
+        interval: "[0, 1]", or with a round bracket at an end that is left out.
+        **shares: the values by name.
+
     Raises:
-        ValueError: one is not in [0, 1].
+        ValueError: one is not in the interval.
     """
     for name, value in shares.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} is a share in [0, 1], got {value}")
+        left_out = [end for end, bracket in ((0, "("), (1, ")")) if bracket in interval]
+        if not 0 <= value <= 1 or value in left_out:
+            raise ValueError(f"{name} is a share in {interval}, got {value}")
+
+
+def below_mean(values: np.ndarray) -> np.ndarray:
+    """Which values are below their row's mean, by more than rounding; same shape, bool."""
+    mean = values.mean(-1, keepdims=True, dtype=np.float64)
+    return values < mean - 1e-6 * np.abs(mean)
 
 
 @dataclass

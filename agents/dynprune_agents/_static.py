@@ -18,7 +18,8 @@ class StaticAgent(Agent):
 
     def prepare(self, rehearsal: Rehearsal) -> None:
         """Computes the scores."""
-        self._scores = self.score(rehearsal)
+        # A net that diverged while it scored says nothing: its samples are all alike.
+        self._scores = np.nan_to_num(self.score(rehearsal))
 
     @abstractmethod
     def score(self, rehearsal: Rehearsal) -> np.ndarray:

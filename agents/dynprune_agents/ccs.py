@@ -39,9 +39,9 @@ class CCS(StaticAgent):
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
-        check_shares(cut=self.cut)
-        if self.cut == 1 or self.bins < 1:
-            raise ValueError(f"cut is below 1 and bins at least 1, got {self.cut} and {self.bins}")
+        check_shares("[0, 1)", cut=self.cut)
+        if self.bins < 1:
+            raise ValueError(f"bins is at least 1, got {self.bins}")
 
     def score(self, rehearsal: Rehearsal) -> np.ndarray:
         """The area under the margin."""

@@ -26,7 +26,7 @@ class EL2N(StaticAgent):
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
-        check_shares(early=self.early)
+        check_shares("(0, 1]", early=self.early)
         if self.nets < 1:
             raise ValueError(f"nets is at least 1, got {self.nets}")
 

@@ -33,7 +33,7 @@ class ImportanceSampling(Agent):
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
-        check_shares(uniform=self.uniform)
+        check_shares("(0, 1]", uniform=self.uniform)
         if self.uniform < 1 / MAX_WEIGHT:
             raise ValueError(f"uniform is at least {1 / MAX_WEIGHT}, got {self.uniform}")
 

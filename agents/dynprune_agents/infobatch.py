@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_agents._agent import Agent, Observation, below_mean, check_shares
 from dynprune_env.selection import keep_top
 
 START = 3.0
@@ -38,15 +38,14 @@ class InfoBatch(Agent):
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
-        check_shares(r=self.r, delta=self.delta)
-        if self.r == 1:
-            raise ValueError("r must be below 1: something has to be kept")
+        check_shares("[0, 1)", r=self.r)
+        check_shares(delta=self.delta)
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
         scores = np.where(observation["visits"] > 0, observation["loss"], START)
         weights = np.ones(scores.shape, dtype=np.float32)
-        easy = scores < scores.mean(-1, keepdims=True)
+        easy = below_mean(scores)
         if self.anneal:
             easy &= self.progress(observation)[..., None] < self.delta
         lots = np.where(easy, self.rng.random(scores.shape[-1]), -np.inf)

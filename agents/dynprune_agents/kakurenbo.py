@@ -37,9 +37,8 @@ class Kakurenbo(Agent):
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
-        check_shares(fraction=self.fraction, tau=self.tau)
-        if self.fraction == 1:
-            raise ValueError("fraction must be below 1: something has to be kept")
+        check_shares("[0, 1)", fraction=self.fraction)
+        check_shares(tau=self.tau)
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_env.rehearsal import SCORING_COST
 from dynprune_env.selection import keep_top
 from dynprune_env.settings import Episode
 
@@ -57,6 +58,11 @@ class MolPeg(PeriodicAgent):
         probe = self.episode.probe
         losses, averaged = probe.losses(probe.models()), probe.losses(self._average)
         if losses is not None and averaged is not None:
+            # The selections to come have to be paid for as well.
+            left = self.episode.epochs - self.epoch(observation)
+            passes = 2 * -(-left // (self.period or 1))
+            scoring = passes * SCORING_COST * self.episode.num_samples / max(1, left)
+            count = np.maximum(count - np.ceil(scoring), 1).astype(np.int64)
             return keep_top(np.abs(losses - averaged), count, self.rng)
         if self._kept is not None:
             return self._kept

@@ -27,7 +27,7 @@ class OrderDP(Agent):
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
-        check_shares(ratio_s=self.ratio_s, ratio_q=self.ratio_q)
+        check_shares("(0, 1]", ratio_s=self.ratio_s, ratio_q=self.ratio_q)
 
     def select(self, observation: Observation) -> np.ndarray:
         """A draw, then the top of it."""

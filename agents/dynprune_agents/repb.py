@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_agents._agent import Agent, Observation, below_mean, check_shares
 from dynprune_env.actions import MAX_WEIGHT
 
 
@@ -30,14 +30,14 @@ class RePB(Agent):
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
-        check_shares(rho=self.rho)
+        check_shares("[0, 1)", rho=self.rho)
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
         loss, visits = observation["loss"], observation["visits"]
         lots = self.rng.random(loss.shape[-1])
         used = (observation["age"] == 0) | (self.epoch(observation) == 0)
-        easy = loss < loss.mean(-1, keepdims=True)
+        easy = below_mean(loss)
         kept = np.where(used, ~easy | (lots >= self.rho), lots < 1 - self.rho)
         seen = (self.epoch(observation) + 1) / (visits + 1)
         weights = np.where(kept, seen if self.rescale else 1.0, 0.0)

@@ -3,14 +3,17 @@
 Mindermann et al. (ICML 2022), "Prioritized Training on Points that are Learnable, Worth Learning,
 and Not Yet Learnt", arXiv:2206.07137: keep the top of (loss - irreducible loss), where the latter
 comes from a model that never saw the sample. Without a holdout set, as in the paper's appendix: two
-models, each trained on one half and scoring the other. Their training and scoring is charged.
+models, each trained on one half and scoring the other, at its lowest val loss as in the authors'
+code. Their training and scoring is charged.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from torch import nn
 
 from dynprune_agents._agent import Observation, PeriodicAgent, Rehearsal
+from dynprune_env.observations import PROGRESS
 from dynprune_env.selection import keep_top
 
 
@@ -30,8 +33,15 @@ class RhoLoss(PeriodicAgent):
         half = rehearsal.random_mask(0.5)
         irreducible = np.zeros(half.shape)
         for run, mask in enumerate((half, ~half)):
-            list(rehearsal.run(run, rehearsal.epochs, mask))
-            irreducible = np.where(mask, irreducible, rehearsal.losses())
+            lowest: np.ndarray | float = np.inf
+            best: list[nn.Module] = []
+            for observation in rehearsal.run(run, rehearsal.epochs, mask):
+                val_loss = observation["progress"][..., PROGRESS.index("val_loss")]
+                better = np.atleast_1d(val_loss < lowest)
+                now = rehearsal.models()
+                best = [n if b else o for n, o, b in zip(now, best or now, better, strict=True)]
+                lowest = np.minimum(lowest, val_loss)
+            irreducible = np.where(mask, irreducible, rehearsal.losses(best))
         self._irreducible = irreducible
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:

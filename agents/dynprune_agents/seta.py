@@ -43,7 +43,9 @@ class SeTa(Agent):
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
-        check_shares(r=self.r, scale=self.scale, delta=self.delta)
+        check_shares("[0, 1)", r=self.r)
+        check_shares("(0, 1]", scale=self.scale)
+        check_shares(delta=self.delta)
         if self.groups < 1 or round(self.groups * self.scale) < 1:
             raise ValueError(
                 f"the window needs at least one group, got {self.groups} x {self.scale}"

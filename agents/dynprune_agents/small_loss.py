@@ -31,7 +31,7 @@ class SmallLoss(PeriodicAgent):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         super().__post_init__()
-        check_shares(start=self.start, end=self.end)
+        check_shares("(0, 1]", start=self.start, end=self.end)
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """Uniform among the lowest losses."""
