@@ -117,12 +117,11 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
+        if not self._random:
+            drawn = [seeding.np_random(each) for each in seeds]
+            self._random, self._seeds = [rng for rng, _ in drawn], [number for _, number in drawn]
         for row, each in enumerate(seeds):
-            if len(self._random) == row:
-                self._random.append(np.random.default_rng())
-                self._seeds.append(-1)
-                self._random[row], self._seeds[row] = seeding.np_random(each)
-            elif mask[row] and each is not None:
+            if mask[row] and each is not None:
                 self._random[row], self._seeds[row] = seeding.np_random(each)
         self._start(np.flatnonzero(mask))
         return self._observe(), self._info(mask)

@@ -472,3 +472,20 @@ def test_repb_weighs_by_epochs_over_visits_with_a_mean_of_one() -> None:
 
 def test_repb_keeps_everything_in_the_first_epoch() -> None:
     assert (selected("repb", episode(12), 0, loss=np.log(10), visits=0) == 1).all()
+
+
+# -- InfoBatch's control -----------------------------------------------------------------------
+
+
+def test_random_infobatch_drops_an_exact_random_share_and_weighs_the_rest_up() -> None:
+    weights = selected("random_infobatch", episode(12, seeds=MANY), 3, loss=LOSSES)
+    assert ((weights > 0).sum(1) == 9).all()
+    assert weights[weights > 0] == pytest.approx(4 / 3)
+    assert_frequencies(weights, np.full(12, 0.75))
+
+
+def test_random_infobatch_anneals_and_rescales_only_if_asked_to() -> None:
+    late = episode(12)
+    assert (selected("random_infobatch", late, 9, loss=LOSSES) == 1).all()
+    weights = selected("random_infobatch(anneal=False, rescale=False)", late, 9, loss=LOSSES)
+    assert sorted(set(weights.tolist())) == [0, 1]
