@@ -1,4 +1,4 @@
-"""Orderings of the agents that theory predicts, each measured with ten seeds side by side."""
+"""Orderings of the agents that theory predicts, each measured with twenty seeds side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from by_hand import standard_error
 import dynprune_agents
 from dynprune_env import run_episodes
 
-SEEDS = range(10)
+SEEDS = range(20)
 PLANTED, DIGITS = "DynPrune-Planted-v0", "DynPrune-Digits-v0"
 
 

@@ -391,8 +391,22 @@ def test_molpegs_two_forward_passes_at_each_selection_are_charged() -> None:
     assert result.visits + result.scored / 3 <= 480
 
 
-def test_molpeg_leaves_enough_of_the_budget_to_reach_the_last_epoch() -> None:
-    assert len(play("molpeg(period=3)", budget=0.5).history["kept"]) == 10
+@pytest.mark.parametrize(
+    ("spec", "budget", "epochs"),
+    [
+        ("molpeg(period=3)", 0.5, 10),
+        ("molpeg", 0.2, 10),  # too little for a single scoring
+        ("molpeg(period=None)", 0.5, 40),
+    ],
+)
+def test_molpeg_spends_what_scoring_leaves_evenly_up_to_the_last_epoch(
+    spec: str, budget: float, epochs: int
+) -> None:
+    result = play(spec, budget=budget, epochs=epochs)
+    _, *after_warmup = result.history["kept"]
+    assert len(after_warmup) == epochs - 1
+    assert max(after_warmup) - min(after_warmup) <= 3
+    assert result.visits + result.scored / 3 >= budget * 60 * epochs - epochs / 2
 
 
 # -- RHO-loss ----------------------------------------------------------------------------------
