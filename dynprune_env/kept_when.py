@@ -61,7 +61,8 @@ class RunLog:
                 **info,
                 "reward": reward,
                 "seconds": np.full(len(reward), seconds),
-                "drift": 1 - (ranks * self._ranks).sum(-1),
+                # None where all losses were equal, as before the first epoch.
+                "drift": np.where(self._ranks.any(-1), 1 - (ranks * self._ranks).sum(-1), 0),
                 "corrupted": (kept & self._corrupted).sum(1) / count,
                 "duplicates": (kept & self._repeated).sum(1) / count,
                 "mask": kept,

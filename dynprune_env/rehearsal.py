@@ -94,11 +94,14 @@ class Rehearsal:
         num_samples: int,
     ):
         self._make_envs = make_envs
-        self._rng = ReplicaRandom(seeds)
+        self._batched = not isinstance(seeds, int)
+        self._seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+        own = [stream_seed(seed, 0, Purpose.REHEARSAL) for seed in self._seeds]
+        self._rng = ReplicaRandom(own if self._batched else own[0])  # apart from the agent's
         self._running: TrainingRuns | None = None
         self.epochs = epochs
         self.num_samples = num_samples
-        self.visits = np.zeros(len(self._rng.seeds))
+        self.visits = np.zeros(len(self._seeds))
 
     def run(
         self, index: int, epochs: int, mask: np.ndarray | None = None
@@ -116,7 +119,7 @@ class Rehearsal:
         envs = self._running = self._make_envs()
         mask = np.ones(self.num_samples, dtype=bool) if mask is None else mask
         mask = np.broadcast_to(mask, (len(self.visits), self.num_samples))
-        seeds = [stream_seed(seed, index, Purpose.REHEARSAL) for seed in self._rng.seeds]
+        seeds = [stream_seed(seed, index, Purpose.REHEARSAL) for seed in self._seeds]
         envs.reset(seed=[seed % 2**31 for seed in seeds])
         for _ in range(epochs):
             observation, _, _, _, infos = envs.step(mask)
@@ -152,7 +155,7 @@ class Rehearsal:
 
     def as_observed(self, rows: np.ndarray) -> np.ndarray:
         """Drops the replica axis where the agent sees none."""
-        return rows if self._rng.batched else rows[0]
+        return rows if self._batched else rows[0]
 
     def _probe(self) -> Probe:
         if self._running is None:

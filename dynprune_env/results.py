@@ -77,8 +77,9 @@ class Result:
         history: one list per name of HISTORY, one entry per epoch: `kept` samples trained,
             cumulative `visits`, `spent` (share of the budget, in [0, 1]), `val_loss` and
             `train_loss` in nats, `val_accuracy` in [0, 1], `reward`, `seconds`; `drift` (one minus
-            Spearman's correlation of all samples' losses before and after) and the shares of
-            wrongly labelled (`corrupted`) and of repeated (`duplicates`) samples among the kept.
+            Spearman's correlation of all losses before and after, 0 in the first epoch) and the
+            shares of wrongly labelled (`corrupted`) and of repeated (`duplicates`) samples among
+            the kept.
         test_loss: mean cross-entropy on the test split, in nats.
         test_accuracy: in [0, 1].
         visits: samples trained, counted with repetition.

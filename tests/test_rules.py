@@ -352,7 +352,7 @@ def molpeg(beta: float = 0.5, affordable: int = 100) -> list[np.ndarray]:
     """What is kept of four samples at first, and when it is selected after epochs 1 and 3."""
     models = [1, 1, 1, 1], [0, 1, 2.2, 0.9], [0, 0.3, 2.2, 0.9], [0, 0.3, 2.2, 0.6]
     probe = FakeProbe(*models, budget=affordable)
-    agent = dynprune_agents.make(f"molpeg(period=2, beta={beta})")
+    agent = dynprune_agents.make(f"molpeg(period=2, warmup=1, beta={beta})")
     game, masks = episode(4, budget=0.7, probe=probe), []
     agent.reset(game)
     for probe.now in range(4):
@@ -386,7 +386,7 @@ def test_molpeg_goes_on_with_the_old_selection_where_the_budget_ends(affordable:
 
 
 def test_molpegs_two_forward_passes_at_each_selection_are_charged() -> None:
-    result = play("molpeg(period=3)", budget=0.8)
+    result = play("molpeg(period=3, warmup=1)", budget=0.8)
     assert result.scored == 2 * 60 * 3  # after epochs 1, 4 and 7
     assert result.visits + result.scored / 3 <= 480
 
@@ -394,9 +394,9 @@ def test_molpegs_two_forward_passes_at_each_selection_are_charged() -> None:
 @pytest.mark.parametrize(
     ("spec", "budget", "epochs"),
     [
-        ("molpeg(period=3)", 0.5, 10),
-        ("molpeg", 0.2, 10),  # too little for a single scoring
-        ("molpeg(period=None)", 0.5, 40),
+        ("molpeg(period=3, warmup=1)", 0.5, 10),
+        ("molpeg(warmup=1)", 0.2, 10),  # too little for a single scoring
+        ("molpeg(period=None, warmup=1)", 0.5, 40),
     ],
 )
 def test_molpeg_spends_what_scoring_leaves_evenly_up_to_the_last_epoch(

@@ -24,11 +24,13 @@ class MolPeg(PeriodicAgent):
 
     Attributes:
         period: epochs between selections; scoring costs two thirds of a full epoch each time.
-        warmup: full epochs before the first selection.
+        warmup: full epochs before the first selection; after one alone the score follows whole
+            classes, and training collapses.
         beta: weight of the old average in each epoch, in [0, 1).
     """
 
     period: int | None = 5
+    warmup: int = 3
     beta: float = 0.5
 
     def __post_init__(self) -> None:
@@ -55,15 +57,15 @@ class MolPeg(PeriodicAgent):
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top scores; the old selection where the budget cannot pay for new ones."""
-        probe = self.episode.probe
-        losses, averaged = probe.losses(probe.models()), probe.losses(self._average)
-        if losses is not None and averaged is not None:
-            # The selections to come have to be paid for as well.
-            left = self.episode.epochs - self.epoch(observation)
-            passes = 2 * -(-left // (self.period or 1))
-            scoring = passes * SCORING_COST * self.episode.num_samples / max(1, left)
-            count = np.maximum(count - np.ceil(scoring), 1).astype(np.int64)
-            return keep_top(np.abs(losses - averaged), count, self.rng)
-        if self._kept is not None:
-            return self._kept
-        return keep_top(self.rng.random(self.episode.num_samples), count, self.rng)
+        probe, n = self.episode.probe, self.episode.num_samples
+        left = max(1, self.episode.epochs - self.epoch(observation))
+        period = self.period or max(1, round(0.05 * self.episode.epochs))
+        # The selections to come have to be paid for as well.
+        scoring = 2 * SCORING_COST * n * -(-left // period) / left
+        paid = np.rint(count - scoring).astype(np.int64)
+        if (paid >= 1).all():
+            losses, averaged = probe.losses(probe.models()), probe.losses(self._average)
+            if losses is not None and averaged is not None:
+                return keep_top(np.abs(losses - averaged), paid, self.rng)
+        lots = self.rng.random(n)
+        return keep_top(lots if self._kept is None else lots + self._kept, count, self.rng)

@@ -65,5 +65,7 @@ class SeTa(Agent):
         for row in np.flatnonzero(sliding):
             ids = np.flatnonzero(rows[row])
             group = group_by_loss(losses[row, ids].astype(np.float64), self.groups)
-            rows[row, ids] = (group >= start) & (group < start + window)
+            inside = (group >= start) & (group < start + window)
+            if inside.any():  # not so where fewer losses differ than there are groups
+                rows[row, ids] = inside
         return kept

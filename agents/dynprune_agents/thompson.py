@@ -1,7 +1,7 @@
 """Thompson sampling over strategies.
 
-Thompson (1933); Gaussian rewards with a standard normal prior (Agrawal & Goyal 2013): draw each
-arm's mean from its posterior N(sum / (1 + pulls), sigma² / (1 + pulls)), pull the highest.
+Thompson (1933), with Gaussian rewards and the prior N(0, sigma²), after Agrawal & Goyal (2013):
+draw each mean from its posterior N(sum / (1 + pulls), sigma² / (1 + pulls)), pull the highest.
 """
 
 from dataclasses import dataclass
