@@ -194,7 +194,7 @@ def _caption(rows: Sequence[Row]) -> str:
     text = (
         f"Test accuracy: mean ± standard deviation over {_seeds(rows)}; interval: 95 % percentile "
         f"bootstrap of the mean over seeds{alone}. Saved: share of a full run's visits not spent, "
-        "a scored sample counting a third of a visit. Bold: best mean of its budget."
+        "scoring runs included, a scored sample counting a third. Bold: best mean of its budget."
     )
     if any(row.diverged for row in rows):
         text += " †k: k seeds diverged; the means include them."
@@ -275,7 +275,7 @@ def _plot_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, dict[str, Any
     shares = [100 * row.share for row in rows if not _is_reference(row)] or [100.0]
     span = max(max(shares) - min(shares), 20)
     # A constant sideways shift per agent keeps the intervals of agents at one share apart.
-    step = span * min(0.012, 0.1 / max(len(styles), 1))
+    step = min(0.012 * span, min(0.1 * span, 4) / max(len(styles), 1))
     limit = step * max(len(styles) - 1, 0) / 2
     for row in filter(_is_reference, rows):
         axes.axhspan(100 * row.low, 100 * row.high, color="black", alpha=0.08, linewidth=0)
@@ -320,7 +320,13 @@ def plot_accuracy(rows: Iterable[Row], path: Path) -> None:
     if any(row.agent == REFERENCE for row in points):  # full data, but for fewer epochs
         styles[REFERENCE] = {"color": "black", "marker": "*", "markersize": 8}
     handles = [
-        Line2D([], [], label=textwrap.fill(agent, 32), linewidth=0.8, **{**EDGE, **style})
+        Line2D(
+            [],
+            [],
+            label=agent if len(agent) <= 26 else agent.replace("(", "\n(", 1),
+            linewidth=0.8,
+            **{**EDGE, **style},
+        )
         for agent, style in styles.items()
     ]
     if any(row.diverged for row in points):
@@ -330,7 +336,9 @@ def plot_accuracy(rows: Iterable[Row], path: Path) -> None:
         handles.append(Line2D([], [], label=f"{REFERENCE}, budget 100 %", **DASHED))
     columns = min(len(panels), 2)
     lines = -(-len(panels) // columns)
-    size = (4.8 * columns + 2.4, max(4.1 * lines, 0.25 * len(handles) + 1))  # inches
+    legend_columns = 1 if len(handles) <= 16 else 2
+    legend_lines = -(-len(handles) // legend_columns)
+    size = (4.8 * columns + 2.4 * legend_columns, max(4.1 * lines, 0.25 * legend_lines + 1))
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(lines, columns, squeeze=False).flat
@@ -342,7 +350,9 @@ def plot_accuracy(rows: Iterable[Row], path: Path) -> None:
     title = f"mean over {_seeds(drawn)},\n95 % bootstrap interval"
     if max(row.seeds for row in drawn) == 1:
         title = "one seed, hence no interval"
-    legend = figure.legend(handles=handles, loc="outside right upper", title=title, fontsize=9)
+    legend = figure.legend(
+        handles=handles, loc="outside right upper", title=title, fontsize=9, ncols=legend_columns
+    )
     legend.set(alignment="left", frame_on=False)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=200)
