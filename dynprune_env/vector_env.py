@@ -25,7 +25,7 @@ from dynprune_env.rendering import EpochFrame, draw_panel
 from dynprune_env.rewards import REWARDS, Standing
 from dynprune_env.settings import Episode, Settings
 from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
-from dynprune_env.trainer import Evaluation, Trainer
+from dynprune_env.trainer import SCORING_COST, Evaluation, Trainer
 from dynprune_env.variants import Dataset, load_dataset
 
 METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
@@ -425,7 +425,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             "visits": trainer.visits.copy(),
             "scored": trainer.scored.copy(),
             "spent": trainer.spent,
-            "saved": 1 - (trainer.visits + trainer.scored / 3) / full,
+            "saved": 1 - (trainer.visits + trainer.scored * SCORING_COST) / full,
             "progress": trainer.progress,
             "val_loss": standing.val_loss.copy(),
             "val_accuracy": standing.val_accuracy.copy(),

@@ -7,16 +7,16 @@ weight 1.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 
-from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_agents._agent import Observation
+from dynprune_agents.infobatch import InfoBatch
 from dynprune_env.selection import keep_top
 
 
 @dataclass
-class RandomInfoBatch(Agent):
+class RandomInfoBatch(InfoBatch):
     """Drops a random share r of all samples, weighs the rest up: the control of InfoBatch.
 
     Attributes:
@@ -26,17 +26,7 @@ class RandomInfoBatch(Agent):
         anneal: whether everything is kept after delta.
     """
 
-    env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
-
     r: float = 0.25
-    delta: float = 0.875
-    rescale: bool = True
-    anneal: bool = True
-
-    def __post_init__(self) -> None:
-        """Checks the parameters."""
-        check_shares("[0, 1)", r=self.r)
-        check_shares(delta=self.delta)
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
