@@ -12,7 +12,15 @@ from gymnasium.envs.registration import register
 __version__ = "0.1.0"
 
 # Strings and names only: importing this package loads neither torch nor data.
-TASK_NAMES = ("Digits", "Planted", "FashionMNIST", "CIFAR10Small", "CIFAR10", "CIFAR100")
+TASK_NAMES = (
+    "Digits",
+    "Planted",
+    "FashionMNIST",
+    "CIFAR10Small",
+    "CIFAR100Small",
+    "CIFAR10",
+    "CIFAR100",
+)
 
 for _name in TASK_NAMES:
     register(

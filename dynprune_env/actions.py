@@ -129,6 +129,43 @@ class Quantiles:
         return (situation.rng.random(n) < keep).astype(np.float32)
 
 
+class Strategy:
+    """One number: which handwritten strategy fills the epoch, at an even pace.
+
+    0 random; 1 the highest, 2 the lowest last losses; 3 the smallest margins in size; 4 the least
+    recently visited; 5 a random draw from the higher, 6 from the lower half of the last losses.
+    """
+
+    NAMES = ("random", "hardest", "easiest", "boundary", "stalest", "hard_half", "easy_half")
+
+    def space(self, num_samples: int) -> spaces.Discrete:
+        """Discrete(7), for DQN and bandits."""
+        return spaces.Discrete(len(self.NAMES))
+
+    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+        """The top of each replica's strategy, with weight 1."""
+        if not np.isin(action, range(len(self.NAMES))).all():
+            raise ValueError(f"a strategy is a whole number from 0 to {len(self.NAMES) - 1}")
+        columns, rng = situation.columns, situation.rng
+        loss = columns["loss"]
+        half = rank(loss, rng) * 2 // loss.shape[1]
+        lots = rng.random(loss.shape[1])
+        scores = np.stack(
+            [
+                lots,
+                loss,
+                -loss,
+                -np.abs(columns["margin"]),
+                columns["age"],
+                lots + half,
+                lots - half,
+            ]
+        )
+        chosen = scores[action.astype(np.int64), np.arange(len(loss))]
+        counts = np.rint(situation.pace).astype(np.int64)
+        return keep_top(chosen, counts, rng).astype(np.float32)
+
+
 def _check_symmetric(action: np.ndarray) -> None:
     if np.abs(action).max(initial=0) > 1 + 1e-6:
         raise ValueError("this action holds numbers in [-1, 1]")
@@ -139,4 +176,5 @@ ACTIONS: dict[str, type[Action]] = {
     "weights": Weights,
     "score_weights": ScoreWeights,
     "quantiles": Quantiles,
+    "strategy": Strategy,
 }

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -148,7 +149,7 @@ def run_episodes(
                 threads=1
                 if isinstance(vector.trainer.learner, StackedLearner)
                 else torch.get_num_threads(),
-                versions=_versions(),
+                versions=dict(_versions()),
                 selections=selections,
             )
         )
@@ -160,6 +161,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+@cache
 def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
@@ -260,6 +261,136 @@ def kept(
     console.print(f"Picture: {folders[0]}/kept.png")
 
 
+@app.command()
+def train(
+    algo: Annotated[
+        str,
+        typer.Option(
+            "--algo", help="es, ppo, a2c, sac, td3, dqn; with sb3-contrib trpo, ars, tqc."
+        ),
+    ] = "es",
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", help="Environment id, repeatable. [DynPrune-Digits-v0]"),
+    ] = None,
+    budgets: Annotated[
+        list[float] | None,
+        typer.Option("--budgets", help="A budget in (0, 1], repeatable. [0.1, 0.3, 0.5]"),
+    ] = None,
+    label_noise: Annotated[
+        list[float] | None,
+        typer.Option("--label-noise", help="Share of labels redrawn, repeatable. [the task's own]"),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="KEY=[...]",
+            help="Values of a keyword argument of the environment to draw from, repeatable.",
+        ),
+    ] = None,
+    env_kwargs: KwargsOption = None,
+    observation: Annotated[
+        str | None, typer.Option("--observation", help="samples or summary. [what fits --action]")
+    ] = None,
+    action: Annotated[
+        str | None,
+        typer.Option("--action", help="mask, score_weights, quantiles, strategy. [fits --algo]"),
+    ] = None,
+    reward: Annotated[str, typer.Option("--reward", help="See the README.")] = "val_accuracy",
+    envs: Annotated[int, typer.Option("--envs", min=1, help="R, training runs side by side.")] = 64,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Environment steps: epochs of training runs.")
+    ] = 200_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A parameter of the algorithm, repeatable."
+        ),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", help="es: the policy to go on from, name or path.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="es: processes.")] = 1,
+    out: Annotated[Path, typer.Option("--out", help="The policy's file.")] = Path("policy.zip"),
+    device: DeviceOption = "auto",
+    data_dir: DataOption = None,
+    checkpoint_every: Annotated[
+        float, typer.Option("--checkpoint-every", min=0, help="Seconds; 0 after each update.")
+    ] = 20.0,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard, if installed.")
+    ] = None,
+) -> None:
+    """Trains a selection policy on a mixture of games.
+
+    Every draw of the mixture takes one value of each repeatable option, and data of its own. A
+    training that was stopped goes on from its last checkpoint: run the same command again. Play
+    the result with --agent "learned(policy='policy.zip')" (es) or "sb3(policy='policy.zip')".
+
+    Example: dynprune train --algo es --budgets 0.3 --label-noise 0 --label-noise 0.4 --jobs 2
+    """
+    free = ("out", "jobs", "checkpoint_every", "tensorboard")  # they change no number
+    arguments = {name: value for name, value in locals().items() if name not in free}
+    from dynprune_agents.learning.command import make_trainer
+    from dynprune_agents.learning.mixture import Mixture
+    from dynprune_agents.learning.training import Plan
+    from dynprune_agents.learning.training import train as train_policy
+
+    _check_folder(out.absolute().parent)
+    mixture = Mixture(
+        envs=tuple(env or ["DynPrune-Digits-v0"]),
+        budgets=tuple(budgets or [0.1, 0.3, 0.5]),
+        label_noise=tuple(label_noise or [None]),
+        vary=_lists(vary),
+        env_kwargs={
+            **_env_kwargs(env_kwargs, None),
+            "reward": reward,
+            "device": device,
+            "data_dir": data_dir,
+        },
+    )
+    trainer = make_trainer(
+        algo,
+        mixture,
+        observation=observation,
+        action=action,
+        num_envs=envs,
+        steps=steps,
+        seed=seed,
+        settings=_pairs(settings, "--set"),
+        start=start,
+        jobs=jobs,
+        tensorboard=tensorboard,
+    )
+    plan = Plan(
+        steps,
+        out,
+        seed=seed,
+        arguments=arguments,
+        checkpoint_every=checkpoint_every,
+        tensorboard=tensorboard,
+    )
+    with _progress("steps") as progress:
+        task = progress.add_task(f"train {algo}", total=steps)
+
+        def show(done: int, metrics: dict[str, float]) -> None:
+            lead = f", {100 * metrics['lead']:+.2f} points" if "lead" in metrics else None
+            if lead:
+                progress.console.print(f"{done:,} steps: val accuracy{lead} above dynamic random")
+            progress.update(task, completed=min(done, steps))
+
+        curve = train_policy(trainer, plan, show)
+    inside = curve.seconds_in_env / max(jobs, 1) / max(curve.seconds, 1e-9)
+    console.print(
+        f"{trainer.steps:,} steps in {curve.seconds:.0f} s "
+        f"({trainer.steps / max(curve.seconds, 1e-9):,.0f} a second, {inside:.0%} of it in the "
+        f"environment), {curve.visits:,} sample visits"
+    )
+    console.print(f"Policy: {out} · curve: {out.with_suffix('.curve.png')}")
+
+
 def _report(rows: list[report.Row], folder: Path) -> None:
     report.print_table(rows, console)
     for name, text in (("table.md", report.to_markdown(rows)), ("table.csv", report.to_csv(rows))):
@@ -278,20 +409,38 @@ def _check_folder(folder: Path) -> None:
 
 
 def _env_kwargs(pairs: list[str] | None, label_noise: float | None) -> dict[str, Any]:
+    """Parses KEY=VALUE pairs of an environment; some have options of their own."""
+    kwargs = _pairs(pairs, "--env-kwargs")
+    for key in ("budget", "action", "device", "data_dir"):
+        if key in kwargs:
+            raise ValueError(f"--env-kwargs cannot set {key}: it has an option of its own")
+    if label_noise is not None:
+        kwargs["label_noise"] = label_noise
+    return kwargs
+
+
+def _lists(pairs: list[str] | None) -> dict[str, Sequence[Any]]:
+    """Parses KEY=[VALUE, ...] pairs."""
+    lists = _pairs(pairs, "--vary")
+    for key, values in lists.items():
+        if not isinstance(values, list | tuple):
+            raise ValueError(f"--vary takes KEY=[VALUE, ...], got {key}={values!r}")
+        if key in ("budget", "label_noise", "data_seed", "observation", "action", "device"):
+            raise ValueError(f"--vary cannot draw {key}: it is drawn or set by another option")
+    return lists
+
+
+def _pairs(pairs: list[str] | None, option: str) -> dict[str, Any]:
     """Parses KEY=VALUE pairs; values are Python literals, anything else is a string."""
     kwargs: dict[str, Any] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals or not key.isidentifier():
-            raise ValueError(f"--env-kwargs takes KEY=VALUE, got {pair!r}")
-        if key in ("budget", "action", "device", "data_dir"):
-            raise ValueError(f"--env-kwargs cannot set {key}: it has an option of its own")
+            raise ValueError(f"{option} takes KEY=VALUE, got {pair!r}")
         try:
             kwargs[key] = literal(value, pair)
         except ValueError:
             kwargs[key] = value
-    if label_noise is not None:
-        kwargs["label_noise"] = label_noise
     return kwargs
 
 

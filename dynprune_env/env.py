@@ -39,6 +39,7 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
     | "weights" | Box(0, 1, (n,)) | 0 drops, w > 0 keeps with gradient weight w; see `Weights` |
     | "score_weights" | Box(-1, 1, (9,)) | see `ScoreWeights` |
     | "quantiles" | Box(-1, 1, (10,)) | keep probability per loss decile, see `Quantiles` |
+    | "strategy" | Discrete(7) | a handwritten strategy for the epoch, see `Strategy` |
 
     Stable-Baselines3 recommends [-1, 1] for a Box: `gymnasium.wrappers.RescaleAction(env, -1, 1)`
     gives "weights" that range. An empty mask is a legal step without updates.

@@ -31,7 +31,7 @@ class Settings:
         batch_size: samples per gradient step.
         reward: "val_loss", "val_accuracy", "log_val_loss" or "train_loss".
         observation: "samples" or "summary".
-        action: "mask", "weights", "score_weights" or "quantiles".
+        action: "mask", "weights", "score_weights", "quantiles" or "strategy".
         observe: "visited" re-scores only trained samples; "all" also scores the dropped ones,
             and charges a third of a visit for each.
         label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.

@@ -77,6 +77,12 @@ _RESNET_RECIPE = Recipe(
     label_smoothing=0.1,
     augmentation=_CROP_AND_FLIP,
 )
+_SMALL_CNN_RECIPE = Recipe(
+    epochs=8,
+    batch_size=128,
+    learning_rate=0.1,
+    augmentation=Augmentation(crop=2, flip=True),
+)
 
 TASKS: dict[str, Task] = {
     "Digits": Task(DIGITS, "mlp", _MLP_RECIPE),
@@ -86,14 +92,6 @@ TASKS: dict[str, Task] = {
     ),
     "CIFAR10": Task(CIFAR10, "resnet18", _RESNET_RECIPE),
     "CIFAR100": Task(CIFAR100, "resnet18", _RESNET_RECIPE),
-    "CIFAR10Small": Task(
-        CIFAR10,
-        "small_cnn",
-        Recipe(
-            epochs=8,
-            batch_size=128,
-            learning_rate=0.1,
-            augmentation=Augmentation(crop=2, flip=True),
-        ),
-    ),
+    "CIFAR10Small": Task(CIFAR10, "small_cnn", _SMALL_CNN_RECIPE),
+    "CIFAR100Small": Task(CIFAR100, "small_cnn", _SMALL_CNN_RECIPE),
 }

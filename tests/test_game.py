@@ -232,6 +232,10 @@ BAD = {
     "score weight beyond 1": ("score_weights", np.full(9, 1.1)),
     "NaN quantile": ("quantiles", np.full(10, np.nan)),
     "quantile beyond -1": ("quantiles", np.full(10, -1.1)),
+    "no such strategy": ("strategy", 7),
+    "a negative strategy": ("strategy", -1),
+    "half a strategy": ("strategy", 1.5),
+    "two strategies": ("strategy", [1, 2]),
 }
 
 

@@ -14,7 +14,8 @@ __all__ = ["Agent", "PeriodicAgent", "agent_class", "describe", "make", "names"]
 
 def names() -> list[str]:
     """The names of all agents: the modules of this package, `_private` ones aside."""
-    return sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))
+    found = iter_modules(__path__)
+    return sorted(m.name for m in found if not m.ispkg and not m.name.startswith("_"))
 
 
 def agent_class(name: str) -> type[Agent]:

@@ -1,0 +1,79 @@
+"""Files of trained policies: where the shipped ones lie, and how a scorer is kept."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES
+from dynprune_agents._scorer import Scorer
+from dynprune_env.files import written_whole
+
+FOLDER = Path(__file__).parent / "policies"
+
+
+def find_policy(policy: str, suffix: str) -> Path:
+    """The file of a policy: a path as it is, a name among the shipped ones.
+
+    Raises:
+        ValueError: there is none; the message lists the shipped ones.
+    """
+    shipped = FOLDER / f"{policy}{suffix}"
+    if shipped.is_file():
+        return shipped
+    if Path(policy).is_file():
+        return Path(policy)
+    names = ", ".join(sorted(path.stem for path in FOLDER.glob(f"*{suffix}")))
+    raise ValueError(f"there is no policy file {policy!r}; the shipped ones are {names or 'none'}")
+
+
+def save_scorer(path: Path, scorer: Scorer, flat: np.ndarray, origin: dict[str, Any]) -> None:
+    """Writes a scorer as an .npz of plain arrays, whatever the path's ending.
+
+    Args:
+        path: where to.
+        scorer: the network's shape.
+        flat: (P,) float32.
+        origin: how it was made; numbers, strings, lists and dicts.
+    """
+    head = {
+        "scorer": {"width": scorer.width, "max_spend": scorer.max_spend},
+        "sample_features": SAMPLE_FEATURES,
+        "run_features": RUN_FEATURES,
+        "origin": origin,
+    }
+    with written_whole(path) as temporary, temporary.open("wb") as file:
+        arrays: dict[str, Any] = {"head": json.dumps(head), **scorer.split(flat)}
+        np.savez_compressed(file, **arrays)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, changed: int) -> tuple[Scorer, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            head = json.loads(str(file["head"]))
+            scorer = Scorer(**head["scorer"])
+            flat = np.concatenate([file[name].ravel() for name in scorer.shapes])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a policy that `dynprune train` wrote: {error}") from error
+    for kind, known in (("sample_features", SAMPLE_FEATURES), ("run_features", RUN_FEATURES)):
+        if head[kind] != list(known):
+            raise ValueError(f"{path} was trained on other {kind}: {head[kind]}, not {known}")
+    return scorer, flat.astype(np.float32)
+
+
+def load_scorer(policy: str) -> tuple[Scorer, np.ndarray]:
+    """The network of a policy and its parameters, (P,) float32.
+
+    Args:
+        policy: a shipped policy's name or a path.
+
+    Raises:
+        ValueError: there is no such policy, or the file is something else.
+    """
+    path = find_policy(policy, ".npz")
+    return _read(path, path.stat().st_mtime_ns)

@@ -1,0 +1,50 @@
+"""Learned: a small network scores every sample from what training revealed about it.
+
+Trained by evolution strategies on many short training runs (`dynprune train --algo es`); the cards
+beside the shipped policies, in `policies/`, say with what and how they do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation
+from dynprune_agents._features import sample_features
+from dynprune_agents._policies import load_scorer
+from dynprune_agents._scorer import Scorer, gumbel
+from dynprune_env.selection import keep_top
+from dynprune_env.settings import Episode
+
+
+@dataclass
+class Learned(Agent):
+    """The highest scores of a learned network, and chance as far as it learned to leave room.
+
+    Attributes:
+        policy: a shipped policy's name, or the path of a file that `dynprune train` wrote.
+    """
+
+    policy: str = "generalist"
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._scorer, self._parameters = self.network()
+
+    def network(self) -> tuple[Scorer, np.ndarray]:
+        """The scorer and its parameters, (P,) or one row per replica, (R, P)."""
+        return load_scorer(self.policy)
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """The top of scores with Gumbel noise."""
+        batched = observation["loss"].ndim > 1
+        seen = observation if batched else {k: v[None] for k, v in observation.items()}
+        samples, run = sample_features(seen, self.episode.epochs, self.episode.num_classes)
+        scores, temperature, spend = self._scorer.scores(self._parameters, samples, run)
+        count = np.rint(self.pace(seen) * spend).astype(np.int64)
+        if not batched:
+            scores, temperature, count = scores[0], temperature[0], count[0]
+        noise = gumbel(self.episode.num_samples, self.rng)
+        return keep_top(scores + temperature[..., None] * noise, np.maximum(1, count), self.rng)

@@ -1,0 +1,1 @@
+"""Training selection policies: Stable-Baselines3 and evolution strategies, by one command."""

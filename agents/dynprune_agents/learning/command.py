@@ -1,0 +1,68 @@
+"""Which trainer an algorithm's name stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
+from dynprune_agents.learning.mixture import Mixture
+from dynprune_agents.learning.training import PolicyTrainer
+from dynprune_env.specs import checked_arguments, lookup
+
+ALGORITHMS = ("es", "ppo", "a2c", "sac", "td3", "dqn", "trpo", "ars", "tqc")
+
+
+def make_trainer(
+    algo: str,
+    mixture: Mixture,
+    *,
+    observation: str | None,
+    action: str | None,
+    num_envs: int,
+    steps: int,
+    seed: int,
+    settings: dict[str, Any],
+    start: str | None = None,
+    jobs: int = 1,
+    tensorboard: Path | None = None,
+) -> PolicyTrainer:
+    """A trainer for these arguments of `dynprune train`.
+
+    Raises:
+        ValueError: an argument does not fit the algorithm.
+    """
+    mixture.check()
+    lookup(algo, dict.fromkeys(ALGORITHMS), "algorithm")
+    if algo == "es":
+        if observation not in (None, "samples") or action not in (None, "mask"):
+            raise ValueError(
+                "--algo es trains a scorer of samples: observation samples, action mask"
+            )
+        checked = checked_arguments(EvolutionSettings, settings, "--algo es")
+        return EvolutionTrainer(
+            mixture,
+            num_envs=num_envs,
+            seed=seed,
+            steps=steps,
+            settings=EvolutionSettings(**checked),
+            start=start,
+            jobs=jobs,
+        )
+    if start is not None:
+        raise ValueError("--start is for --algo es")
+    from dynprune_agents.learning.sb3_trainer import SB3Trainer
+
+    action = action or ("strategy" if algo == "dqn" else "score_weights")
+    observation = observation or ("samples" if action in ("mask", "weights") else "summary")
+    return SB3Trainer(
+        algo,
+        mixture,
+        num_envs=num_envs,
+        seed=seed,
+        observation=observation,
+        action=action,
+        reward=mixture.env_kwargs["reward"],
+        hyperparameters=settings,
+        tensorboard=tensorboard,
+    )

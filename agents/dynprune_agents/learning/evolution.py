@@ -1,0 +1,250 @@
+"""Evolution strategies for the scorer: perturbed networks play the same runs, the better count.
+
+Salimans et al. (2017), arXiv:1703.03864: antithetic perturbations, returns shaped by rank, Adam.
+Ranking within one game makes easy and hard games count alike; all members of a game share its
+initial model, its orders and its Gumbel noise, so that they differ in nothing but the network.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from joblib import Parallel, delayed
+
+from dynprune_agents._agent import Agent
+from dynprune_agents._policies import load_scorer, save_scorer
+from dynprune_agents._scorer import Scorer
+from dynprune_agents.learned import Learned
+from dynprune_agents.learning.alignment import collect, fit
+from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
+from dynprune_env.trainer import SCORING_COST
+
+
+class InTraining(Learned):
+    """Plays a network that is not in a file yet, or one per replica.
+
+    Args:
+        scorer: the networks' shape.
+        parameters: (P,) or (R, P) float32.
+    """
+
+    def __init__(self, scorer: Scorer, parameters: np.ndarray):
+        super().__init__("in training")
+        self._given = scorer, parameters
+
+    def network(self) -> tuple[Scorer, np.ndarray]:
+        """What was given."""
+        return self._given
+
+
+@dataclass(frozen=True)
+class Played:
+    """What one game gave: (m,) returns, and what it cost."""
+
+    returns: np.ndarray
+    steps: int
+    visits: int
+    seconds: float
+
+
+def play_game(game: Game, scorer: Scorer, parameters: np.ndarray, seed: int) -> Played:
+    """One episode per network, all from the same seed.
+
+    Args:
+        game: what is played.
+        scorer: the networks' shape.
+        parameters: (m, P) float32.
+        seed: of every run.
+
+    Returns:
+        (m,) sums of the rewards.
+    """
+    members = len(parameters)
+    envs = game.make(members, AutoresetMode.DISABLED)
+    agent = InTraining(scorer, parameters)
+    observation, _ = envs.reset(seed=[seed] * members)
+    agent.reset(envs.episode([seed] * members))
+    returns, ended, steps, seconds = np.zeros(members), np.zeros(members, dtype=bool), 0, 0.0
+    while not ended.all():
+        action = agent.select(observation)
+        steps += int(np.count_nonzero(~ended))
+        start = time.perf_counter()
+        observation, rewards, ended, _, infos = envs.step(action)
+        seconds += time.perf_counter() - start
+        returns += rewards
+    visits = int((infos["visits"] + infos["scored"] * SCORING_COST).sum())
+    envs.close()
+    return Played(returns, steps, visits, seconds)
+
+
+def centred_ranks(returns: np.ndarray) -> np.ndarray:
+    """Ranks spread evenly over [-1/2, 1/2]; ties share their mean rank."""
+    order = np.argsort(np.argsort(returns, kind="stable"), kind="stable").astype(np.float64)
+    for value in np.unique(returns):
+        order[returns == value] = order[returns == value].mean()
+    return order / max(1, len(returns) - 1) - 0.5
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """How to search.
+
+    Attributes:
+        width: hidden units of the scorer.
+        max_spend: bound of the spend exponent; 0 keeps the even pace.
+        members: networks per game, in antithetic pairs.
+        sigma: standard deviation of the perturbations.
+        learning_rate: of Adam, at the start; it falls linearly to a tenth over the training.
+        decay: weight decay per generation.
+        average: decay of the averaged parameters, which are the result.
+        alignment: games for the start by alignment (see `alignment`); 0 starts as dynamic random.
+    """
+
+    width: int = 12
+    max_spend: float = 2.0
+    members: int = 16
+    sigma: float = 0.06
+    learning_rate: float = 0.012
+    decay: float = 0.0005
+    average: float = 0.98
+    alignment: int = 100
+
+
+class EvolutionTrainer:
+    """Improves a scorer generation by generation; see `PolicyTrainer`.
+
+    Args:
+        mixture: what games are drawn from.
+        num_envs: training runs per generation; num_envs / members games.
+        seed: of everything.
+        steps: environment steps that are planned, for the learning rate.
+        settings: how to search.
+        jobs: processes; they change the time, not the result.
+        start: a policy to go on from, by name or path; None begins with the alignment.
+
+    Raises:
+        ValueError: num_envs is not a multiple of the members of a game.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        *,
+        num_envs: int = 64,
+        seed: int = 0,
+        steps: int = 500_000,
+        settings: EvolutionSettings | None = None,
+        jobs: int = 1,
+        start: str | None = None,
+    ):
+        self.settings = settings or EvolutionSettings()
+        members = self.settings.members
+        if members % 2 or num_envs % members or num_envs < members:
+            raise ValueError(f"--envs must be a multiple of {members}, got {num_envs}")
+        fixed = {"observation": "samples", "action": "mask"}
+        self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **fixed})
+        self.mixture.check()
+        self.games = num_envs // members
+        self.seed = seed
+        self.planned = steps
+        self.jobs = jobs
+        self.scorer = Scorer(self.settings.width, self.settings.max_spend)
+        self.generation = self.steps = self.visits = 0
+        self.seconds_in_env = 0.0
+        flat = self.scorer.initial(np.random.default_rng([seed, 1]))
+        if start is not None:
+            self.scorer, flat = load_scorer(start)
+        self.aligned = start is not None or self.settings.alignment == 0
+        self.mean = flat.astype(np.float64)
+        self.first, self.second = np.zeros_like(self.mean), np.zeros_like(self.mean)
+        self.averaged = self.mean.copy()
+
+    def advance(self) -> dict[str, float]:
+        """One generation; before the first, the start by alignment."""
+        return self._evolve() if self.aligned else self._align()
+
+    def _align(self) -> dict[str, float]:
+        start = time.perf_counter()
+        rng = np.random.default_rng([self.seed, 4])
+        games = [self.mixture.draw(rng) for _ in range(self.settings.alignment)]
+        seeds = rng.integers(FIRST_SEED, 1 << 31, size=len(games))
+        examples = Parallel(n_jobs=self.jobs)(
+            delayed(collect)(game, int(seed)) for game, seed in zip(games, seeds, strict=True)
+        )
+        self.mean = fit(self.scorer, examples, self.seed).astype(np.float64)
+        self.averaged, self.aligned = self.mean.copy(), True
+        self.steps += sum(each.steps for each in examples)
+        self.visits += sum(each.visits for each in examples)
+        self.seconds_in_env += time.perf_counter() - start
+        return {"return": float(np.mean([each.returns.mean() for each in examples]))}
+
+    def _evolve(self) -> dict[str, float]:
+        settings, half = self.settings, self.settings.members // 2
+        rng = np.random.default_rng([self.seed, 2, self.generation])
+        noise = rng.standard_normal((self.games, half, len(self.mean)))
+        noise = np.concatenate([noise, -noise], axis=1)
+        games = [self.mixture.draw(rng) for _ in range(self.games)]
+        seeds = rng.integers(FIRST_SEED, 1 << 31, size=self.games)
+        flat = (self.mean + settings.sigma * noise).astype(np.float32)
+        jobs = zip(games, flat, seeds, strict=True)
+        played = Parallel(n_jobs=self.jobs)(
+            delayed(play_game)(game, self.scorer, rows, int(seed)) for game, rows, seed in jobs
+        )
+        shaped = np.stack([centred_ranks(game.returns) for game in played])
+        slope = np.einsum("gm,gmp->p", shaped, noise) / (shaped.size * settings.sigma)
+        self._update(slope)
+        self.steps += sum(game.steps for game in played)
+        self.visits += sum(game.visits for game in played)
+        self.seconds_in_env += sum(game.seconds for game in played)
+        self.generation += 1
+        return {"return": float(np.mean([game.returns.mean() for game in played]))}
+
+    def _update(self, slope: np.ndarray) -> None:
+        """Adam (Kingma & Ba 2015) uphill, weight decay, and the average."""
+        settings, t = self.settings, self.generation + 1
+        self.first += 0.1 * (slope - self.first)
+        self.second += 0.001 * (slope**2 - self.second)
+        step = self.first / (1 - 0.9**t) / (np.sqrt(self.second / (1 - 0.999**t)) + 1e-8)
+        rate = settings.learning_rate * max(0.1, 1 - 0.9 * self.steps / self.planned)
+        self.mean += rate * step - settings.decay * self.mean
+        weight = max(1 - settings.average, 1 / t)
+        self.averaged += weight * (self.mean - self.averaged)
+
+    def agent(self) -> Agent:
+        """The averaged network."""
+        return InTraining(self.scorer, self.averaged.astype(np.float32))
+
+    def save(self, path: Path) -> None:
+        """Writes the averaged network."""
+        origin = {
+            "algorithm": "evolution strategies",
+            "mixture": asdict(self.mixture),
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "generations": self.generation,
+            "steps": self.steps,
+            "visits": self.visits,
+        }
+        save_scorer(path, self.scorer, self.averaged.astype(np.float32), origin)
+
+    _ARRAYS = ("mean", "first", "second", "averaged")
+    _COUNTS = ("aligned", "generation", "steps", "visits", "seconds_in_env")
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """Writes the state of the search."""
+        np.savez(folder / "search.npz", **{name: getattr(self, name) for name in self._ARRAYS})
+        counts = {name: getattr(self, name) for name in self._COUNTS}
+        (folder / "search.json").write_text(json.dumps(counts))
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Goes on from a checkpoint."""
+        with np.load(folder / "search.npz", allow_pickle=False) as file:
+            for name in self._ARRAYS:
+                setattr(self, name, file[name])
+        for name, value in json.loads((folder / "search.json").read_text()).items():
+            setattr(self, name, value)

@@ -1,0 +1,90 @@
+"""The tasks that a policy is trained on: every draw is one game with its own data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from dynprune_env.settings import Settings
+from dynprune_env.specs import checked_arguments
+from dynprune_env.vector_env import DynPruneVectorEnv
+
+FIRST_SEED = 1 << 20
+"""Training draws data seeds and run seeds from here on; those of benchmarks lie below."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """One draw: an environment with its keyword arguments."""
+
+    env: str
+    env_kwargs: dict[str, Any]
+
+    def settings(self) -> Settings:
+        """The checked settings."""
+        spec = gym.spec(self.env)
+        return Settings(**checked_arguments(Settings, {**spec.kwargs, **self.env_kwargs}, self.env))
+
+    def make(self, num_envs: int, autoreset_mode: AutoresetMode) -> DynPruneVectorEnv:
+        """A vector environment of this game."""
+        envs = gym.make_vec(
+            self.env, num_envs=num_envs, autoreset_mode=autoreset_mode, **self.env_kwargs
+        )
+        assert isinstance(envs, DynPruneVectorEnv)
+        return envs
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What games are drawn from, each list independently and uniformly, data seeds afresh.
+
+    Attributes:
+        envs: Gymnasium ids.
+        budgets: shares of a full run's visits.
+        label_noise: shares of labels redrawn; None leaves the task's own.
+        vary: further keyword arguments of the environment with the values to draw from.
+        env_kwargs: keyword arguments that all games share, such as the observation kind.
+    """
+
+    envs: tuple[str, ...] = ("DynPrune-Digits-v0",)
+    budgets: tuple[float, ...] = (0.3,)
+    label_noise: tuple[float | None, ...] = (None,)
+    vary: dict[str, Sequence[Any]] = field(default_factory=dict)
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def draw(self, rng: np.random.Generator) -> Game:
+        """One game; its data seed is at least FIRST_SEED."""
+
+        def pick(values: Sequence[Any]) -> Any:
+            return values[int(rng.integers(len(values)))]
+
+        env = pick(self.envs)
+        kwargs = {
+            **self.env_kwargs,
+            "budget": pick(self.budgets),
+            "label_noise": pick(self.label_noise),
+            **{name: pick(values) for name, values in self.vary.items()},
+            "data_seed": int(rng.integers(FIRST_SEED, 1 << 31)),
+        }
+        return Game(env, kwargs)
+
+    def check(self) -> None:
+        """Checks every value that can be drawn, before anything is trained.
+
+        Raises:
+            ValueError: a list is empty, or an environment refuses a value.
+        """
+        choices = {"budget": self.budgets, "label_noise": self.label_noise, **self.vary}
+        for name, values in {"env": self.envs, **choices}.items():
+            if not values:
+                raise ValueError(f"nothing to draw {name} from: the list is empty")
+        for env in self.envs:
+            first = {name: values[0] for name, values in choices.items()}
+            for name, values in choices.items():
+                for value in values:
+                    Game(env, {**self.env_kwargs, **first, name: value}).settings()

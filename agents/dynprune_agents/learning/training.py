@@ -1,0 +1,235 @@
+"""The loop that every trainer of policies shares: progress, evaluation, checkpoints, the curve."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dynprune_agents._agent import Agent
+from dynprune_agents.dynamic_random import DynamicRandom
+from dynprune_agents.learning.curve import plot_curve
+from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
+from dynprune_env.benchmark import run_episodes
+from dynprune_env.files import written_whole
+
+EVALUATION_GAMES = 12
+EVALUATION_SEEDS = 6
+
+
+class PolicyTrainer(Protocol):
+    """Improves a policy, update by update.
+
+    Attributes:
+        steps: environment steps (epochs of training runs) done so far, over all replicas.
+        visits: sample visits spent so far.
+        seconds_in_env: wall-clock seconds of these steps, over all processes.
+    """
+
+    mixture: Mixture
+    steps: int
+    visits: int
+    seconds_in_env: float
+
+    def advance(self) -> dict[str, float]:
+        """Makes one update; returns what to log, `return` (mean of the episodes) among it."""
+
+    def agent(self) -> Agent:
+        """The policy as it is now, ready to play in a benchmark."""
+
+    def save(self, path: Path) -> None:
+        """Writes the finished policy."""
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """Writes into an empty folder everything that the next update depends on."""
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Goes on from there: the next updates are those of an undisturbed training."""
+
+
+@dataclass
+class Curve:
+    """What a training went through.
+
+    Attributes:
+        updates: one dict per update: `steps`, `seconds` and whatever the trainer logs.
+        evaluations: one dict per evaluation: `steps`, `lead` over dynamic random in val accuracy
+            and its standard `error`.
+        visits: sample visits spent in training.
+        seconds: wall-clock seconds of training, evaluations left out.
+        seconds_in_env: of these, spent in environment steps (summed over processes).
+    """
+
+    updates: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+    visits: int = 0
+    seconds: float = 0.0
+    seconds_in_env: float = 0.0
+
+
+class Evaluation:
+    """Plays a policy against dynamic random on games that training never meets.
+
+    Their data and run seeds lie below FIRST_SEED and above those of benchmarks; only val accuracy
+    is read.
+    """
+
+    def __init__(self, mixture: Mixture, seed: int):
+        rng = np.random.default_rng([seed, 3])
+        games = [mixture.draw(rng) for _ in range(EVALUATION_GAMES)]
+        self._games = [
+            (game.env, game.env_kwargs | {"data_seed": FIRST_SEED - 1 - index})
+            for index, game in enumerate(games)
+        ]
+        first = FIRST_SEED // 2
+        self._seeds = range(first, first + EVALUATION_SEEDS)
+        self._random: np.ndarray | None = None
+
+    def lead(self, agent: Agent) -> tuple[float, float]:
+        """Mean difference in final val accuracy, in [-1, 1], and its standard error."""
+        if self._random is None:
+            self._random = self._accuracies(DynamicRandom())
+        lead = self._accuracies(agent) - self._random
+        return float(lead.mean()), float(lead.std(ddof=1) / np.sqrt(lead.size))
+
+    def _accuracies(self, agent: Agent) -> np.ndarray:
+        found = []
+        for env, kwargs in self._games:
+            own = {k: v for k, v in kwargs.items() if k not in ("observation", "action")}
+            where = {"device": own.pop("device", "auto"), "data_dir": own.pop("data_dir", None)}
+            for result in run_episodes(env, agent, self._seeds, env_kwargs=own, **where):
+                found.append(result.history["val_accuracy"][-1])
+        return np.array(found)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, and what to leave behind.
+
+    Attributes:
+        steps: environment steps.
+        out: the policy's file; the curve (.json, .png) and the checkpoints lie beside it.
+        seed: of the evaluation's games.
+        arguments: what was asked for; a checkpoint of other arguments is refused.
+        evaluate_every: share of the steps between evaluations.
+        checkpoint_every: seconds between checkpoints; 0 after every update.
+        tensorboard: folder for TensorBoard, if it is installed; None for none.
+    """
+
+    steps: int
+    out: Path
+    seed: int = 0
+    arguments: dict[str, Any] = field(default_factory=dict)
+    evaluate_every: float = 0.1
+    checkpoint_every: float = 20.0
+    tensorboard: Path | None = None
+
+
+def train(
+    trainer: PolicyTrainer,
+    plan: Plan,
+    on_update: Callable[[int, dict[str, float]], None] = lambda steps, metrics: None,
+) -> Curve:
+    """Trains until `plan.steps`; goes on from the newest checkpoint beside `plan.out`.
+
+    Args:
+        trainer: a fresh one, made from the plan's arguments.
+        plan: how long, and what to leave behind.
+        on_update: called with the steps done and what was logged, after every update.
+
+    Returns:
+        What happened; it lies in `out` with the ending .curve.json as well.
+
+    Raises:
+        ValueError: the checkpoint belongs to a training with other arguments.
+    """
+    checkpoints = _Checkpoints(plan)
+    curve = checkpoints.load(trainer)
+    evaluation = Evaluation(trainer.mixture, plan.seed)
+    saved = time.monotonic()
+    with _tensorboard(plan.tensorboard) as log:
+        while trainer.steps < plan.steps:
+            start = time.perf_counter()
+            metrics = trainer.advance()
+            curve.seconds += time.perf_counter() - start
+            curve.visits, curve.seconds_in_env = trainer.visits, trainer.seconds_in_env
+            curve.updates.append({"steps": trainer.steps, "seconds": curve.seconds, **metrics})
+            due = len(curve.evaluations) * plan.evaluate_every * plan.steps
+            if trainer.steps >= min(max(due, 1), plan.steps):
+                lead, error = evaluation.lead(trainer.agent())
+                metrics = {**metrics, "lead": lead}
+                point = {"steps": trainer.steps, "lead": lead, "error": error}
+                curve.evaluations.append(point)
+                plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
+            for name, value in metrics.items():
+                log(name, value, trainer.steps)
+            if time.monotonic() - saved >= plan.checkpoint_every:
+                checkpoints.save(trainer, curve)
+                saved = time.monotonic()
+            on_update(trainer.steps, metrics)
+    trainer.save(plan.out)
+    with written_whole(plan.out.with_suffix(".curve.json")) as temporary:
+        temporary.write_text(json.dumps(asdict(curve)))
+    plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
+    checkpoints.remove()
+    return curve
+
+
+class _Checkpoints:
+    """Folders beside the policy's file, one per checkpoint, complete or absent."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.folder = plan.out.with_suffix(".checkpoints")
+
+    def load(self, trainer: PolicyTrainer) -> Curve:
+        """Puts the trainer where the newest checkpoint is; an empty curve if there is none."""
+        found = sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
+        if not found:
+            return Curve()
+        kept = json.loads((found[-1] / "training.json").read_text())
+        if kept["arguments"] != json.loads(json.dumps(self.plan.arguments)):
+            raise ValueError(
+                f"{self.folder} holds a training with other arguments ({kept['arguments']}): "
+                "take another --out, or delete that folder"
+            )
+        trainer.load_checkpoint(found[-1])
+        return Curve(**kept["curve"])
+
+    def save(self, trainer: PolicyTrainer, curve: Curve) -> None:
+        """Writes a new one, then removes the older."""
+        older = list(self.folder.glob("*"))
+        temporary = self.folder / f".{trainer.steps:012d}.partial"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        trainer.save_checkpoint(temporary)
+        content = {"arguments": self.plan.arguments, "curve": asdict(curve)}
+        (temporary / "training.json").write_text(json.dumps(content))
+        temporary.rename(self.folder / f"{trainer.steps:012d}")
+        for path in older:
+            shutil.rmtree(path)
+
+    def remove(self) -> None:
+        """Once the policy is written."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+
+@contextmanager
+def _tensorboard(folder: Path | None) -> Iterator[Callable[[str, float, int], None]]:
+    """A function that logs one number."""
+    if folder is None or find_spec("tensorboard") is None:
+        yield lambda name, value, step: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        yield lambda name, value, step: writer.add_scalar(f"train/{name}", value, step)

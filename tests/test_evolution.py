@@ -1,0 +1,180 @@
+"""Evolution strategies: ranks and updates by hand, the alignment, and the same training again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from episodes import make_vector
+
+from dynprune_agents._scorer import Scorer
+from dynprune_agents.learning.alignment import alignment, collect, fit
+from dynprune_agents.learning.evolution import (
+    EvolutionSettings,
+    EvolutionTrainer,
+    centred_ranks,
+    play_game,
+)
+from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
+
+SMALL: dict[str, Any] = {
+    "train_size": 60,
+    "epochs": 3,
+    "reward": "val_accuracy",
+    "observation": "samples",
+    "action": "mask",
+}
+MIXTURE = Mixture(budgets=(0.3, 0.5), label_noise=(0.0, 0.4), env_kwargs=SMALL)
+FEW = EvolutionSettings(width=2, members=4, alignment=2)
+
+
+def trainer(**changes: Any) -> EvolutionTrainer:
+    arguments = {"num_envs": 8, "seed": 3, "steps": 200, "settings": FEW, **changes}
+    return EvolutionTrainer(MIXTURE, **arguments)
+
+
+def test_ranks_are_centred_and_ties_share_theirs() -> None:
+    assert centred_ranks(np.array([3.0, 1.0, 2.0])).tolist() == [0.5, -0.5, 0.0]
+    assert centred_ranks(np.array([1.0, 1.0, 2.0])) == pytest.approx([-0.25, -0.25, 0.5])
+    assert centred_ranks(np.array([5.0, 5.0])).tolist() == [0.0, 0.0]
+
+
+def test_members_of_a_game_differ_in_nothing_but_the_network() -> None:
+    scorer = Scorer(width=2)
+    same = np.zeros((3, scorer.num_parameters), np.float32)
+    game = Game("DynPrune-Digits-v0", {**SMALL, "budget": 0.5, "data_seed": FIRST_SEED})
+    played = play_game(game, scorer, same, seed=5)
+    assert np.ptp(played.returns) < 1e-6
+    assert (played.steps, played.visits) == (9, 270)
+    other = same.copy()
+    other[1] = np.random.default_rng(0).normal(size=scorer.num_parameters)
+    assert play_game(game, scorer, other, seed=5).returns[0] == played.returns[0]
+
+
+def test_the_return_is_the_sum_of_the_rewards() -> None:
+    scorer = Scorer(width=2)
+    game = Game("DynPrune-Digits-v0", {**SMALL, "budget": 1.0, "data_seed": FIRST_SEED})
+    played = play_game(game, scorer, np.zeros((1, scorer.num_parameters), np.float32), seed=5)
+    env = make_vector(1, **{**SMALL, "budget": 1.0, "batch_size": 64, "data_seed": FIRST_SEED})
+    env.reset(seed=[5])
+    start = env.evaluate("val").accuracy
+    for _ in range(3):
+        env.step(np.ones((1, 60), bool))
+    assert played.returns == pytest.approx(env.evaluate("val").accuracy - start, abs=0.02)
+
+
+def test_an_update_is_adams_step_uphill_with_weight_decay() -> None:
+    one = trainer(settings=EvolutionSettings(width=2, members=4, alignment=0, decay=0.1))
+    before = one.mean.copy()
+    slope = np.where(np.arange(len(before)) % 2, 3.0, -0.2)
+    one._update(slope)
+    rate = one.settings.learning_rate
+    # Adam's first step has the size of its rate, whatever the slope.
+    assert one.mean == pytest.approx(before + rate * np.sign(slope) - 0.1 * before, abs=1e-6)
+    assert one.averaged == pytest.approx(one.mean)
+
+
+def test_the_search_climbs_a_hill(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dynprune_agents.learning import evolution
+
+    def hill(game: Any, scorer: Scorer, rows: np.ndarray, seed: int) -> evolution.Played:
+        return evolution.Played(-np.square(rows - 0.5).sum(axis=1), 1, 1, 0.0)
+
+    monkeypatch.setattr(evolution, "play_game", hill)
+    settings = EvolutionSettings(
+        width=1, members=16, alignment=0, sigma=0.1, learning_rate=0.05, average=0.9
+    )
+    one = trainer(num_envs=64, settings=settings)
+    start = np.square(one.averaged - 0.5).mean()
+    for _ in range(100):
+        one.advance()
+    assert np.square(one.averaged - 0.5).mean() < 0.05 * start
+
+
+def test_the_alignment_is_the_fall_of_the_val_loss_after_a_small_step() -> None:
+    env = make_vector(1, batch_size=1, learning_rate=0.1)
+    env.reset(seed=0)
+    env.step(np.ones((1, 48), bool))
+    learner, trainer = env.trainer.learner, env.trainer
+    aligned = alignment(trainer, 0)
+    model = learner.module(0).double()
+    data, images = trainer.dataset, learner.images
+    ids = torch.arange(len(data.val))
+
+    def val_loss() -> float:
+        with torch.no_grad():
+            logits = model(images["val"].batch(ids).double())
+            return float(torch.nn.functional.cross_entropy(logits, data.val.labels))
+
+    rate, before = 1e-5, val_loss()
+    for sample in (0, 7, 30):
+        one = torch.tensor([sample])
+        logits = model(images["train"].batch(one).double())
+        loss = torch.nn.functional.cross_entropy(logits, data.train.labels[one])
+        slopes = torch.autograd.grad(loss, list(model.parameters()))
+        for sign in (-1, 1):  # there and back
+            with torch.no_grad():
+                for parameter, slope in zip(model.parameters(), slopes, strict=True):
+                    parameter.add_(slope, alpha=sign * rate)
+            if sign < 0:
+                assert (before - val_loss()) / rate == pytest.approx(aligned[sample], rel=0.01)
+
+
+def test_a_fitted_scorer_prefers_what_is_aligned_and_sees_through_wrong_labels() -> None:
+    kwargs = {**SMALL, "train_size": 400, "epochs": 8, "label_noise": 0.4, "budget": 0.5}
+    scorer = Scorer(width=4)
+    games = [Game("DynPrune-Digits-v0", {**kwargs, "data_seed": FIRST_SEED + i}) for i in range(3)]
+    flat = fit(scorer, [collect(game, seed) for seed, game in enumerate(games)], seed=0)
+    env = games[0].make(1, "Disabled")  # type: ignore[arg-type]
+    observation, _ = env.reset(seed=FIRST_SEED + 9)
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        observation, *_ = env.step(rng.random((1, 400)) < 0.5)
+    from dynprune_agents._features import sample_features
+
+    scores = scorer.scores(flat, *sample_features(observation, 8, 10))[0][0]
+    wrong = env.dataset.corrupted
+    difference = scores[~wrong].mean() - scores[wrong].mean()
+    error = math.hypot(
+        scores[~wrong].std() / math.sqrt((~wrong).sum()),
+        scores[wrong].std() / math.sqrt(wrong.sum()),
+    )
+    assert difference > 3 * error
+
+
+def test_a_training_that_goes_on_from_a_checkpoint_is_the_undisturbed_one(tmp_path: Path) -> None:
+    whole = trainer()
+    logged = [whole.advance() for _ in range(4)]
+    first = trainer()
+    for _ in range(2):
+        first.advance()
+    first.save_checkpoint(tmp_path)
+    second = trainer()
+    second.load_checkpoint(tmp_path)
+    assert [second.advance() for _ in range(2)] == logged[2:]
+    assert np.array_equal(second.averaged, whole.averaged)
+    assert (second.steps, second.visits) == (whole.steps, whole.visits)
+
+
+def test_the_number_of_processes_changes_nothing() -> None:
+    one, two = trainer(), trainer(jobs=2)
+    for each in (one, two):
+        each.advance()
+        each.advance()
+    assert np.array_equal(one.mean, two.mean)
+
+
+def test_another_seed_is_another_training() -> None:
+    one, other = trainer(), trainer(seed=4)
+    one.advance()
+    other.advance()
+    assert not np.array_equal(one.mean, other.mean)
+
+
+def test_a_number_of_envs_that_no_game_fits_is_refused() -> None:
+    with pytest.raises(ValueError, match="--envs must be a multiple of 4, got 6"):
+        trainer(num_envs=6)
