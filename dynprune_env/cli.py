@@ -180,7 +180,8 @@ def bench(
     from dynprune_env.benchmark import plan_cells, run_sweep
 
     _check_folder(out)
-    at_hand = [*dynprune_agents.names(), "dynamic_random(replacement=False)"]
+    variants = ["dynamic_random(replacement=False)", "learned(policy='weighted')"]
+    at_hand = [*dynprune_agents.names(), *variants]
     specs = list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in agents or at_hand))
     kwargs = _env_kwargs(env_kwargs, label_noise)
     cells = [

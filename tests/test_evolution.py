@@ -136,7 +136,7 @@ def test_a_fitted_scorer_prefers_what_is_aligned_and_sees_through_wrong_labels()
         observation, *_ = env.step(rng.random((1, 400)) < 0.5)
     from dynprune_agents._features import sample_features
 
-    scores = scorer.scores(flat, *sample_features(observation, 8, 10))[0][0]
+    scores = scorer.judge(flat, *sample_features(observation, 8, 10)).scores[0]
     wrong = env.dataset.corrupted
     difference = scores[~wrong].mean() - scores[wrong].mean()
     error = math.hypot(

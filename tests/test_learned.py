@@ -143,7 +143,8 @@ def test_the_score_is_that_of_the_formula() -> None:
     samples[0, 1, 0] = 1.0
     run = np.zeros((1, len(RUN_FEATURES)), np.float32)
     run[0, 1] = 0.5
-    scores, temperature, spend = scorer.scores(flat, samples, run)
+    scores, temperature, spend, weights = scorer.judge(flat, samples, run)
+    assert weights is None
     inner = 2.0 * 0.5 + 0.1
     expected = [-0.3 * SCALE * math.tanh(inner), -0.3 * SCALE * math.tanh(inner + 0.5)]
     assert scores[0] == pytest.approx(expected)
@@ -152,16 +153,41 @@ def test_the_score_is_that_of_the_formula() -> None:
 
 
 def test_one_network_per_replica_scores_as_each_does_alone() -> None:
-    scorer, _ = random_scorer()
+    scorer = Scorer(width=3, max_weight=1.0)
     rng = np.random.default_rng(1)
-    flat = np.stack([random_scorer(seed)[1] for seed in range(3)])
+    flat = np.stack([random_scorer(seed, scorer)[1] for seed in range(3)])
     samples = rng.normal(size=(3, 5, len(SAMPLE_FEATURES))).astype(np.float32)
     run = rng.normal(size=(3, len(RUN_FEATURES))).astype(np.float32)
-    together = scorer.scores(flat, samples, run)
+    together = scorer.judge(flat, samples, run)
     for row in range(3):
-        alone = scorer.scores(flat[row], samples[row : row + 1], run[row : row + 1])
+        alone = scorer.judge(flat[row], samples[row : row + 1], run[row : row + 1])
         for one, other in zip(together, alone, strict=True):
             assert one[row] == pytest.approx(other[0], rel=1e-5)
+
+
+def test_gradient_weights_are_bounded_powers_of_two_and_start_at_one() -> None:
+    masks, scorer = Scorer(width=2), Scorer(width=2, max_weight=1.5)
+    _, flat = random_scorer(1, masks)
+    flat = scorer.adopt(masks, flat)
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(2, 4, len(SAMPLE_FEATURES))).astype(np.float32)
+    run = rng.normal(size=(2, len(RUN_FEATURES))).astype(np.float32)
+    same, other = (
+        scorer.judge(flat, samples, run),
+        masks.judge(random_scorer(1, masks)[1], samples, run),
+    )
+    assert same.weights is not None
+    assert (same.weights == 1).all()
+    for one, two in zip(same[:3], other[:3], strict=True):
+        assert np.array_equal(one, two)
+    p = scorer.split(flat)
+    p["bias"][2] = 0.4
+    weights = scorer.judge(flat, samples, run).weights
+    assert weights == pytest.approx(np.full((2, 4), 2 ** (1.5 * math.tanh(0.4))))
+    p["v"][:] = 100 * rng.normal(size=2)
+    weights = scorer.judge(flat, samples, run).weights
+    assert weights.min() >= 2**-1.5 - 1e-6
+    assert weights.max() <= 2**1.5 + 1e-6
 
 
 @given(st.permutations(range(6)), st.integers(0, 100))
@@ -170,8 +196,8 @@ def test_the_scorer_is_equivariant_to_the_order_of_the_samples(order: list[int],
     rng = np.random.default_rng(seed)
     samples = rng.normal(size=(1, 6, len(SAMPLE_FEATURES))).astype(np.float32)
     run = rng.normal(size=(1, len(RUN_FEATURES))).astype(np.float32)
-    scores = scorer.scores(flat, samples, run)[0]
-    moved = scorer.scores(flat, samples[:, order], run)[0]
+    scores = scorer.judge(flat, samples, run).scores
+    moved = scorer.judge(flat, samples[:, order], run).scores
     assert moved == pytest.approx(scores[:, order], rel=1e-5, abs=1e-6)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def save_scorer(path: Path, scorer: Scorer, flat: np.ndarray, origin: dict[str, 
         origin: how it was made; numbers, strings, lists and dicts.
     """
     head = {
-        "scorer": {"width": scorer.width, "max_spend": scorer.max_spend},
+        "scorer": asdict(scorer),
         "sample_features": SAMPLE_FEATURES,
         "run_features": RUN_FEATURES,
         "origin": origin,

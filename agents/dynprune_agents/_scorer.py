@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,27 +14,49 @@ SCALE = 5.0
 """Of the scores against the noise: a step of the search then changes what is kept."""
 
 
+class Judgement(NamedTuple):
+    """What a scorer says of R runs.
+
+    Attributes:
+        scores: (R, n).
+        temperature: (R,), of the noise.
+        spend: (R,), factor on the even pace.
+        weights: (R, n) gradient weights, None for plain masks.
+    """
+
+    scores: np.ndarray
+    temperature: np.ndarray
+    spend: np.ndarray
+    weights: np.ndarray | None
+
+
 @dataclass(frozen=True)
 class Scorer:
     """The shape of the network; its parameters are one flat vector, or one per replica.
 
     hidden = tanh(x A + g B + b); score = hidden · w. Two more outputs are linear in g alone: the
     log10 of the temperature of the Gumbel noise, and the spend s, which keeps 2^s times the number
-    that would spend the rest of the budget evenly. All zeros is dynamic random.
+    that would spend the rest of the budget evenly. With `max_weight` there are gradient weights
+    2^(max_weight tanh(hidden · v + linear in g)) too. All zeros is dynamic random.
 
     Attributes:
         width: hidden units.
         max_spend: bound of |s|; 0 always keeps the even pace.
+        max_weight: bound of the log2 of gradient weights; 0 keeps all weights at 1: plain masks.
     """
 
-    width: int = 16
+    width: int = 12
     max_spend: float = 2.0
+    max_weight: float = 0.0
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in order."""
         x, g, h = len(SAMPLE_FEATURES), len(RUN_FEATURES), self.width
-        return {"A": (x, h), "B": (g, h), "b": (h,), "w": (h,), "outer": (g, 2), "bias": (2,)}
+        shapes = {"A": (x, h), "B": (g, h), "b": (h,), "w": (h,)}
+        shapes |= {"v": (h,)} if self.max_weight else {}
+        outputs = 3 if self.max_weight else 2
+        return {**shapes, "outer": (g, outputs), "bias": (outputs,)}
 
     @property
     def num_parameters(self) -> int:
@@ -57,18 +80,21 @@ class Scorer:
             start += size
         return views
 
-    def scores(
-        self, flat: np.ndarray, samples: np.ndarray, run: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def adopt(self, other: Scorer, flat: np.ndarray) -> np.ndarray:
+        """The parameters of a scorer with no more outputs than this one, the rest zero, (P,)."""
+        mine = np.zeros(self.num_parameters, dtype=flat.dtype)
+        views = self.split(mine)
+        for name, part in other.split(flat).items():
+            views[name][tuple(slice(length) for length in part.shape)] = part
+        return mine
+
+    def judge(self, flat: np.ndarray, samples: np.ndarray, run: np.ndarray) -> Judgement:
         """Scores of the samples, and what is chosen for the run.
 
         Args:
             flat: (P,) or (R, P) float32.
             samples: (R, n, F) from `sample_features`.
             run: (R, G), likewise.
-
-        Returns:
-            (R, n) scores, (R,) temperatures, (R,) factors on the even pace.
         """
         p = self.split(flat)
         inner = (run[:, None] @ p["B"])[:, 0] + p["b"]
@@ -77,7 +103,10 @@ class Scorer:
         outer = (run[:, None] @ p["outer"])[:, 0] + p["bias"]
         temperature = 10.0 ** np.clip(outer[:, 0], -3, 1)
         spend = 2.0 ** (self.max_spend * np.tanh(outer[:, 1]))
-        return scores, temperature, spend
+        if not self.max_weight:
+            return Judgement(scores, temperature, spend, None)
+        log_weight = (hidden @ p["v"][..., None])[..., 0] + outer[:, 2:]
+        return Judgement(scores, temperature, spend, 2.0 ** (self.max_weight * np.tanh(log_weight)))
 
 
 def gumbel(count: int, rng: ReplicaRandom) -> np.ndarray:

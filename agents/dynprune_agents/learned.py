@@ -7,6 +7,7 @@ beside the shipped policies, in `policies/`, say with what and how they do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,11 @@ class Learned(Agent):
         super().reset(episode)
         self._scorer, self._parameters = self.network()
 
+    @property
+    def env_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
+        """Masks, or gradient weights if the policy gives any."""
+        return {"action": "weights"} if self.network()[0].max_weight else {}
+
     def network(self) -> tuple[Scorer, np.ndarray]:
         """The scorer and its parameters, (P,) or one row per replica, (R, P)."""
         return load_scorer(self.policy)
@@ -42,9 +48,14 @@ class Learned(Agent):
         batched = observation["loss"].ndim > 1
         seen = observation if batched else {k: v[None] for k, v in observation.items()}
         samples, run = sample_features(seen, self.episode.epochs, self.episode.num_classes)
-        scores, temperature, spend = self._scorer.scores(self._parameters, samples, run)
-        count = np.rint(self.pace(seen) * spend).astype(np.int64)
-        if not batched:
-            scores, temperature, count = scores[0], temperature[0], count[0]
-        noise = gumbel(self.episode.num_samples, self.rng)
-        return keep_top(scores + temperature[..., None] * noise, np.maximum(1, count), self.rng)
+        said = self._scorer.judge(self._parameters, samples, run)
+        count = np.maximum(1, np.rint(self.pace(seen) * said.spend)).astype(np.int64)
+        noise = np.atleast_2d(gumbel(self.episode.num_samples, self.rng))
+        noisy = said.scores + said.temperature[:, None] * noise
+        mask = (
+            keep_top(noisy, count, self.rng) if batched else keep_top(noisy[0], count[0], self.rng)
+        )
+        if said.weights is None:
+            return mask
+        weights = np.where(mask, said.weights, 0).astype(np.float32)
+        return weights if batched else weights[0]

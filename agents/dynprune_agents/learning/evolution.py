@@ -97,6 +97,7 @@ class EvolutionSettings:
     Attributes:
         width: hidden units of the scorer.
         max_spend: bound of the spend exponent; 0 keeps the even pace.
+        max_weight: bound of the log2 of gradient weights; 0 trains plain masks.
         members: networks per game, in antithetic pairs.
         sigma: standard deviation of the perturbations.
         learning_rate: of Adam, at the start; it falls linearly to a tenth over the training.
@@ -107,6 +108,7 @@ class EvolutionSettings:
 
     width: int = 12
     max_spend: float = 2.0
+    max_weight: float = 0.0
     members: int = 16
     sigma: float = 0.06
     learning_rate: float = 0.012
@@ -146,19 +148,23 @@ class EvolutionTrainer:
         members = self.settings.members
         if members % 2 or num_envs % members or num_envs < members:
             raise ValueError(f"--envs must be a multiple of {members}, got {num_envs}")
-        fixed = {"observation": "samples", "action": "mask"}
+        action = "weights" if self.settings.max_weight else "mask"
+        fixed = {"observation": "samples", "action": action}
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **fixed})
         self.mixture.check()
         self.games = num_envs // members
         self.seed = seed
         self.planned = steps
         self.jobs = jobs
-        self.scorer = Scorer(self.settings.width, self.settings.max_spend)
+        bounds = self.settings.max_spend, self.settings.max_weight
+        self.scorer = Scorer(self.settings.width, *bounds)
         self.generation = self.steps = self.visits = 0
         self.seconds_in_env = 0.0
         flat = self.scorer.initial(np.random.default_rng([seed, 1]))
         if start is not None:
-            self.scorer, flat = load_scorer(start)
+            other, flat = load_scorer(start)
+            self.scorer = Scorer(other.width, *bounds)
+            flat = self.scorer.adopt(other, flat)
         self.aligned = start is not None or self.settings.alignment == 0
         self.mean = flat.astype(np.float64)
         self.first, self.second = np.zeros_like(self.mean), np.zeros_like(self.mean)

@@ -21,8 +21,8 @@ from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_env.benchmark import run_episodes
 from dynprune_env.files import written_whole
 
-EVALUATION_GAMES = 12
-EVALUATION_SEEDS = 6
+EVALUATION_GAMES = 24
+EVALUATION_SEEDS = 4
 
 
 class PolicyTrainer(Protocol):

@@ -1,0 +1,476 @@
+"""Training with Stable-Baselines3: its algorithms on mixtures of games, segment by segment."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
+
+from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
+from dynprune_agents.learning.set_policy import SetPolicy, check_policy_fits
+from dynprune_agents.learning.vec_env import DynPruneVecEnv
+from dynprune_agents.sb3 import SB3
+from dynprune_env.files import written_whole
+from dynprune_env.specs import lookup
+
+GROUP_SIZE = 8
+"""Most replicas that play one game. Fewer games mean larger, faster stacks of networks; more games
+mean updates that fit one game less."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What our defaults depend on.
+
+    Attributes:
+        epochs: T, the longest of the mixture.
+        num_envs: R.
+        action_space: of one replica.
+        observation_size: numbers in one observation.
+        set_policy: whether a `SetPolicy` is trained.
+    """
+
+    epochs: int
+    num_envs: int
+    action_space: spaces.Space[Any]
+    observation_size: int
+    set_policy: bool
+
+    @property
+    def segment(self) -> int:
+        """Environment steps in which every replica plays an episode."""
+        return self.epochs * self.num_envs
+
+    def batch(self, parts: int) -> int:
+        """Size of about `parts` equal minibatches of a segment."""
+        return next(self.segment // p for p in range(parts, 0, -1) if self.segment % p == 0)
+
+
+def _ppo(shape: Shape) -> dict[str, Any]:
+    return {
+        # An update sees one whole episode of every replica (not 2,048 epochs of each).
+        "n_steps": shape.epochs,
+        "batch_size": shape.batch(8),
+        # Passes of a SetPolicy over n samples cost as much as the environment.
+        "n_epochs": 2 if shape.set_policy else 4,
+        # A training has few updates, so they are large; 0.01 overshot at times.
+        "learning_rate": 0.005,
+        # Episodes are short and have an end: nothing is discounted.
+        "gamma": 1.0,
+        "gae_lambda": _gae_lambda(shape),
+        "policy_kwargs": _on_policy_networks(shape),
+    }
+
+
+def _gae_lambda(shape: Shape) -> float:
+    """How far rewards count beyond what the critic foresaw.
+
+    One mask changes later epochs so little that it drowns in their noise; a short action, which
+    leans much further, does not. On Planted each did better with its own value than with the
+    other's.
+    """
+    return 0.8 if shape.set_policy else 0.95
+
+
+def _a2c(shape: Shape) -> dict[str, Any]:
+    return {
+        # It makes a single gradient step of each rollout: four in an episode.
+        "n_steps": max(1, shape.epochs // 4),
+        "learning_rate": 0.02,
+        "gamma": 1.0,
+        "gae_lambda": _gae_lambda(shape),
+        # As in PPO, so that the learning rate means the same for all rewards.
+        "normalize_advantage": True,
+        # Adam: RMSprop's first steps are large, and here they are a good part of all.
+        "use_rms_prop": False,
+        "policy_kwargs": _on_policy_networks(shape),
+    }
+
+
+def _trpo(shape: Shape) -> dict[str, Any]:
+    return {
+        "n_steps": shape.epochs,
+        "batch_size": shape.batch(8),
+        "gamma": 1.0,
+        "gae_lambda": _gae_lambda(shape),
+        # Its steps are bounded by the KL divergence; the rate is the critic's alone.
+        "learning_rate": 0.005,
+        "n_critic_updates": 2,
+        # Each costs two passes over the segment: long for the samples of a SetPolicy.
+        "cg_max_steps": 5,
+        "policy_kwargs": _on_policy_networks(shape),
+    }
+
+
+def _on_policy_networks(shape: Shape) -> dict[str, Any]:
+    if shape.set_policy:
+        return {}  # it has its own
+    networks: dict[str, Any] = {"net_arch": [32]}  # the zip stays below 100 kB
+    if isinstance(shape.action_space, spaces.Box):
+        # Actions span [-1, 1]: with the default, a standard deviation of 1, a third are clipped.
+        networks["log_std_init"] = -1.0
+    return networks
+
+
+def _off_policy(shape: Shape) -> dict[str, Any]:
+    return {
+        # 40 segments of 64 replicas of 20 epochs; but no more than 64 MB, for the checkpoints.
+        "buffer_size": min(50_000, 8_000_000 // shape.observation_size),
+        "learning_starts": shape.segment // 2,
+        # R new transitions, then R / 8 gradient steps: more would take longer than the epochs.
+        "train_freq": 1,
+        "gradient_steps": max(1, shape.num_envs // 8),
+        "batch_size": 256,
+        # Some thousand gradient steps in all, hence larger steps than SB3's.
+        "learning_rate": 0.001,
+        "gamma": 1.0,
+        "policy_kwargs": {"net_arch": [32, 32]},
+    }
+
+
+def _sac(shape: Shape) -> dict[str, Any]:
+    return {**_off_policy(shape), "tau": 0.02}  # the target follows within an episode or two
+
+
+def _td3(shape: Shape) -> dict[str, Any]:
+    size = (shape.action_space.shape or (1,))[0]
+    # A deterministic policy explores by this alone; a fifth of the half range.
+    return {**_sac(shape), "action_noise": NormalActionNoise(np.zeros(size), np.full(size, 0.2))}
+
+
+def _dqn(shape: Shape) -> dict[str, Any]:
+    return {
+        **_off_policy(shape),
+        # Constant: a segment does not know how many will follow.
+        "exploration_initial_eps": 0.1,
+        "exploration_final_eps": 0.1,
+        # In environment steps: once in an episode.
+        "target_update_interval": shape.segment,
+    }
+
+
+def _ars(shape: Shape) -> dict[str, Any]:
+    return {
+        # Each of 16 perturbed policies plays one episode in every replica.
+        "n_delta": 8,
+        "n_top": 4,
+        "n_eval_episodes": shape.num_envs,
+        "delta_std": 0.05,
+        "learning_rate": 0.05,
+    }
+
+
+SHORT = ("score_weights", "quantiles")
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An algorithm and how it is used here.
+
+    Attributes:
+        package, name: of its class.
+        actions: the kinds that it can choose.
+        defaults: our hyperparameters.
+        paired, repeated: see `DynPruneVecEnv`.
+        policy: of stock policies on a vector.
+    """
+
+    package: str
+    name: str
+    actions: tuple[str, ...]
+    defaults: Callable[[Shape], dict[str, Any]]
+    paired: bool = False
+    repeated: bool = False
+    policy: str = "MlpPolicy"
+
+    def load(self) -> type[BaseAlgorithm]:
+        """The class.
+
+        Raises:
+            ValueError: its package is not installed.
+        """
+        if find_spec(self.package) is None:
+            extra = 'pip install "dynprune[contrib]"'
+            raise ValueError(f"{self.name} is part of {self.package}, which is not here: {extra}")
+        found: type[BaseAlgorithm] = getattr(import_module(self.package), self.name)
+        return found
+
+
+_ALL, _BOX = ("mask", "weights", *SHORT, "strategy"), ("weights", *SHORT)
+ALGORITHMS = {
+    "ppo": Algorithm("stable_baselines3", "PPO", _ALL, _ppo, paired=True),
+    "a2c": Algorithm("stable_baselines3", "A2C", _ALL, _a2c, paired=True),
+    "sac": Algorithm("stable_baselines3", "SAC", _BOX, _sac),
+    "td3": Algorithm("stable_baselines3", "TD3", _BOX, _td3),
+    "dqn": Algorithm("stable_baselines3", "DQN", ("strategy",), _dqn),
+    "trpo": Algorithm("sb3_contrib", "TRPO", _ALL, _trpo, paired=True),
+    "tqc": Algorithm("sb3_contrib", "TQC", _BOX, _sac),
+    "ars": Algorithm(
+        "sb3_contrib", "ARS", (*_BOX, "strategy"), _ars, repeated=True, policy="LinearPolicy"
+    ),
+}
+
+
+class SB3Trainer:
+    """Improves a policy of Stable-Baselines3; see `PolicyTrainer`.
+
+    An update is a segment: new games are drawn from the mixture, every generator is seeded from
+    (seed, segment), each replica plays an episode, and the algorithm learns from it. The global
+    generators of Python, numpy and torch, which Stable-Baselines3 uses, are left as they were.
+
+    Args:
+        algo: a name in `ALGORITHMS`.
+        mixture: what games are drawn from.
+        num_envs: R, replicas in all; at most GROUP_SIZE of them play the same game.
+        seed: of everything.
+        observation, action, reward: kinds; `samples` and `mask` are for a `SetPolicy`.
+        hyperparameters: of the algorithm, in place of our defaults.
+        normalise_reward: whether rewards are divided by the running deviation of their sums.
+        device: of the policy.
+        tensorboard: folder of its logs.
+
+    Raises:
+        ValueError: the algorithm cannot choose such actions or is not installed, the mixture
+            holds something that the environment refuses, or games of different size do not fit
+            together.
+    """
+
+    def __init__(
+        self,
+        algo: str,
+        mixture: Mixture,
+        *,
+        num_envs: int = 64,
+        seed: int = 0,
+        observation: str = "summary",
+        action: str = "score_weights",
+        reward: str = "val_loss",
+        hyperparameters: dict[str, Any] | None = None,
+        normalise_reward: bool = True,
+        device: str = "cpu",
+        tensorboard: Path | None = None,
+    ):
+        self.algo, self.seed = algo, seed
+        self.segment = self.steps = self.visits = 0
+        self.seconds_in_env = 0.0
+        self.algorithm: Algorithm = lookup(algo, ALGORITHMS, "algorithm")
+        make = self.algorithm.load()
+        if action not in self.algorithm.actions:
+            raise ValueError(
+                f"{algo} cannot choose actions of the kind {action!r}; it can choose "
+                f"{', '.join(self.algorithm.actions)}"
+            )
+        kinds = {"observation": observation, "action": action, "reward": reward}
+        self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **kinds})
+        self.mixture.check()
+        self.num_envs = num_envs
+        self._venv = DynPruneVecEnv(
+            self._draw_games()[0], self.algorithm.paired, self.algorithm.repeated
+        )
+        self._env: VecEnv = VecMonitor(self._venv)
+        if normalise_reward and not self.algorithm.repeated:
+            # gamma is that of the return by whose deviation rewards are divided.
+            self._env = VecNormalize(self._env, norm_obs=False, gamma=1.0)
+
+        is_set = (observation, action) == ("samples", "mask")
+        stock = "MultiInputPolicy" if observation == "samples" else self.algorithm.policy
+        policy = SetPolicy if is_set else stock
+        spaces_ = self._venv.observation_space, self._venv.action_space
+        check_policy_fits(policy, *spaces_)
+        size = spaces.flatdim(self._venv.observation_space)
+        self._shape = Shape(self._longest(), num_envs, self._venv.action_space, size, is_set)
+        self.hyperparameters = _merged(self.algorithm.defaults(self._shape), hyperparameters or {})
+        known = set(signature(make).parameters) - {"policy", "env", "seed", "device"}
+        if unknown := self.hyperparameters.keys() - known:
+            raise ValueError(
+                f"{algo} has no hyperparameter {', '.join(sorted(unknown))}; it has "
+                f"{', '.join(sorted(known))}"
+            )
+        self._logger = _make_logger(tensorboard)
+        with _undisturbed_generators():
+            self.model = make(
+                policy,
+                self._env,
+                seed=seed,
+                device=device,
+                **self.hyperparameters,
+            )
+        self.model.set_logger(self._logger)
+
+    # -- training -------------------------------------------------------------------------------
+
+    def advance(self) -> dict[str, float]:
+        """One segment.
+
+        Returns:
+            `return`, the mean of the episodes that ended, `episodes`, how many these were, and
+            what the algorithm logs.
+        """
+        groups, seed = self._draw_games()
+        self._venv.replace_groups(groups)
+        with _undisturbed_generators():
+            self.model.set_env(self._env)  # forces a reset
+            self.model.set_random_seed(seed)
+            # ARS plays all its episodes in any case.
+            steps = 1 if self.algo == "ars" else self._shape.segment
+            self.model.learn(steps, reset_num_timesteps=False, log_interval=None)
+        self.segment += 1
+        self.steps, self.visits = self._venv.steps, self._venv.visits
+        self.seconds_in_env = self._venv.seconds
+        returns = self._venv.returns
+        mean = float(np.mean(returns)) if returns else float("nan")
+        log = {"return": mean, "episodes": float(len(returns))}
+        for name, value in log.items():
+            self._logger.record(f"rollout/{name}", value)
+        for name, value in self._logger.name_to_value.items():
+            # Where all returns are alike, the explained variance is not a number.
+            if name.startswith("train/") and np.isfinite(value):
+                log[name.removeprefix("train/")] = float(value)
+        self._logger.dump(self.steps)
+        return log
+
+    def _draw_games(self) -> tuple[list[Any], int]:
+        """The vector environments of this segment, and the seed of all that is drawn in it."""
+        rng = np.random.default_rng([self.seed, self.segment])
+        parts = np.array_split(np.arange(self.num_envs), -(-self.num_envs // GROUP_SIZE))
+        groups = [self.mixture.draw(rng).make(len(part), AutoresetMode.SAME_STEP) for part in parts]
+        return groups, int(rng.integers(FIRST_SEED, (1 << 31) - self.num_envs))
+
+    def _longest(self) -> int:
+        """T of the longest game."""
+        lengths = self.mixture.vary.get("epochs", [self.mixture.env_kwargs.get("epochs")])
+        return max(
+            Game(env, {**self.mixture.env_kwargs, "epochs": length}).settings().recipe.epochs
+            for env in self.mixture.envs
+            for length in lengths
+        )
+
+    # -- what comes out -------------------------------------------------------------------------
+
+    def agent(self) -> SB3:
+        """The policy as it is now."""
+        return SB3.of(self.model, self.algo)
+
+    def save(self, path: Path) -> None:
+        """Writes what `SB3` plays, and what the algorithm's own `load` opens.
+
+        Optimizers are saved without their moments, which are twice the size of the networks; the
+        member `dynprune.json` says how it was made.
+        """
+        whole = io.BytesIO()
+        self.model.save(whole, exclude=_TRANSIENT)
+        origin = {
+            "algorithm": self.algo,
+            "mixture": asdict(self.mixture),
+            "hyperparameters": {name: repr(v) for name, v in self.hyperparameters.items()},
+            "num_envs": self.num_envs,
+            "seed": self.seed,
+            "segments": self.segment,
+            "steps": self.steps,
+            "visits": self.visits,
+        }
+        with (
+            written_whole(path) as temporary,
+            zipfile.ZipFile(whole) as source,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as target,
+        ):
+            for name in source.namelist():
+                content = source.read(name)
+                if name.endswith("optimizer.pth"):
+                    state = torch.load(io.BytesIO(content), weights_only=True)
+                    emptied = io.BytesIO()
+                    torch.save({**state, "state": {}}, emptied)
+                    content = emptied.getvalue()
+                target.writestr(name, content)
+            target.writestr("dynprune.json", json.dumps(origin, indent=1))
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """Writes everything that the next segment depends on."""
+        self.model.save(folder / "model.zip", exclude=_TRANSIENT)
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self.model.save_replay_buffer(folder / "replay.pkl")
+        names = ("segment", "steps", "visits", "seconds_in_env")
+        state: dict[str, Any] = {name: getattr(self, name) for name in names}
+        if isinstance(self._env, VecNormalize):
+            rms = self._env.ret_rms
+            state["rewards"] = [float(rms.mean), float(rms.var), float(rms.count)]
+        (folder / "trainer.json").write_text(json.dumps(state))
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Goes on from there. Unpickles, like all of Stable-Baselines3: trusted files only."""
+        state = json.loads((folder / "trainer.json").read_text())
+        with _undisturbed_generators():
+            self.model = type(self.model).load(
+                folder / "model.zip", env=self._env, device=self.model.device
+            )
+        self.model.set_logger(self._logger)
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self.model.load_replay_buffer(folder / "replay.pkl")
+        if self.algo == "ars":  # its `load` leaves the vector that it perturbs at zero
+            flat = torch.nn.utils.parameters_to_vector(self.model.policy.parameters())
+            self.model.weights = flat.detach()
+        self.segment = state["segment"]
+        self.steps = self._venv.steps = state["steps"]
+        self.visits = self._venv.visits = state["visits"]
+        self.seconds_in_env = self._venv.seconds = state["seconds_in_env"]
+        if isinstance(self._env, VecNormalize):
+            rms = self._env.ret_rms
+            mean, variance, rms.count = state["rewards"]
+            rms.mean, rms.var = np.array(mean), np.array(variance)
+
+
+_TRANSIENT = (
+    "_last_obs",
+    "_last_original_obs",
+    "_last_episode_starts",
+    "ep_info_buffer",
+    "ep_success_buffer",
+    "tensorboard_log",
+)
+"""What a saved model needs none of: a new segment starts with a reset."""
+
+
+def _merged(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """Chosen values in place of the defaults, in `policy_kwargs` one by one."""
+    networks = {**defaults.get("policy_kwargs", {}), **chosen.get("policy_kwargs", {})}
+    return {**defaults, **chosen, **({"policy_kwargs": networks} if networks else {})}
+
+
+def _make_logger(tensorboard: Path | None) -> Logger:
+    if tensorboard is None:
+        return Logger(folder=None, output_formats=[])
+    if find_spec("tensorboard") is None:
+        raise ValueError("TensorBoard is not here: pip install tensorboard")
+    return configure(str(tensorboard), ["tensorboard"])
+
+
+@contextmanager
+def _undisturbed_generators() -> Iterator[None]:
+    """Puts the global generators back: Stable-Baselines3 seeds them and draws from them."""
+    python, arrays = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=list(devices)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)

@@ -1,0 +1,313 @@
+"""Training runs as a Stable-Baselines3 VecEnv: one process, several games, R replicas of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecEnv
+
+from dynprune_env.trainer import SCORING_COST
+from dynprune_env.vector_env import DynPruneVectorEnv
+
+GAME = "game"
+"""Key that is added to observations of kind `samples`: (T, C), the epochs and the classes."""
+
+_UNLIMITED = np.float32(1e6)
+
+Indices = int | Iterable[int] | None
+
+
+class DynPruneVecEnv(VecEnv):
+    """One or several vector environments ("groups") side by side, as Stable-Baselines3 wants them.
+
+    Each group is a game of its own: task, budget, label noise and data seed may differ. What
+    policies see and do must not: observation and action kinds, and for per-sample kinds n. Since T
+    and C may differ, observations of kind `samples` get one more entry, `game` = (T, C), and the
+    bounds of the columns that depend on T and C are opened.
+
+    Wrap it in `VecMonitor`, and in `VecNormalize(norm_obs=False)` where rewards are to be
+    normalised; observations are normalised in the policy. Before a stock policy is trained on it,
+    ask `check_policy_fits`.
+
+    Args:
+        groups: vector environments with `AutoresetMode.SAME_STEP` (their default).
+        paired: the replicas of a group get the same seeds, so that they differ in nothing but
+            the actions, and a reward is how much better it is than the group's mean in that
+            step. Policy gradients stay right (it is a baseline) and become far less noisy; not
+            for algorithms that compare returns of different times (off-policy ones, ARS).
+        repeated: every `reset` starts the runs of the last `seed` again, for algorithms that
+            compare policies one after the other (ARS).
+
+    Attributes:
+        steps: environment steps done so far, over all replicas.
+        visits: sample visits spent so far, scoring included.
+        seconds: wall-clock time spent in the environments.
+        returns: of the episodes that ended since the last `replace_groups`: sums of the games'
+            own rewards, also where they are paired.
+
+    Raises:
+        ValueError: the groups have different spaces, or another autoreset mode.
+    """
+
+    def __init__(
+        self,
+        groups: DynPruneVectorEnv | Sequence[DynPruneVectorEnv],
+        paired: bool = False,
+        repeated: bool = False,
+    ):
+        self.paired = paired
+        self.repeated = repeated
+        self.steps = 0
+        self.seconds = 0.0
+        self.visits = 0
+        self._put(groups)
+        first = self.groups[0]
+        super().__init__(
+            sum(group.num_envs for group in self.groups),
+            opened(first.single_observation_space),
+            first.single_action_space,
+        )
+
+    def _put(self, groups: DynPruneVectorEnv | Sequence[DynPruneVectorEnv]) -> None:
+        checked = [groups] if isinstance(groups, DynPruneVectorEnv) else list(groups)
+        if not checked:
+            raise ValueError("a DynPruneVecEnv needs at least one group")
+        for group in checked:
+            if group.autoreset_mode is not AutoresetMode.SAME_STEP:
+                raise ValueError(
+                    f"Stable-Baselines3 needs autoreset_mode=AutoresetMode.SAME_STEP, a group has "
+                    f"{group.autoreset_mode}"
+                )
+            _check_alike(group, checked[0])
+        self.groups = checked
+        self.returns: list[float] = []
+        self._running = np.zeros(sum(group.num_envs for group in checked))
+        self._spent = np.zeros(len(self._running), dtype=np.int64)
+
+    def replace_groups(self, groups: DynPruneVectorEnv | Sequence[DynPruneVectorEnv]) -> None:
+        """Goes on with other games, under the same wrappers; `reset` must follow.
+
+        Args:
+            groups: with the same spaces and the same number of replicas altogether.
+
+        Raises:
+            ValueError: they have not.
+        """
+        before, size = self.groups, self.num_envs
+        found = [groups] if isinstance(groups, DynPruneVectorEnv) else list(groups)
+        if (total := sum(group.num_envs for group in found)) != size:
+            raise ValueError(f"expected {size} replicas altogether, got {total}")
+        for group in found:
+            _check_alike(group, before[0])
+        self._put(found)
+        for group in before:
+            group.close()
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Sets the seeds of the next `reset`: s + row, or where paired, s + group."""
+        super().seed(seed)
+        first = self._seeds[0]
+        if self.paired and first is not None:
+            for number, (rows, group) in enumerate(self._rows()):
+                self._seeds[rows] = [first + number] * group.num_envs
+        return self._seeds
+
+    # -- the game -------------------------------------------------------------------------------
+
+    def reset(self) -> Any:
+        """Starts new runs in all rows, with the seeds of the last `seed`; (R, ...) observations."""
+        start = time.perf_counter()
+        observations = []
+        for rows, group in self._rows():
+            seed = self._seeds[rows]
+            observation, infos = group.reset(seed=None if None in seed else seed)
+            observations.append(observation)
+            self.reset_infos[rows] = [_row_of_info(infos, row) for row in range(group.num_envs)]
+        self.seconds += time.perf_counter() - start
+        if not self.repeated:
+            self._reset_seeds()
+        self._reset_options()
+        self._running[:], self._spent[:] = 0, 0
+        return self._joined(observations)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Takes the (R, ...) actions of the next `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Trains one epoch of every row.
+
+        Returns:
+            (R, ...) observations, after a reset where an episode ended; (R,) float32 rewards; (R,)
+            bool dones; infos. Where an episode ended, its info holds `terminal_observation`.
+        """
+        start = time.perf_counter()
+        observations, infos = [], []
+        rewards, dones = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
+        for rows, group in self._rows():
+            observation, reward, ended, _, group_infos = group.step(self._actions[rows])
+            observations.append(observation)
+            rewards[rows], dones[rows] = reward, ended
+            infos += [self._info(group, group_infos, row) for row in range(group.num_envs)]
+        self.seconds += time.perf_counter() - start
+        self._count(rewards, dones, infos)
+        if self.paired:
+            for rows, _ in self._rows():
+                rewards[rows] -= rewards[rows].mean()
+        return self._joined(observations), rewards.astype(np.float32), dones, infos
+
+    def _info(self, group: DynPruneVectorEnv, infos: dict[str, Any], row: int) -> dict[str, Any]:
+        """What Stable-Baselines3 wants to know of one row: plain Python values."""
+        if "final_obs" not in infos or not infos["_final_obs"][row]:
+            return {**_row_of_info(infos, row), "TimeLimit.truncated": False}
+        final = infos["final_obs"][row]
+        if isinstance(final, dict):
+            final = {**final, GAME: _game(group)}
+        return {
+            **_row_of_info(infos["final_info"], row),
+            "terminal_observation": final,
+            "TimeLimit.truncated": False,
+        }
+
+    def _count(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        spent = np.array([int(info["visits"] + SCORING_COST * info["scored"]) for info in infos])
+        self.visits += int((spent - self._spent).sum())
+        self._spent = np.where(dones, 0, spent)
+        self.steps += self.num_envs
+        self._running += rewards
+        self.returns += self._running[dones].tolist()
+        self._running[dones] = 0
+
+    def _joined(self, observations: list[Any]) -> Any:
+        if not isinstance(observations[0], dict):
+            return np.concatenate(observations)
+        joined = {
+            name: np.concatenate([each[name] for each in observations]) for name in observations[0]
+        }
+        games = [np.tile(_game(group), (group.num_envs, 1)) for group in self.groups]
+        return {**joined, GAME: np.concatenate(games)}
+
+    def _rows(self) -> Iterator[tuple[slice, DynPruneVectorEnv]]:
+        first = 0
+        for group in self.groups:
+            yield slice(first, first + group.num_envs), group
+            first += group.num_envs
+
+    # -- what the interface asks for besides ------------------------------------------------------
+
+    def _owners(self, indices: Indices) -> list[tuple[DynPruneVectorEnv, int]]:
+        """The group of each of these replicas, and its row there."""
+        everyone = [(group, row) for group in self.groups for row in range(group.num_envs)]
+        return [everyone[index] for index in self._get_indices(indices)]
+
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
+        """An attribute of each replica's group.
+
+        Raises:
+            AttributeError: the groups have no such attribute.
+        """
+        return [getattr(group, attr_name) for group, _ in self._owners(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
+        """Sets an attribute of the groups that these replicas belong to.
+
+        Raises:
+            ValueError: some replicas of a group are named, others are not: they share it.
+        """
+        named = self._owners(indices)
+        groups = {id(group): group for group, _ in named}
+        if len(named) != sum(group.num_envs for group in groups.values()):
+            raise ValueError("the replicas of a group share its attributes: name all of them")
+        for group in groups.values():
+            setattr(group, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Calls a method once per group, and picks each replica's row of what it returns.
+
+        Example:
+            venv.env_method("evaluate", "test")  # -> one Evaluation(loss, accuracy) per replica
+        """
+        results: dict[int, Any] = {}
+        picked = []
+        for group, row in self._owners(indices):
+            if id(group) not in results:
+                method: Callable[..., Any] = getattr(group, method_name)
+                results[id(group)] = method(*method_args, **method_kwargs)
+            picked.append(_pick(results[id(group)], row, group.num_envs))
+        return picked
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Indices = None) -> list[bool]:
+        """Vector environments carry no single-environment wrappers: always False."""
+        return [False] * len(self._owners(indices))
+
+    def get_images(self) -> list[np.ndarray | None]:
+        """One panel per replica, None without render_mode."""
+        return [
+            image for group in self.groups for image in group.render() or [None] * group.num_envs
+        ]
+
+    def close(self) -> None:
+        """Closes the groups."""
+        for group in self.groups:
+            group.close()
+
+
+def opened(space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """The space that `DynPruneVecEnv` declares: `samples` with bounds that hold for any T and C."""
+    if not isinstance(space, spaces.Dict):
+        return space
+    boxes: dict[str, spaces.Space[Any]] = {}
+    for name, box in space.spaces.items():
+        assert isinstance(box, spaces.Box)
+        grows = name in ("forgetting", "visits", "age", "label")
+        boxes[name] = spaces.Box(box.low, np.full_like(box.high, _UNLIMITED)) if grows else box
+    return spaces.Dict({**boxes, GAME: spaces.Box(1, _UNLIMITED, (2,), np.float32)})
+
+
+def _game(group: DynPruneVectorEnv) -> np.ndarray:
+    task = group.settings.resolved
+    return np.array([task.recipe.epochs, task.source.num_classes], dtype=np.float32)
+
+
+def _check_alike(group: DynPruneVectorEnv, first: DynPruneVectorEnv) -> None:
+    for name in ("observation", "action"):
+        found, expected = getattr(group.settings, name), getattr(first.settings, name)
+        if found != expected:
+            raise ValueError(f"all games need the same {name} kind, got {expected!r} and {found!r}")
+    for name in ("single_observation_space", "single_action_space"):
+        if opened(getattr(group, name)) != opened(getattr(first, name)):
+            sizes = first.settings.num_samples, group.settings.num_samples
+            raise ValueError(
+                f"all games need the same spaces, and with observation="
+                f"{first.settings.observation!r} and action={first.settings.action!r} these depend "
+                f"on the number of samples: got {sizes[0]:,} and {sizes[1]:,}; give all games the "
+                f"same train_size"
+            )
+
+
+def _row_of_info(infos: dict[str, Any], row: int) -> dict[str, Any]:
+    return {
+        name: value[row].item()
+        for name, value in infos.items()
+        if not name.startswith("_") and not name.startswith("final_")
+    }
+
+
+def _pick(result: Any, row: int, num_envs: int) -> Any:
+    """A replica's row of arrays, lists and (named) tuples with one entry per replica."""
+    if isinstance(result, np.ndarray) and result.ndim and len(result) == num_envs:
+        return result[row]
+    if isinstance(result, tuple) and hasattr(result, "_fields"):
+        return type(result)(*(_pick(value, row, num_envs) for value in result))
+    if isinstance(result, dict):
+        return {name: _pick(value, row, num_envs) for name, value in result.items()}
+    if isinstance(result, list | tuple) and len(result) == num_envs:
+        return result[row]
+    return result

@@ -1,0 +1,159 @@
+"""Which way of learning to select works? The same steps for each, judged on val accuracy.
+
+Every formulation trains on Digits for the same number of environment steps (epochs of training
+runs), on the mixture that the shipped policies were trained on but for Planted and the varied
+sizes, which raw masks of stock algorithms cannot take. The judgement is the final *val* accuracy
+on data seeds and run seeds that neither training nor the benchmarks use; test data play no part in
+it. Leads are over dynamic random in points, over nine settings (budgets 0.1, 0.3, 0.5; 0 %, 20 %,
+40 % of the labels redrawn) of sixteen paired runs each. The shipped policies, which trained for
+longer, are judged in the same way at the end.
+
+    python -m benchmarks.formulations               # 45 minutes on two cores
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+import dynprune_agents
+from dynprune_agents import Agent
+from dynprune_agents.learning.command import make_trainer
+from dynprune_agents.learning.mixture import Mixture
+from dynprune_env import run_episodes
+
+ENV = "DynPrune-Digits-v0"
+BUDGETS, NOISE = (0.1, 0.3, 0.5), (0.0, 0.2, 0.4)
+MIXTURE = Mixture(
+    budgets=(0.1, 0.15, 0.2, 0.3, 0.4, 0.5),
+    label_noise=(0.0, 0.0, 0.1, 0.2, 0.3, 0.4),
+    env_kwargs={"reward": "val_accuracy"},
+)
+DATA_SEEDS, SEEDS = range(50, 54), range(500, 504)
+
+
+@dataclass(frozen=True)
+class Formulation:
+    """One way to learn: an algorithm, what it sees and does, and what it is paid for."""
+
+    algo: str
+    observation: str | None = None
+    action: str | None = None
+    reward: str = "val_accuracy"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        kinds = f"{self.observation or 'samples'} → {self.action or 'mask'}, {self.reward}"
+        extra = "".join(f", {name}={value}" for name, value in self.settings.items())
+        return f"{self.algo}, {kinds}{extra}"
+
+
+SHORT = ("summary", "score_weights")
+FORMULATIONS = [
+    Formulation("es", settings={"generations": 0}),  # the alignment alone
+    Formulation("es", settings={"alignment": 0}),
+    Formulation("es"),
+    Formulation("es", settings={"sigma": 0.06}),
+    Formulation("es", settings={"max_spend": 0.0}),
+    Formulation("es", settings={"max_weight": 1.5}),
+    Formulation("es", reward="val_loss"),
+    Formulation("ppo", *SHORT),
+    Formulation("ppo", *SHORT, reward="val_loss"),
+    Formulation("ppo", "summary", "quantiles"),
+    Formulation("ppo", "samples", "mask"),
+    Formulation("ppo", "samples", "mask", reward="val_loss"),
+    Formulation("a2c", *SHORT),
+    Formulation("sac", *SHORT),
+    Formulation("td3", *SHORT),
+    Formulation("tqc", *SHORT),
+    Formulation("ars", *SHORT),
+    Formulation("dqn", "summary", "strategy"),
+]
+
+
+def accuracies(agent: Agent) -> np.ndarray:
+    """(9, 16) final val accuracies in percent."""
+    found = []
+    for noise in NOISE:
+        for budget in BUDGETS:
+            row = []
+            for data_seed in DATA_SEEDS:
+                kwargs = {"budget": budget, "label_noise": noise, "data_seed": data_seed}
+                results = run_episodes(ENV, agent, SEEDS, env_kwargs=kwargs)
+                row += [100 * result.history["val_accuracy"][-1] for result in results]
+            found.append(row)
+    return np.array(found)
+
+
+def trained(formulation: Formulation, steps: int, seed: int) -> tuple[Agent, int, float]:
+    """The policy after that many environment steps, the sample visits, and the seconds."""
+    start = time.perf_counter()
+    settings = dict(formulation.settings)
+    only_start = settings.pop("generations", None) == 0
+    trainer = make_trainer(
+        formulation.algo,
+        Mixture(
+            **{**vars(MIXTURE), "env_kwargs": {"reward": formulation.reward}},
+        ),
+        observation=formulation.observation,
+        action=formulation.action,
+        num_envs=64,
+        steps=steps,
+        seed=seed,
+        settings=settings,
+    )
+    trainer.advance()
+    while trainer.steps < steps and not only_start:
+        trainer.advance()
+    return trainer.agent(), trainer.visits, time.perf_counter() - start
+
+
+def row(name: str, lead: np.ndarray, cost: str) -> str:
+    """One line of the table from (9, 16) paired leads."""
+    means = lead.mean(1)
+    error = lead.std(1, ddof=1) / np.sqrt(lead.shape[1])
+    overall = 1.96 * np.sqrt((error**2).sum()) / len(error)
+    cells = " | ".join(f"{mean:+.1f}" for mean in means)
+    return f"| {name} | {means.mean():+.2f} ± {overall:.2f} | {cells} | {cost} |\n"
+
+
+def main(
+    steps: Annotated[int, typer.Option("--steps")] = 60_000,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    table: Path = Path("benchmarks/results/formulations.md"),
+) -> None:
+    """Trains and judges every formulation, and the shipped policies, and writes the table."""
+    torch.set_num_threads(1)
+    settings = [f"{100 * noise:.0f} %, {budget:g}" for noise in NOISE for budget in BUDGETS]
+    lines = [
+        (__doc__ or "") + "\n",
+        f"{steps:,} steps each, seed {seed}; lead in points of val accuracy, ± half of the 95 % "
+        "interval.\n\n",
+        f"| formulation | mean lead | {' | '.join(settings)} | training |\n",
+        "|---|---:|" + "---:|" * (len(settings) + 1) + "\n",
+    ]
+    random = accuracies(dynprune_agents.make("dynamic_random"))
+
+    def add(name: str, agent: Agent, cost: str) -> None:
+        lines.append(row(name, accuracies(agent) - random, cost))
+        print(lines[-1], end="", flush=True)
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_text("".join(lines))
+
+    for formulation in FORMULATIONS:
+        agent, visits, seconds = trained(formulation, steps, seed)
+        add(str(formulation), agent, f"{visits / 1e6:.0f} M visits, {seconds:.0f} s")
+    spec: str | Callable[..., Any]
+    for spec in ("learned", "learned(policy='weighted')", "sb3", "epsilon_greedy", "kakurenbo"):
+        add(f"`{spec}`", dynprune_agents.make(spec), "see its card")
+
+
+if __name__ == "__main__":
+    typer.run(main)

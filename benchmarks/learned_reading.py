@@ -1,0 +1,136 @@
+"""What a learned policy does, read from its choices: keep probability against what it sees.
+
+Plays it on Digits (32 runs a setting) and pools all decisions. A keep ratio of 1 is the even pace:
+as likely as under dynamic random.
+
+    python -m benchmarks.learned_reading
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import gymnasium as gym
+import numpy as np
+import typer
+from gymnasium.vector import AutoresetMode
+from matplotlib.figure import Figure
+
+import dynprune_agents
+from dynprune_env.observations import PROGRESS
+from dynprune_env.selection import rank
+from dynprune_env.streams import ReplicaRandom
+
+ENV = "DynPrune-Digits-v0"
+SETTINGS = [(noise, budget) for noise in (0.0, 0.4) for budget in (0.1, 0.3, 0.5)]
+PHASES = 5
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
+
+
+def watch(spec: str, noise: float, budget: float, seeds: range) -> dict[str, np.ndarray]:
+    """All decisions of some runs, (D,) each: what was seen of a sample, and whether it was kept."""
+    agent = dynprune_agents.make(spec)
+    envs = gym.make_vec(
+        f"dynprune_env:{ENV}",
+        num_envs=len(seeds),
+        autoreset_mode=AutoresetMode.DISABLED,
+        **{**dict(agent.env_kwargs), "budget": budget, "label_noise": noise, "data_seed": 100},
+    )
+    observation, info = envs.reset(seed=list(seeds))
+    agent.reset(envs.unwrapped.episode(list(seeds)))
+    ties, seen, ended = ReplicaRandom(list(seeds)), [], np.zeros(len(seeds), dtype=bool)
+    wrong = envs.unwrapped.dataset.corrupted
+    while not ended.all():
+        action = agent.select(observation)
+        running = ~ended
+        n = action.shape[1]
+        progress = observation["progress"][:, PROGRESS.index("progress"), None]
+        rows = {
+            "ratio": (action > 0) / np.maximum(agent.pace(observation)[:, None] / n, 1e-9),
+            "loss": (rank(observation["loss_mean"], ties) + 0.5) / n,
+            "confidence": observation["confidence"],
+            "age": observation["age"] / agent.episode.epochs,
+            "visits": observation["visits"],
+            "progress": np.broadcast_to(progress, action.shape),
+            "wrong": np.broadcast_to(wrong, action.shape),
+            "weight": action.astype(np.float32),
+        }
+        seen.append({name: column[running].ravel() for name, column in rows.items()})
+        observation, _, ended, _, info = envs.step(action)
+    return {name: np.concatenate([each[name] for each in seen]) for name in seen[0]}
+
+
+def curve(x: np.ndarray, y: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Mean of y in each bin of x; NaN where a bin has under a hundred decisions."""
+    bins = np.clip(np.digitize(x, edges) - 1, 0, len(edges) - 2)
+    counts = np.bincount(bins, minlength=len(edges) - 1)
+    sums = np.bincount(bins, weights=y, minlength=len(edges) - 1)
+    return np.where(counts >= 100, sums / np.maximum(counts, 1), np.nan)
+
+
+def main(
+    agent: Annotated[str, typer.Option("--agent")] = "learned",
+    seeds: int = 32,
+    picture: Path = Path("docs/learned_policy.png"),
+) -> None:
+    """Draws the picture and prints its numbers."""
+    figure = Figure(figsize=(13, 6.4), layout="constrained")
+    grid = figure.subplots(2, 5, sharey="row")
+    for row, noise in enumerate((0.0, 0.4)):
+        played = {
+            budget: watch(agent, noise, budget, range(2000, 2000 + seeds))
+            for each, budget in SETTINGS
+            if each == noise
+        }
+        middle = played[0.3]
+        for axes, (name, label, edges) in zip(
+            grid[row],
+            [
+                ("loss", "quantile of the mean loss", np.linspace(0, 1, 11)),
+                ("confidence", "last confidence in the label", np.linspace(0, 1, 11)),
+                ("age", "epochs since its last visit / T", np.linspace(0, 0.5, 11)),
+                ("visits", "visits so far", np.arange(-0.5, 10.5)),
+                ("progress", "progress", np.linspace(0, 1, 11)),
+            ],
+            strict=True,
+        ):
+            centres = (edges[1:] + edges[:-1]) / 2
+            if name == "progress":
+                for colour, (budget, decisions) in zip(COLOURS, played.items(), strict=True):
+                    ours = curve(decisions[name], decisions["ratio"], edges)
+                    axes.plot(centres, ours, color=colour, label=f"all, budget {100 * budget:g} %")
+                    if noise:
+                        wrong = decisions["wrong"]
+                        theirs = curve(decisions[name][wrong], decisions["ratio"][wrong], edges)
+                        axes.plot(centres, theirs, color=colour, linestyle="--", label="wrong labels")
+                        share = decisions["ratio"][wrong].sum() / decisions["ratio"].sum()
+                        print(f"{noise:.0%} noise, {budget}: wrong among the kept {share:.1%}")
+            elif name == "loss":
+                for phase in range(PHASES):
+                    here = (middle["progress"] * PHASES).astype(int).clip(0, PHASES - 1) == phase
+                    shade = str(0.75 - 0.75 * phase / (PHASES - 1))
+                    ours = curve(middle[name][here], middle["ratio"][here], edges)
+                    text = f"progress {phase / PHASES:.1f} to {(phase + 1) / PHASES:.1f}"
+                    axes.plot(centres, ours, color=shade, label=text)
+                    print(f"{noise:.0%} noise, {text}, by loss decile: {np.round(ours, 2)}")
+            else:
+                for colour, (budget, decisions) in zip(COLOURS, played.items(), strict=True):
+                    ours = curve(decisions[name], decisions["ratio"], edges)
+                    axes.plot(centres, ours, color=colour, label=f"budget {100 * budget:g} %")
+                    print(f"{noise:.0%} noise, budget {budget}, by {name}: {np.round(ours, 2)}")
+            axes.axhline(1, color="0.6", linewidth=0.8)
+            axes.set_xlabel(label)
+            axes.grid(color="0.92", linewidth=0.6)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, fontsize=7)
+        title = "clean labels" if not noise else f"{noise:.0%} of the labels redrawn"
+        grid[row][0].set_ylabel(f"{title}\nkeep probability / even pace")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=110)
+    print(f"Picture: {picture}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

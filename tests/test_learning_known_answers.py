@@ -1,0 +1,58 @@
+"""Policies that must come out well, since it is known what is right: most labels are wrong."""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+from by_hand import standard_error
+
+import dynprune_agents
+from dynprune_agents import Agent
+from dynprune_agents.learning.mixture import Mixture
+from dynprune_agents.learning.sb3_trainer import SB3Trainer
+from dynprune_env import run_episodes
+
+PLANTED = "DynPrune-Planted-v0"
+MIXTURE = Mixture(envs=(PLANTED,), budgets=(0.3,), env_kwargs={"device": "cpu"})
+
+
+def accuracies(agent: Agent) -> np.ndarray:
+    """On data seed 0, which training never sees: final test accuracies, one per seed."""
+    results = run_episodes(PLANTED, agent, range(20), env_kwargs={"budget": 0.3}, device="cpu")
+    return np.array([result.test_accuracy for result in results])
+
+
+@cache
+def chance() -> np.ndarray:
+    return accuracies(dynprune_agents.make("dynamic_random"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("observation", "action"), [("samples", "mask"), ("summary", "score_weights")]
+)
+def test_ppo_rises_clearly_above_dynamic_random_within_two_cpu_minutes(
+    observation: str, action: str
+) -> None:
+    trainer = SB3Trainer(
+        "ppo", MIXTURE, num_envs=32, seed=0, observation=observation, action=action
+    )
+    start = time.process_time()
+    for _ in range(16):
+        trainer.advance()
+    spent = time.process_time() - start
+    agent = trainer.agent()
+    for agent.deterministic in (True, False):
+        found = accuracies(agent)
+        error = math.hypot(standard_error(found), standard_error(chance()))
+        difference = found.mean() - chance().mean()
+        print(
+            f"{action}, deterministic={agent.deterministic}: {difference:.3f} +- {error:.3f} "
+            f"above {chance().mean():.3f} after {spent:.0f} CPU seconds"
+        )
+        assert difference > 3 * error
+    assert spent < 120
