@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import sys
@@ -33,7 +34,7 @@ def play(agent: Agent, env: Any, seed: int | list[int]) -> list[tuple[Any, np.nd
     agent.reset(env.episode(seed))
     steps, ended = [], False
     while not np.all(ended):
-        before = {name: column.copy() for name, column in observation.items()}
+        before = copy.deepcopy(observation)
         action = agent.select(observation)
         assert_same(observation, before)
         observation, reward, ended, _, _ = env.step(action)
@@ -148,6 +149,8 @@ def test_where_all_samples_are_alike_no_position_is_preferred(
     agent, replicas = dynprune_agents.make(name), 50
     settings = {"task": "Alike", "train_size": None, "epochs": None, "batch_size": None}
     env = make_vector(replicas, **settings, **agent.env_kwargs)
+    if env.settings.action not in ("mask", "weights"):
+        pytest.skip("its actions name no samples; ties fall at random where they are decoded")
     ended = np.zeros(replicas, dtype=bool)
     for _, actions, after in play(agent, env, list(range(replicas))):
         kept = (actions > 0)[~ended].mean(axis=0)

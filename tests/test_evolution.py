@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from episodes import make_vector
+from stable_baselines3 import PPO
 
+from dynprune_agents._planner import Planner
 from dynprune_agents._scorer import Scorer
 from dynprune_agents.learning.alignment import alignment, collect, fit
 from dynprune_agents.learning.evolution import (
@@ -20,6 +22,8 @@ from dynprune_agents.learning.evolution import (
     play_game,
 )
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
+from dynprune_agents.sb3 import SB3
+from dynprune_env import run_episodes
 
 SMALL: dict[str, Any] = {
     "train_size": 60,
@@ -178,3 +182,50 @@ def test_another_seed_is_another_training() -> None:
 def test_a_number_of_envs_that_no_game_fits_is_refused() -> None:
     with pytest.raises(ValueError, match="--envs must be a multiple of 4, got 6"):
         trainer(num_envs=6)
+
+
+# -- planners ----------------------------------------------------------------------------------
+
+
+def test_a_planner_starts_as_dynamic_random_and_acts_by_its_formula() -> None:
+    planner = Planner(width=2)
+    flat = planner.initial(np.random.default_rng(0))
+    observation = np.random.default_rng(1).normal(size=(3, 36)).astype(np.float32)
+    assert (planner.act(flat, observation) == 0).all()
+    p = planner.split(flat)
+    p["b"][:], p["W"][:, 0], p["W"][:, 1], p["c"][2] = 0.3, (0.5, -0.2), 100, -0.7
+    hidden = np.tanh(observation @ p["A"] + 0.3)
+    action = planner.act(flat, observation)
+    assert action[:, 0] == pytest.approx(hidden @ [0.5, -0.2], abs=1e-5)
+    assert set(np.abs(action[:, 1])) == {1.0}
+    assert (action[:, 2] == np.float32(-0.7)).all()
+
+
+def test_a_planner_is_saved_as_a_model_that_plays_the_same(tmp_path: Path) -> None:
+    made = EvolutionTrainer(
+        MIXTURE, num_envs=8, steps=60, settings=FEW, action="score_weights", seed=1
+    )
+    made.averaged = np.random.default_rng(0).normal(scale=0.5, size=made.averaged.shape)
+    made.save(tmp_path / "planner.zip")
+    assert PPO.load(tmp_path / "planner.zip").gamma == 1.0
+    kwargs = {"train_size": 60, "epochs": 3, "label_noise": 0.4}
+    runs = [
+        run_episodes("DynPrune-Digits-v0", agent, [0, 1], env_kwargs=kwargs, device="cpu")
+        for agent in (made.agent(), SB3(str(tmp_path / "planner.zip")))
+    ]
+    for one, other in zip(*runs, strict=True):
+        assert (one.selections, one.test_loss) == (other.selections, other.test_loss)
+
+
+def test_planners_search_and_resume_too(tmp_path: Path) -> None:
+    whole, first, second = (
+        EvolutionTrainer(MIXTURE, num_envs=8, steps=60, settings=FEW, action="score_weights")
+        for _ in range(3)
+    )
+    for each in (whole, whole, first):
+        each.advance()
+    first.save_checkpoint(tmp_path)
+    second.load_checkpoint(tmp_path)
+    second.advance()
+    assert np.array_equal(whole.averaged, second.averaged)
+    assert not np.array_equal(whole.averaged, first.averaged)

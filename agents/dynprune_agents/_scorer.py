@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES
+from dynprune_agents._network import FlatNetwork
 from dynprune_env.streams import ReplicaRandom
 
 SCALE = 5.0
@@ -31,7 +32,7 @@ class Judgement(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scorer:
+class Scorer(FlatNetwork):
     """The shape of the network; its parameters are one flat vector, or one per replica.
 
     hidden = tanh(x A + g B + b); score = hidden · w. Two more outputs are linear in g alone: the
@@ -58,11 +59,6 @@ class Scorer:
         outputs = 3 if self.max_weight else 2
         return {**shapes, "outer": (g, outputs), "bias": (outputs,)}
 
-    @property
-    def num_parameters(self) -> int:
-        """Length of the flat vector, P."""
-        return sum(int(np.prod(shape)) for shape in self.shapes.values())
-
     def initial(self, rng: np.random.Generator) -> np.ndarray:
         """Random first-layer weights, all else zero: it starts as dynamic random. (P,) float32."""
         parts = []
@@ -70,15 +66,6 @@ class Scorer:
             scale = 1 / np.sqrt(len(SAMPLE_FEATURES)) if name in ("A", "B") else 0.0
             parts.append(scale * rng.standard_normal(shape).ravel())
         return np.concatenate(parts).astype(np.float32)
-
-    def split(self, flat: np.ndarray) -> dict[str, np.ndarray]:
-        """Views of (..., P) as (..., *shape) each."""
-        views, start = {}, 0
-        for name, shape in self.shapes.items():
-            size = int(np.prod(shape))
-            views[name] = flat[..., start : start + size].reshape(*flat.shape[:-1], *shape)
-            start += size
-        return views
 
     def adopt(self, other: Scorer, flat: np.ndarray) -> np.ndarray:
         """The parameters of a scorer with no more outputs than this one, the rest zero, (P,)."""

@@ -35,9 +35,12 @@ def make_trainer(
     mixture.check()
     lookup(algo, dict.fromkeys(ALGORITHMS), "algorithm")
     if algo == "es":
-        if observation not in (None, "samples") or action not in (None, "mask"):
+        action = action or "mask"
+        fits = {"mask": "samples", "score_weights": "summary"}
+        if action not in fits or observation not in (None, fits[action]):
             raise ValueError(
-                "--algo es trains a scorer of samples: observation samples, action mask"
+                "--algo es trains a scorer (observation samples, action mask) or a planner "
+                f"(summary, score_weights), got {observation} and {action}"
             )
         checked = checked_arguments(EvolutionSettings, settings, "--algo es")
         return EvolutionTrainer(
@@ -47,6 +50,7 @@ def make_trainer(
             steps=steps,
             settings=EvolutionSettings(**checked),
             start=start,
+            action=action,
             jobs=jobs,
         )
     if start is not None:

@@ -1,4 +1,4 @@
-"""Evolution strategies for the scorer: perturbed networks play the same runs, the better count.
+"""Evolution strategies: perturbed networks play the same runs, the better ones count.
 
 Salimans et al. (2017), arXiv:1703.03864: antithetic perturbations, returns shaped by rank, Adam.
 Ranking within one game makes easy and hard games count alike; all members of a game share its
@@ -11,18 +11,44 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from joblib import Parallel, delayed
 
 from dynprune_agents._agent import Agent
+from dynprune_agents._planner import Planner
 from dynprune_agents._policies import load_scorer, save_scorer
 from dynprune_agents._scorer import Scorer
 from dynprune_agents.learned import Learned
 from dynprune_agents.learning.alignment import collect, fit
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
 from dynprune_env.trainer import SCORING_COST
+
+Network = Scorer | Planner
+PLANNING = {"observation": "summary", "action": "score_weights"}
+
+
+class Planning(Agent):
+    """Plays planners, one or one per replica, that are not in a file yet.
+
+    Args:
+        planner: the networks' shape.
+        parameters: (P,) or (R, P) float32.
+    """
+
+    env_kwargs: ClassVar[dict[str, Any]] = PLANNING
+
+    def __init__(self, planner: Planner, parameters: np.ndarray):
+        self._given = planner, parameters
+
+    def select(self, observation: Any) -> np.ndarray:
+        """Score weights, (R, 9) or (9,)."""
+        planner, parameters = self._given
+        return planner.act(parameters, np.atleast_2d(observation)).reshape(
+            *observation.shape[:-1], -1
+        )
 
 
 class InTraining(Learned):
@@ -52,12 +78,19 @@ class Played:
     seconds: float
 
 
-def play_game(game: Game, scorer: Scorer, parameters: np.ndarray, seed: int) -> Played:
+def playing(network: Network, parameters: np.ndarray) -> Agent:
+    """The agent that plays such a network."""
+    if isinstance(network, Planner):
+        return Planning(network, parameters)
+    return InTraining(network, parameters)
+
+
+def play_game(game: Game, network: Network, parameters: np.ndarray, seed: int) -> Played:
     """One episode per network, all from the same seed.
 
     Args:
         game: what is played.
-        scorer: the networks' shape.
+        network: the networks' shape.
         parameters: (m, P) float32.
         seed: of every run.
 
@@ -66,7 +99,7 @@ def play_game(game: Game, scorer: Scorer, parameters: np.ndarray, seed: int) -> 
     """
     members = len(parameters)
     envs = game.make(members, AutoresetMode.DISABLED)
-    agent = InTraining(scorer, parameters)
+    agent = playing(network, parameters)
     observation, _ = envs.reset(seed=[seed] * members)
     agent.reset(envs.episode([seed] * members))
     returns, ended, steps, seconds = np.zeros(members), np.zeros(members, dtype=bool), 0, 0.0
@@ -118,7 +151,7 @@ class EvolutionSettings:
 
 
 class EvolutionTrainer:
-    """Improves a scorer generation by generation; see `PolicyTrainer`.
+    """Improves a scorer or a planner generation by generation; see `PolicyTrainer`.
 
     Args:
         mixture: what games are drawn from.
@@ -128,6 +161,7 @@ class EvolutionTrainer:
         settings: how to search.
         jobs: processes; they change the time, not the result.
         start: a policy to go on from, by name or path; None begins with the alignment.
+        action: "mask" trains a scorer, "score_weights" a planner.
 
     Raises:
         ValueError: num_envs is not a multiple of the members of a game.
@@ -143,13 +177,18 @@ class EvolutionTrainer:
         settings: EvolutionSettings | None = None,
         jobs: int = 1,
         start: str | None = None,
+        action: str = "mask",
     ):
         self.settings = settings or EvolutionSettings()
         members = self.settings.members
         if members % 2 or num_envs % members or num_envs < members:
             raise ValueError(f"--envs must be a multiple of {members}, got {num_envs}")
-        action = "weights" if self.settings.max_weight else "mask"
-        fixed = {"observation": "samples", "action": action}
+        self.plans = action == "score_weights"
+        if self.plans:
+            fixed = PLANNING
+        else:
+            action = "weights" if self.settings.max_weight else "mask"
+            fixed = {"observation": "samples", "action": action}
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **fixed})
         self.mixture.check()
         self.games = num_envs // members
@@ -157,15 +196,19 @@ class EvolutionTrainer:
         self.planned = steps
         self.jobs = jobs
         bounds = self.settings.max_spend, self.settings.max_weight
-        self.scorer = Scorer(self.settings.width, *bounds)
+        self.network: Network = Scorer(self.settings.width, *bounds)
+        if self.plans:
+            self.network = Planner(self.settings.width)
         self.generation = self.steps = self.visits = 0
         self.seconds_in_env = 0.0
-        flat = self.scorer.initial(np.random.default_rng([seed, 1]))
+        flat = self.network.initial(np.random.default_rng([seed, 1]))
         if start is not None:
+            if self.plans:
+                raise ValueError("--start takes a scorer, which --action score_weights is not")
             other, flat = load_scorer(start)
-            self.scorer = Scorer(other.width, *bounds)
-            flat = self.scorer.adopt(other, flat)
-        self.aligned = start is not None or self.settings.alignment == 0
+            self.network = Scorer(other.width, *bounds)
+            flat = self.network.adopt(other, flat)
+        self.aligned = self.plans or start is not None or self.settings.alignment == 0
         self.mean = flat.astype(np.float64)
         self.first, self.second = np.zeros_like(self.mean), np.zeros_like(self.mean)
         self.averaged = self.mean.copy()
@@ -182,7 +225,8 @@ class EvolutionTrainer:
         examples = Parallel(n_jobs=self.jobs)(
             delayed(collect)(game, int(seed)) for game, seed in zip(games, seeds, strict=True)
         )
-        self.mean = fit(self.scorer, examples, self.seed).astype(np.float64)
+        assert isinstance(self.network, Scorer)
+        self.mean = fit(self.network, examples, self.seed).astype(np.float64)
         self.averaged, self.aligned = self.mean.copy(), True
         self.steps += sum(each.steps for each in examples)
         self.visits += sum(each.visits for each in examples)
@@ -199,7 +243,7 @@ class EvolutionTrainer:
         flat = (self.mean + settings.sigma * noise).astype(np.float32)
         jobs = zip(games, flat, seeds, strict=True)
         played = Parallel(n_jobs=self.jobs)(
-            delayed(play_game)(game, self.scorer, rows, int(seed)) for game, rows, seed in jobs
+            delayed(play_game)(game, self.network, rows, int(seed)) for game, rows, seed in jobs
         )
         shaped = np.stack([centred_ranks(game.returns) for game in played])
         slope = np.einsum("gm,gmp->p", shaped, noise) / (shaped.size * settings.sigma)
@@ -223,10 +267,10 @@ class EvolutionTrainer:
 
     def agent(self) -> Agent:
         """The averaged network."""
-        return InTraining(self.scorer, self.averaged.astype(np.float32))
+        return playing(self.network, self.averaged.astype(np.float32))
 
     def save(self, path: Path) -> None:
-        """Writes the averaged network."""
+        """Writes the averaged network; a planner as a model of Stable-Baselines3."""
         origin = {
             "algorithm": "evolution strategies",
             "mixture": asdict(self.mixture),
@@ -236,7 +280,13 @@ class EvolutionTrainer:
             "steps": self.steps,
             "visits": self.visits,
         }
-        save_scorer(path, self.scorer, self.averaged.astype(np.float32), origin)
+        flat = self.averaged.astype(np.float32)
+        if isinstance(self.network, Scorer):
+            save_scorer(path, self.network, flat, origin)
+        else:
+            from dynprune_agents.learning.sb3_trainer import save_planner  # slow to import
+
+            save_planner(path, self.network, flat, origin)
 
     _ARRAYS = ("mean", "first", "second", "averaged")
     _COUNTS = ("aligned", "generation", "steps", "visits", "seconds_in_env")

@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
+from dynprune_agents._planner import Planner
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
 from dynprune_agents.learning.set_policy import SetPolicy, check_policy_fits
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
@@ -62,7 +64,8 @@ class Shape:
 
     def batch(self, parts: int) -> int:
         """Size of about `parts` equal minibatches of a segment."""
-        return next(self.segment // p for p in range(parts, 0, -1) if self.segment % p == 0)
+        sizes = (self.segment // p for p in range(parts, 0, -1) if self.segment % p == 0)
+        return next((size for size in sizes if size > 1), 2)  # PPO refuses batches of one
 
 
 def _ppo(shape: Shape) -> dict[str, Any]:
@@ -376,8 +379,6 @@ class SB3Trainer:
         Optimizers are saved without their moments, which are twice the size of the networks; the
         member `dynprune.json` says how it was made.
         """
-        whole = io.BytesIO()
-        self.model.save(whole, exclude=_TRANSIENT)
         origin = {
             "algorithm": self.algo,
             "mixture": asdict(self.mixture),
@@ -388,20 +389,7 @@ class SB3Trainer:
             "steps": self.steps,
             "visits": self.visits,
         }
-        with (
-            written_whole(path) as temporary,
-            zipfile.ZipFile(whole) as source,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as target,
-        ):
-            for name in source.namelist():
-                content = source.read(name)
-                if name.endswith("optimizer.pth"):
-                    state = torch.load(io.BytesIO(content), weights_only=True)
-                    emptied = io.BytesIO()
-                    torch.save({**state, "state": {}}, emptied)
-                    content = emptied.getvalue()
-                target.writestr(name, content)
-            target.writestr("dynprune.json", json.dumps(origin, indent=1))
+        write_model(path, self.model, origin)
 
     def save_checkpoint(self, folder: Path) -> None:
         """Writes everything that the next segment depends on."""
@@ -447,6 +435,49 @@ _TRANSIENT = (
     "tensorboard_log",
 )
 """What a saved model needs none of: a new segment starts with a reset."""
+
+
+def write_model(path: Path, model: BaseAlgorithm, origin: dict[str, Any]) -> None:
+    """Writes a model that `SB3` plays and its algorithm's `load` opens; see `SB3Trainer.save`."""
+    whole = io.BytesIO()
+    model.save(whole, exclude=_TRANSIENT)
+    with (
+        written_whole(path) as temporary,
+        zipfile.ZipFile(whole) as source,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("optimizer.pth"):
+                state = torch.load(io.BytesIO(content), weights_only=True)
+                emptied = io.BytesIO()
+                torch.save({**state, "state": {}}, emptied)
+                content = emptied.getvalue()
+            target.writestr(name, content)
+        target.writestr("dynprune.json", json.dumps(origin, indent=1))
+
+
+def save_planner(path: Path, planner: Planner, flat: np.ndarray, origin: dict[str, Any]) -> None:
+    """Writes a planner as the actor of a PPO model, which can go on from there.
+
+    Args:
+        path: where to.
+        planner: the network's shape.
+        flat: (P,) float32.
+        origin: how it was made.
+    """
+    kinds = {"observation": "summary", "action": "score_weights"}
+    envs = DynPruneVecEnv(Game("DynPrune-Digits-v0", kinds).make(1, AutoresetMode.SAME_STEP))
+    networks = {"net_arch": [planner.width], "log_std_init": -1.0}
+    with _undisturbed_generators():
+        model = PPO("MlpPolicy", envs, gamma=1.0, policy_kwargs=networks, device="cpu")
+    p = {name: torch.from_numpy(value.copy()) for name, value in planner.split(flat).items()}
+    layers: list[Any] = [model.policy.mlp_extractor.policy_net[0], model.policy.action_net]
+    with torch.no_grad():
+        for layer, weight, bias in zip(layers, ("A", "W"), ("b", "c"), strict=True):
+            layer.weight.copy_(p[weight].T)
+            layer.bias.copy_(p[bias])
+    write_model(path, model, origin)
 
 
 def _merged(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:

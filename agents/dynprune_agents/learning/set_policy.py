@@ -257,6 +257,10 @@ class SetPolicy(MultiInputActorCriticPolicy):
     Example:
         model = PPO(SetPolicy, DynPruneVecEnv(envs), n_steps=20, batch_size=320, gamma=1.0)
 
+    To act with another n, T or C: `for_spaces` (the agent `SB3` does it). To go on training with
+    another n: `PPO.load(path, env=venv, custom_objects={"observation_space":
+    venv.observation_space, "action_space": venv.action_space})`.
+
     Args:
         observation_space, action_space, lr_schedule: see Stable-Baselines3.
         net_arch: hidden units of each layer, in the actor and in the critic.
