@@ -37,7 +37,7 @@ def watch(spec: str, noise: float, budget: float, seeds: range) -> dict[str, np.
         autoreset_mode=AutoresetMode.DISABLED,
         **{**dict(agent.env_kwargs), "budget": budget, "label_noise": noise, "data_seed": 100},
     )
-    observation, info = envs.reset(seed=list(seeds))
+    observation, _ = envs.reset(seed=list(seeds))
     agent.reset(envs.unwrapped.episode(list(seeds)))
     ties, seen, ended = ReplicaRandom(list(seeds)), [], np.zeros(len(seeds), dtype=bool)
     wrong = envs.unwrapped.dataset.corrupted
@@ -57,7 +57,7 @@ def watch(spec: str, noise: float, budget: float, seeds: range) -> dict[str, np.
             "weight": action.astype(np.float32),
         }
         seen.append({name: column[running].ravel() for name, column in rows.items()})
-        observation, _, ended, _, info = envs.step(action)
+        observation, _, ended, _, _ = envs.step(action)
     return {name: np.concatenate([each[name] for each in seen]) for name in seen[0]}
 
 
@@ -89,7 +89,7 @@ def main(
             [
                 ("loss", "quantile of the mean loss", np.linspace(0, 1, 11)),
                 ("confidence", "last confidence in the label", np.linspace(0, 1, 11)),
-                ("age", "epochs since its last visit / T", np.linspace(0, 0.5, 11)),
+                ("age", "epochs since its last visit / T", (np.arange(11) - 0.5) / 20),
                 ("visits", "visits so far", np.arange(-0.5, 10.5)),
                 ("progress", "progress", np.linspace(0, 1, 11)),
             ],
@@ -103,7 +103,9 @@ def main(
                     if noise:
                         wrong = decisions["wrong"]
                         theirs = curve(decisions[name][wrong], decisions["ratio"][wrong], edges)
-                        axes.plot(centres, theirs, color=colour, linestyle="--", label="wrong labels")
+                        axes.plot(
+                            centres, theirs, color=colour, linestyle="--", label="wrong labels"
+                        )
                         share = decisions["ratio"][wrong].sum() / decisions["ratio"].sum()
                         print(f"{noise:.0%} noise, {budget}: wrong among the kept {share:.1%}")
             elif name == "loss":
@@ -124,7 +126,8 @@ def main(
             axes.grid(color="0.92", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(frameon=False, fontsize=7)
+            if row == 0 or name == "progress":
+                axes.legend(frameon=False, fontsize=7)
         title = "clean labels" if not noise else f"{noise:.0%} of the labels redrawn"
         grid[row][0].set_ylabel(f"{title}\nkeep probability / even pace")
     picture.parent.mkdir(parents=True, exist_ok=True)

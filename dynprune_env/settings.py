@@ -13,7 +13,7 @@ from dynprune_env.models import check_model
 from dynprune_env.observations import OBSERVATIONS
 from dynprune_env.rehearsal import Probe
 from dynprune_env.rewards import REWARDS
-from dynprune_env.specs import checked_arguments, lookup
+from dynprune_env.specs import checked_arguments, lookup, parse_spec
 from dynprune_env.tasks import TASKS, Recipe, Task
 from dynprune_env.variants import Variant
 
@@ -151,6 +151,8 @@ class Settings:
         """Whether convolutional nets run under bf16 autocast on this device."""
         if self.precision != "auto":
             return self.precision == "bf16"
+        if parse_spec(self.resolved.model)[0] == "mlp":
+            return False
         if device.type == "cuda":
             return torch.cuda.is_bf16_supported(including_emulation=False)
         # Without these instructions bf16 is emulated, and slower than fp32.

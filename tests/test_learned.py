@@ -261,11 +261,14 @@ def test_a_wrong_policy_is_refused_with_what_would_be_right(tmp_path: Path) -> N
         load_scorer(str(tmp_path / "old.npz"))
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.npz")), ids=lambda path: path.stem)
+SHIPPED = sorted(path for path in FOLDER.iterdir() if path.suffix in (".npz", ".zip"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_policy_is_small_and_has_a_card(path: Path) -> None:
     assert path.stat().st_size < 100_000
     card = path.with_suffix(".md").read_text()
-    for word in ("dynprune train", "seed", "visits", "trained on"):
+    for word in ("dynprune train", "--seed", "visits", "**Trained on**", "**Results**"):
         assert word in card, word
 
 
@@ -274,12 +277,13 @@ def test_the_shipped_generalist_is_the_default() -> None:
     assert load_scorer(Learned().policy)[1].shape == (load_scorer("generalist")[0].num_parameters,)
 
 
-def test_the_shipped_generalist_beats_dynamic_random_where_labels_are_wrong() -> None:
-    kwargs = {"budget": 0.3, "label_noise": 0.4, "data_seed": 7}
+@pytest.mark.parametrize("name", ["learned", "learned(policy='weighted')"])
+def test_shipped_policies_beat_dynamic_random_where_labels_are_wrong(name: str) -> None:
+    kwargs = {"budget": 0.5, "label_noise": 0.4, "data_seed": 7}
     accuracy = {}
-    for name in ("learned", "dynamic_random"):
-        agent = dynprune_agents.make(name)
+    for spec in (name, "dynamic_random"):
+        agent = dynprune_agents.make(spec)
         results = run_episodes("DynPrune-Digits-v0", agent, range(16), env_kwargs=kwargs)
-        accuracy[name] = np.array([result.test_accuracy for result in results])
-    lead = accuracy["learned"] - accuracy["dynamic_random"]
-    assert lead.mean() > 3 * lead.std(ddof=1) / 4
+        accuracy[spec] = np.array([result.test_accuracy for result in results])
+    lead = accuracy[name] - accuracy["dynamic_random"]
+    assert lead.mean() > 2 * lead.std(ddof=1) / 4
