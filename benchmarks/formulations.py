@@ -55,13 +55,14 @@ class Formulation:
 
 
 SHORT = ("summary", "score_weights")
+START = {"alignment": 20}  # games: a few, since their steps count as well
 FORMULATIONS = [
-    Formulation("es", settings={"generations": 0}),  # the alignment alone
+    Formulation("es", settings={**START, "generations": 0}),  # the alignment alone
     Formulation("es", settings={"alignment": 0}),
-    Formulation("es"),
-    Formulation("es", settings={"sigma": 0.15}),
-    Formulation("es", settings={"max_weight": 0.6}),
-    Formulation("es", reward="val_loss"),
+    Formulation("es", settings=START),
+    Formulation("es", settings={**START, "sigma": 0.15}),
+    Formulation("es", settings={**START, "max_weight": 0.6}),
+    Formulation("es", reward="val_loss", settings=START),
     Formulation("es", *SHORT),
     Formulation("ppo", *SHORT),
     Formulation("ppo", *SHORT, reward="val_loss"),
