@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium import spaces
 
+from dynprune_env.ledger import Ledger
 from dynprune_env.selection import keep_top, rank, standardise
-from dynprune_env.streams import ReplicaRandom
+from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 
 MAX_WEIGHT = 100.0
 """Largest gradient weight that the `weights` action takes."""
@@ -178,3 +179,41 @@ ACTIONS: dict[str, type[Action]] = {
     "quantiles": Quantiles,
     "strategy": Strategy,
 }
+
+
+def decode(
+    kind: str,
+    actions: np.ndarray,
+    columns: dict[str, np.ndarray],
+    ledger: Ledger,
+    seeds: np.ndarray,
+) -> np.ndarray:
+    """Checks actions and turns them into (R, n) float32 gradient weights.
+
+    Args:
+        kind: name in `ACTIONS`.
+        actions: (R, ...) array; masks may be bool, int or float 0 and 1.
+        columns: (R, n) float32 each, the statistics before the epoch.
+        ledger: of these runs.
+        seeds: (R,) int64, the run seeds, from which an action's own draws come.
+
+    Raises:
+        ValueError: wrong shape or type, a value that is not finite or out of range.
+    """
+    action = ACTIONS[kind]()
+    actions = np.asarray(actions)
+    expected = (len(seeds), *(action.space(ledger.num_samples).shape or ()))
+    if actions.shape != expected:
+        raise ValueError(
+            f"expected a {kind!r} action of shape {expected[1:]} "
+            f"for each of {len(seeds)} replicas, got {actions.shape}"
+        )
+    if actions.dtype.kind not in "biuf":
+        raise ValueError(f"expected an array of bools or numbers, got dtype {actions.dtype}")
+    if not np.isfinite(actions).all():
+        raise ValueError("the action holds NaN or infinite values")
+    own = [
+        stream_seed(int(seed), int(epoch), Purpose.ACTION)
+        for seed, epoch in zip(seeds, ledger.epoch, strict=True)
+    ]
+    return action.decode(actions, Situation(columns, ledger.pace, ReplicaRandom(own)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -18,31 +18,12 @@ from gymnasium.vector import AutoresetMode
 
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
-from dynprune_env.rehearsal import Rehearsal
 from dynprune_env.results import Result, RunConfig
-from dynprune_env.settings import Episode, Settings
+from dynprune_env.settings import SelectionAgent, Settings
 from dynprune_env.specs import checked_arguments, parse_spec
 from dynprune_env.vector_env import DynPruneVectorEnv
 
 LIBRARIES = ("dynprune", "torch", "numpy", "gymnasium", "stable-baselines3")
-
-
-class SelectionAgent(Protocol):
-    """What the benchmark needs of an agent; `dynprune_agents.Agent` is one."""
-
-    env_kwargs: ClassVar[dict[str, Any]]
-
-    def prepare(self, rehearsal: Rehearsal) -> None:
-        """Scores samples beforehand, at its own cost."""
-
-    def reset(self, episode: Episode) -> None:
-        """Begins an episode."""
-
-    def select(self, observation: Any) -> np.ndarray:
-        """Batched actions for R replicas."""
-
-    def update(self, observation: Any, action: Any, reward: Any, next_observation: Any) -> None:
-        """Learns from one step."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium import spaces
 
+from dynprune_env.ledger import Ledger
 from dynprune_env.statistics import MAX_LOSS, SampleStatistics
 
 PROGRESS = ("progress", "epoch", "spent", "budget", "val_loss", "val_accuracy", "train_loss")
@@ -15,6 +16,20 @@ PROGRESS = ("progress", "epoch", "spent", "budget", "val_loss", "val_accuracy", 
 itself, val loss (nats), val accuracy, mean loss of the last epoch's visits (nats)."""
 
 _PROGRESS_HIGH = np.array([1, 1, 1, 1, MAX_LOSS, 1, MAX_LOSS], dtype=np.float32)
+
+
+def progress_vector(
+    ledger: Ledger,
+    budget: float,
+    val_loss: np.ndarray,
+    val_accuracy: np.ndarray,
+    train_loss: np.ndarray,
+) -> np.ndarray:
+    """The entries of PROGRESS, (R, len(PROGRESS)) float32; the losses and accuracies are (R,)."""
+    known = (ledger.progress, ledger.epoch / ledger.epochs, ledger.spent)
+    return np.stack(
+        [*known, np.full(len(ledger.epoch), budget), val_loss, val_accuracy, train_loss], axis=1
+    ).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 
 from dynprune_env.actions import ACTIONS
 from dynprune_env.models import check_model
 from dynprune_env.observations import OBSERVATIONS
-from dynprune_env.rehearsal import Probe
+from dynprune_env.rehearsal import Probe, Rehearsal
 from dynprune_env.rewards import REWARDS
 from dynprune_env.specs import checked_arguments, lookup, parse_spec
 from dynprune_env.tasks import TASKS, Recipe, Task
@@ -187,3 +188,21 @@ class Episode:
     def total_visits(self) -> int:
         """Sample visits that the budget pays for, at least 1."""
         return max(1, round(self.budget * self.epochs * self.num_samples))
+
+
+class SelectionAgent(Protocol):
+    """What is needed of an agent; `dynprune_agents.Agent` is one."""
+
+    env_kwargs: ClassVar[dict[str, Any]]
+
+    def prepare(self, rehearsal: Rehearsal) -> None:
+        """Scores samples beforehand, at its own cost."""
+
+    def reset(self, episode: Episode) -> None:
+        """Begins an episode."""
+
+    def select(self, observation: Any) -> np.ndarray:
+        """Batched actions for R replicas."""
+
+    def update(self, observation: Any, action: Any, reward: Any, next_observation: Any) -> None:
+        """Learns from one step."""

@@ -19,6 +19,11 @@ SMOOTHING = 0.5
 
 
 def sample_values(logits: Tensor, labels: Tensor) -> np.ndarray:
+    """What `revealed` gives, on the host."""
+    return revealed(logits, labels).cpu().numpy()
+
+
+def revealed(logits: Tensor, labels: Tensor) -> Tensor:
     """The per-sample values that one forward pass reveals.
 
     Args:
@@ -39,7 +44,7 @@ def sample_values(logits: Tensor, labels: Tensor) -> np.ndarray:
     el2n = p.scatter_add(1, labels[:, None], -torch.ones_like(loss)[:, None]).norm(dim=1)
     others = logits.scatter(1, labels[:, None], -math.inf).amax(1)
     margin = logits.gather(1, labels[:, None])[:, 0] - others
-    return torch.stack([loss, confidence, margin, el2n, (margin > 0).float()]).cpu().numpy()
+    return torch.stack([loss, confidence, margin, el2n, (margin > 0).float()])
 
 
 class SampleStatistics:

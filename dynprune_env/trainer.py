@@ -12,13 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.learners import Pass, StackedLearner, make_learner
+from dynprune_env.ledger import SCORING_COST, Ledger, visiting_order
 from dynprune_env.statistics import MAX_LOSS, SampleStatistics, sample_values
 from dynprune_env.streams import Purpose, stream, stream_seed
 from dynprune_env.tasks import Recipe
 from dynprune_env.variants import Dataset
-
-SCORING_COST = 1 / 3
-"""Visits charged for scoring a sample without training on it: a forward pass of three."""
 
 
 class Evaluation(NamedTuple):
@@ -28,7 +26,7 @@ class Evaluation(NamedTuple):
     accuracy: Any
 
 
-class Trainer:
+class Trainer(Ledger):
     """R training runs under a budget of sample visits.
 
     Args:
@@ -42,7 +40,7 @@ class Trainer:
         bf16: whether modules train under bf16 autocast.
 
     Attributes:
-        epoch, visits, scored: (R,) int64, epochs done, samples trained, samples only scored.
+        epoch, visits, scored, total_visits: see `Ledger`.
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
         train_loss: (R,) float64, mean loss of the last epoch's visits, in nats (ln C at first).
         seconds: wall-clock seconds since construction, `train` and `evaluate`.
@@ -60,43 +58,19 @@ class Trainer:
         device: torch.device,
         bf16: bool = False,
     ):
+        super().__init__(num_replicas, len(dataset.train), recipe.epochs, budget)
         self.dataset = dataset
         self.recipe = recipe
         self.rescore = rescore
         self.device = device
-        self.num_samples = len(dataset.train)
-        self.total_visits = max(1, round(budget * recipe.epochs * self.num_samples))
         self.learner = make_learner(make_model, dataset, recipe, num_replicas, device, bf16)
         self._threads = 1 if isinstance(self.learner, StackedLearner) else None
         labels, classes = dataset.train.labels, dataset.source.num_classes
         self.statistics = SampleStatistics(num_replicas, labels.cpu().numpy(), classes)
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
-        self.epoch = np.zeros(num_replicas, dtype=np.int64)
-        self.visits = np.zeros(num_replicas, dtype=np.int64)
-        self.scored = np.zeros(num_replicas, dtype=np.int64)
         self.diverged = np.zeros(num_replicas, dtype=bool)
         self.train_loss = np.full(num_replicas, np.log(classes))
         self.seconds = {"train": 0.0, "evaluate": 0.0}
-
-    @property
-    def remaining(self) -> np.ndarray:
-        """Whole visits that the budget still pays for, (R,) int64."""
-        spent = self.visits + self.scored * SCORING_COST
-        return np.floor(self.total_visits - spent + 1e-6).astype(np.int64)
-
-    @property
-    def spent(self) -> np.ndarray:
-        """Share of the budget spent, (R,) float64 in [0, 1]."""
-        return np.where(
-            self.remaining < 1,
-            1.0,
-            (self.visits + self.scored * SCORING_COST) / self.total_visits,
-        )
-
-    @property
-    def progress(self) -> np.ndarray:
-        """max(epoch / T, spent), (R,) float64 in [0, 1]; the learning-rate schedule runs on it."""
-        return np.maximum(self.epoch / self.recipe.epochs, self.spent)
 
     @property
     def finished(self) -> np.ndarray:
@@ -156,12 +130,10 @@ class Trainer:
     def _orders(self, weights: np.ndarray) -> list[np.ndarray]:
         """The kept samples of each replica, in the order of one permutation of all n."""
         left = np.where(self.finished, 0, self.remaining)
-        orders = []
-        for row, kept in enumerate(weights > 0):
-            generator = stream(int(self.seeds[row]), int(self.epoch[row]), Purpose.ORDER)
-            order = torch.randperm(self.num_samples, generator=generator).numpy()
-            orders.append(order[kept[order]][: left[row]])
-        return orders
+        return [
+            visiting_order(int(self.seeds[row]), int(self.epoch[row]), kept, int(left[row]))
+            for row, kept in enumerate(weights > 0)
+        ]
 
     def _rates(self, before: np.ndarray, after: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
         """The learning rate of every batch: the schedule on the way from `before` to `after`."""

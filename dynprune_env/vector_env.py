@@ -16,15 +16,14 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from dynprune_env.actions import ACTIONS, Action, Situation
+from dynprune_env.actions import ACTIONS, Action, decode
 from dynprune_env.files import written_whole
 from dynprune_env.models import make_model
-from dynprune_env.observations import OBSERVATIONS, Shape
+from dynprune_env.observations import OBSERVATIONS, Shape, progress_vector
 from dynprune_env.rehearsal import Probe, Rehearsal
 from dynprune_env.rendering import EpochFrame, draw_panel
 from dynprune_env.rewards import REWARDS, Standing
 from dynprune_env.settings import Episode, Settings
-from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.trainer import SCORING_COST, Evaluation, Trainer
 from dynprune_env.variants import Dataset, load_dataset
 
@@ -375,44 +374,14 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _decode(self, actions: np.ndarray) -> np.ndarray:
         """Checked actions as (R, n) float32 gradient weights."""
-        actions = np.asarray(actions)
-        expected = (self.num_envs, *(self.single_action_space.shape or ()))
-        if actions.shape != expected:
-            raise ValueError(
-                f"expected a {self.settings.action!r} action of shape {expected[1:]} "
-                f"for each of {self.num_envs} replicas, got {actions.shape}"
-            )
-        if actions.dtype.kind not in "biuf":
-            raise ValueError(f"expected an array of bools or numbers, got dtype {actions.dtype}")
-        if not np.isfinite(actions).all():
-            raise ValueError("the action holds NaN or infinite values")
         trainer = self.trainer
-        left = self.settings.recipe.epochs - trainer.epoch
-        seeds = [
-            stream_seed(int(seed), int(epoch), Purpose.ACTION)
-            for seed, epoch in zip(trainer.seeds, trainer.epoch, strict=True)
-        ]
-        situation = Situation(
-            columns=trainer.statistics.columns(trainer.epoch),
-            pace=trainer.remaining / np.maximum(1, left),
-            rng=ReplicaRandom(seeds),
-        )
-        return self._action.decode(actions, situation)
+        columns = trainer.statistics.columns(trainer.epoch)
+        return decode(self.settings.action, actions, columns, trainer, trainer.seeds)
 
     def _observe(self) -> Any:
-        trainer, standing = self.trainer, self._standing
-        progress = np.stack(
-            [
-                trainer.progress,
-                trainer.epoch / self.settings.recipe.epochs,
-                trainer.spent,
-                np.full(self.num_envs, self.settings.budget),
-                standing.val_loss,
-                standing.val_accuracy,
-                standing.train_loss,
-            ],
-            axis=1,
-        ).astype(np.float32)
+        trainer = self.trainer
+        standing = dataclasses.astuple(self._standing)
+        progress = progress_vector(trainer, self.settings.budget, *standing)
         return self._observation.observe(trainer.statistics.columns(trainer.epoch), progress)
 
     def _info(self, mask: np.ndarray | None, kept: np.ndarray | None = None) -> dict[str, Any]:

@@ -9,17 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"files", "specs", "streams"},
-    {"datasets", "models"},
+    {"files", "ranks", "specs", "streams"},
+    {"datasets", "ledger", "models"},
     {"augment", "variants", "selection"},
     {"tasks", "statistics"},
-    {"passes"},
+    {"passes", "records"},
     {"module_learner", "stacked_learner"},
     {"learners"},
     {"trainer"},
     {"actions", "observations", "rewards", "rehearsal", "rendering"},
     {"settings"},
-    {"vector_env"},
+    {"sampler", "vector_env"},
     {"env"},
     {"results"},
     {"report"},

@@ -1,0 +1,75 @@
+"""What runs may spend and have spent, and the order in which an epoch visits what it keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dynprune_env.streams import Purpose, stream
+
+SCORING_COST = 1 / 3
+"""Visits charged for scoring a sample without training on it: a forward pass of three."""
+
+
+class Ledger:
+    """The sample visits of R runs.
+
+    Args:
+        num_replicas: R.
+        num_samples: n.
+        epochs: T, the most epochs of a run.
+        budget: share of T n visits that a run may spend, in (0, 1].
+
+    Attributes:
+        total_visits: visits that the budget pays for, at least 1.
+        epoch, visits, scored: (R,) int64, epochs done, samples trained, samples only scored.
+    """
+
+    def __init__(self, num_replicas: int, num_samples: int, epochs: int, budget: float):
+        self.num_samples = num_samples
+        self.epochs = epochs
+        self.total_visits = max(1, round(budget * epochs * num_samples))
+        self.epoch = np.zeros(num_replicas, dtype=np.int64)
+        self.visits = np.zeros(num_replicas, dtype=np.int64)
+        self.scored = np.zeros(num_replicas, dtype=np.int64)
+
+    @property
+    def remaining(self) -> np.ndarray:
+        """Whole visits that the budget still pays for, (R,) int64."""
+        spent = self.visits + self.scored * SCORING_COST
+        return np.floor(self.total_visits - spent + 1e-6).astype(np.int64)
+
+    @property
+    def spent(self) -> np.ndarray:
+        """Share of the budget spent, (R,) float64 in [0, 1]."""
+        return np.where(
+            self.remaining < 1,
+            1.0,
+            (self.visits + self.scored * SCORING_COST) / self.total_visits,
+        )
+
+    @property
+    def progress(self) -> np.ndarray:
+        """max(epoch / T, spent), (R,) float64 in [0, 1]; the learning-rate schedule runs on it."""
+        return np.maximum(self.epoch / self.epochs, self.spent)
+
+    @property
+    def pace(self) -> np.ndarray:
+        """Visits an epoch that would spend what is left evenly, (R,) float64."""
+        return self.remaining / np.maximum(1, self.epochs - self.epoch)
+
+
+def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.ndarray:
+    """The first `most` kept samples in the order of one permutation of all n, (k,) int64.
+
+    Two masks under one seed differ in nothing but the mask.
+
+    Args:
+        seed: of the run.
+        epoch: epochs done before this one.
+        kept: (n,) bool.
+        most: where the budget cuts the pass off.
+    """
+    generator = stream(seed, epoch, Purpose.ORDER)
+    order = torch.randperm(len(kept), generator=generator).numpy()
+    return order[kept[order]][:most]

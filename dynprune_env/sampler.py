@@ -1,0 +1,488 @@
+"""Any agent in an ordinary PyTorch loop: the sampler of a DataLoader, told the losses."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from dynprune_env.actions import decode
+from dynprune_env.ledger import Ledger, visiting_order
+from dynprune_env.observations import OBSERVATIONS, Shape, progress_vector
+from dynprune_env.ranks import Ranks
+from dynprune_env.records import Records
+from dynprune_env.rehearsal import Rehearsal
+from dynprune_env.rewards import REWARDS, Standing
+from dynprune_env.settings import Episode, SelectionAgent
+from dynprune_env.statistics import MAX_LOSS, SampleStatistics
+
+
+class Indexed(Dataset[Any]):
+    """A map-style data set whose samples come with their index: `(index, dataset[index])`."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, self.dataset[index]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[int, Any]]:
+        """A whole batch, at once where the data set can."""
+        fetch = getattr(self.dataset, "__getitems__", None)
+        samples = fetch(indices) if fetch else [self.dataset[index] for index in indices]
+        return list(zip(indices, samples, strict=True))
+
+
+class PruningSampler(Sampler[int]):
+    """The samples that an agent keeps, in a new order for every epoch.
+
+        sampler = PruningSampler(labels, agent, epochs=20, budget=0.5)
+        loader = DataLoader(Indexed(dataset), batch_size=128, sampler=sampler)
+        while not sampler.finished:
+            for indices, (inputs, labels) in loader:
+                ...  # forward pass, loss, step, as ever
+                sampler.record(indices, logits)
+            sampler.select()
+
+    It plays by the rules of `DynPruneEnv`: a budget of `budget * epochs * n` visits, and only
+    visited samples are re-scored. Under the same seed the same losses lead to the same visits.
+    What was recorded is charged, so a loader may drop its last batch. Iterating changes nothing.
+
+    Under torch.distributed every process makes one, with the same arguments, and gets its share of
+    one selection as torch's DistributedSampler would give it. `select`, which all must call,
+    exchanges the records: one collective call an epoch.
+
+    Args:
+        labels: (n,) the class of each sample, integers in [0, C); or n itself, where there are no
+            classes: then record losses.
+        agent: chooses what an epoch visits, e.g. `dynprune_agents.make("ucb")`.
+        epochs: T, the most epochs.
+        budget: share of T n visits that the run may spend, in (0, 1].
+        num_classes: C; None means one more than the largest label (2 without labels). Samples that
+            were never visited carry the values of a uniform prediction over C classes.
+        seed: of everything, as in `env.reset(seed=seed)` and `env.episode(seed)`.
+        num_replicas, rank: processes, and which this is; None asks torch.distributed.
+        drop_last: whether samples that do not fill all shares alike are dropped, rather than the
+            first ones repeated.
+
+    Raises:
+        ValueError: an argument is not as described, or the agent needs what no such loop has:
+            training runs of its own, access to the model, losses of dropped samples.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int] | np.ndarray | Tensor | int,
+        agent: SelectionAgent,
+        *,
+        epochs: int,
+        budget: float = 0.5,
+        num_classes: int | None = None,
+        seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        drop_last: bool = False,
+    ):
+        if not hasattr(agent, "select"):
+            raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
+        if epochs < 1:
+            raise ValueError(f"epochs is at least 1, got {epochs}")
+        if not 0 < budget <= 1:
+            raise ValueError(f"budget is a share of a full run in (0, 1], got {budget}")
+        known = not isinstance(labels, int)
+        table, classes = _checked_labels(labels, num_classes)
+        wants = {"observation": "samples", "action": "mask", "observe": "visited"}
+        wants |= agent.env_kwargs
+        if wants["observe"] == "all":
+            raise ValueError(f"{agent!r} needs the losses of dropped samples, {_ONLY_IN_THE_GAME}")
+        self.agent = agent
+        self._ranks = Ranks.find(num_replicas, rank, drop_last)
+        self._settings: dict[str, Any] = {
+            "agent": repr(agent),
+            "n": len(table),
+            "num_classes": classes,
+            "epochs": epochs,
+            "budget": budget,
+            "seed": seed,
+        }
+        self._run_seed = int(seeding.np_random(seed)[0].integers(2**31))  # as an environment's
+        self._ledger = Ledger(1, len(table), epochs, budget)
+        self._statistics = SampleStatistics(1, table, classes)
+        self._records = Records(table, classes, known)
+        self._observation = OBSERVATIONS[wants["observation"]](Shape(len(table), epochs, classes))
+        self._action_kind = wants["action"]
+        uniform = np.array([math.log(classes)])
+        self._standing = Standing(uniform, np.array([1 / classes]), uniform)
+        self._largest_batch = 0
+        self._done = np.empty(0, dtype=np.int64)
+        agent.prepare(Rehearsal(_Missing(repr(agent)).refuse, seed, epochs, len(table)))
+        agent.reset(
+            Episode(len(table), classes, epochs, budget, seed, _Missing(repr(agent)))  # type: ignore[arg-type]
+        )
+        self._choose(self._observe())
+
+    # -- what a DataLoader asks -----------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[int]:
+        """This process's share of the kept samples; after a resume, of those not yet recorded."""
+        return iter(self._left().tolist())
+
+    def __len__(self) -> int:
+        """How many `iter` gives."""
+        return len(self._left())
+
+    def _left(self) -> np.ndarray:
+        return self._share[~np.isin(self._share, self._done)] if len(self._done) else self._share
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def record(
+        self,
+        indices: Tensor | np.ndarray | Sequence[int],
+        logits: Tensor | None = None,
+        *,
+        losses: Tensor | None = None,
+    ) -> None:
+        """Notes what a forward pass of the training said; does not wait for the device.
+
+        Args:
+            indices: (B,) integers, which samples.
+            logits: (B, C), of any floating type.
+            losses: (B,) instead of logits, any loss with a value per sample; the other columns
+                are derived as if it were a cross-entropy in nats, see `records.from_losses`.
+
+        Raises:
+            ValueError: shapes do not fit, or an index is out of range.
+            RuntimeError: more samples are recorded than the epoch has.
+        """
+        self._records.add(indices, logits, losses)
+        self._largest_batch = max(self._largest_batch, len(indices))
+        if len(self._records) > len(self._share):
+            raise RuntimeError(
+                f"{len(self._records)} samples were recorded, but the epoch has "
+                f"{len(self._share)}: call select() once at the end of every epoch"
+            )
+
+    def select(self, val_loss: float | None = None, val_accuracy: float | None = None) -> None:
+        """Ends the epoch and chooses what the next one visits.
+
+        Args:
+            val_loss: on held-out data, nats; agents see it, and their reward is its fall. None
+                takes the mean loss of the epoch's visits instead.
+            val_accuracy: in [0, 1]; None takes the share of visits predicted correctly.
+
+        Raises:
+            RuntimeError: nothing was recorded, or what was not handed out, or the run is over; or
+                the processes do not hold the same selection.
+            ValueError: a loss is not finite.
+        """
+        if self.finished:
+            raise RuntimeError("the run is over: all epochs are done or the budget is spent")
+        ids, values, val_loss, val_accuracy = self._exchange(val_loss, val_accuracy)
+        before, seen = self._standing, self._observe()
+        self._ledger.epoch += 1
+        self._ledger.visits += len(ids)
+        train_loss, accuracy = before.train_loss, before.val_accuracy
+        if len(ids):
+            self._statistics.record(ids, values, np.repeat(self._ledger.epoch, len(ids)))
+            train_loss, accuracy = values[[0, 4]].mean(1, keepdims=True, dtype=np.float64)
+            train_loss = np.clip(train_loss, 0, MAX_LOSS)
+        self._standing = Standing(
+            train_loss if val_loss is None else np.clip([float(val_loss)], 0, MAX_LOSS),
+            accuracy if val_accuracy is None else np.array([float(val_accuracy)]),
+            train_loss,
+        )
+        self._records.clear()
+        self._done = self._done[:0]
+        reward = float(REWARDS["val_loss"](before, self._standing)[0])
+        observation = self._observe()
+        self.agent.update(seen, self._action, reward, observation)
+        self._choose(observation)
+
+    def weights(self, indices: Tensor | np.ndarray | Sequence[int]) -> Tensor:
+        """The gradient weights of these samples, of their shape, float32, on their device.
+
+        All ones unless the agent gives weights: then `(losses * weights).mean()` is what it meant.
+        """
+        indices = torch.as_tensor(indices)
+        if indices.device not in self._weights:
+            self._weights[indices.device] = self._weights[_CPU].to(indices.device)
+        return self._weights[indices.device][indices.long()]
+
+    # -- how far it is --------------------------------------------------------------------------
+
+    @property
+    def kept(self) -> np.ndarray:
+        """The samples of this epoch over all processes, (k,) int64, in the order of training."""
+        return self._order.copy()
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return int(self._ledger.epoch[0])
+
+    @property
+    def visits(self) -> int:
+        """Samples trained in the epochs done, over all processes."""
+        return int(self._ledger.visits[0])
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done or the budget is spent."""
+        return bool(self._ledger.progress[0] >= 1)
+
+    @property
+    def progress(self) -> float:
+        """max(epoch / T, share of the budget spent) in [0, 1]; it moves with every record.
+
+        A schedule that runs on it is complete however fast the agent spends.
+        """
+        share = len(self._records) / max(1, len(self._share))
+        before, after = float(self._ledger.progress[0]), float(self._after.progress[0])
+        return before + share * (after - before)
+
+    def steps_remaining(self, batch_size: int, drop_last: bool = False) -> int:
+        """How many batches this process's loader will still give, from the start of this epoch.
+
+        Exact for agents that spend the budget evenly; for those of a pace of their own an
+        estimate, which takes the rest of the budget as evenly spent.
+
+        Args:
+            batch_size: samples per batch; with gradients accumulated over k batches, k times that.
+            drop_last: of the loader.
+        """
+
+        def batches(count: int) -> int:
+            return count // batch_size if drop_last else -(-count // batch_size)
+
+        total, ledger = batches(len(self)), copy.deepcopy(self._after)
+        while ledger.progress[0] < 1:
+            kept = min(ledger.num_samples, round(float(ledger.pace[0])))
+            total += batches(len(self._ranks.share(np.arange(kept))))
+            ledger.epoch += 1
+            ledger.visits += kept
+        return total
+
+    # -- state ----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the coming visits depend on, at any point of an epoch.
+
+        `torch.save` writes it, `torch.load(..., weights_only=True)` reads it. In the middle of an
+        epoch it holds this process's records, so every process saves its own.
+
+        Raises:
+            TypeError: the agent cannot be pickled.
+        """
+        ids, values = self._records.arrays()
+        try:
+            agent = pickle.dumps(vars(self.agent))
+        except Exception as error:
+            raise TypeError(f"{self.agent!r} cannot be saved: {error}") from error
+        arrays = {
+            "epoch": self._ledger.epoch,
+            "visits": self._ledger.visits,
+            "order": self._order,
+            "ids": ids,
+            "values": values,
+            "standing": np.array(astuple(self._standing)),
+            "weights": self._weights[_CPU].numpy(),
+            "action": np.asarray(self._action),
+            "agent": np.frombuffer(agent, dtype=np.uint8),
+        }
+        return {
+            "settings": dict(self._settings),
+            "ranks": [self._ranks.number, self._ranks.own, self._ranks.drop_last],
+            "largest_batch": self._largest_batch,
+            "statistics": self._statistics.state(),
+            "arrays": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` gave: the visits that were left then are visited now.
+
+        Unpickles the agent: load only what you trust.
+
+        Raises:
+            ValueError: the state is of a run with other arguments, or of another process.
+        """
+        if state["settings"] != self._settings:
+            raise ValueError(
+                f"the state is of a run with {state['settings']}, this one has {self._settings}"
+            )
+        arrays = {name: tensor.numpy().copy() for name, tensor in state["arrays"].items()}
+        ranks = [self._ranks.number, self._ranks.own, self._ranks.drop_last]
+        if len(arrays["ids"]) and state["ranks"] != ranks:
+            number, own, _ = state["ranks"]
+            raise ValueError(
+                f"the state is of the middle of an epoch of process {own} of {number}, this is "
+                f"{ranks[1]} of {ranks[0]}: every process loads its own, or one saved by select()"
+            )
+        self._ledger.epoch[...], self._ledger.visits[...] = arrays["epoch"], arrays["visits"]
+        self._statistics.load_state(state["statistics"])
+        self._standing = Standing(*arrays["standing"])
+        self._largest_batch = state["largest_batch"]
+        vars(self.agent).clear()
+        vars(self.agent).update(pickle.loads(arrays["agent"].tobytes()))
+        self._action = arrays["action"]
+        self._hand_out(arrays["order"], arrays["weights"])
+        self._done = arrays["ids"]
+        self._records.load(arrays["ids"], arrays["values"])
+
+    # -- parts of an epoch ----------------------------------------------------------------------
+
+    def _observe(self) -> Any:
+        """What the agent sees, without the replica axis."""
+        columns = self._statistics.columns(self._ledger.epoch)
+        progress = progress_vector(self._ledger, self._settings["budget"], *astuple(self._standing))
+        seen = self._observation.observe(columns, progress)
+        return {k: v[0] for k, v in seen.items()} if isinstance(seen, dict) else seen[0]
+
+    def _choose(self, observation: Any) -> None:
+        """Asks the agent, and hands out what it keeps as far as the budget reaches."""
+        if self.finished:
+            self._hand_out(np.empty(0, dtype=np.int64), np.zeros_like(self._statistics.loss[0]))
+            return
+        self._action = np.asarray(self.agent.select(observation))
+        weights = decode(
+            self._action_kind,
+            self._action[None],
+            self._statistics.columns(self._ledger.epoch),
+            self._ledger,
+            np.array([self._run_seed]),
+        )[0]
+        left = int(self._ledger.remaining[0])
+        self._hand_out(visiting_order(self._run_seed, self.epoch, weights > 0, left), weights)
+
+    def _hand_out(self, order: np.ndarray, weights: np.ndarray) -> None:
+        self._order = order
+        self._share = self._ranks.share(order)
+        self._weights = {_CPU: torch.from_numpy(weights)}
+        self._after = copy.deepcopy(self._ledger)
+        self._after.epoch += 1
+        self._after.visits += len(order)
+
+    def _exchange(
+        self, val_loss: float | None, val_accuracy: float | None
+    ) -> tuple[np.ndarray, np.ndarray, float | None, float | None]:
+        """The records of all processes, each sample once, sorted; val values averaged.
+
+        Checked after the exchange, so that all processes raise, and none waits for another.
+        """
+        self._ranks.check()
+        mine = (self._settings, self.epoch, zlib.crc32(self._order.tobytes()))
+        own = _Told(mine, *self._records.arrays(), self._largest_batch, val_loss, val_accuracy)
+        told = self._ranks.gather(own)
+        if any(each.selection != mine for each in told):
+            raise RuntimeError(
+                "the processes hold different selections: give each sampler the same labels, "
+                f"agent and seed, got {[each.selection for each in told]}"
+            )
+        self._largest_batch = max(each.largest_batch for each in told)
+        for rank, each in enumerate(told):
+            share = self._ranks.share(self._order, rank)
+            # A loader that drops its last batch may have none to give.
+            if not len(each.ids) and len(share) >= max(1, self._largest_batch):
+                raise RuntimeError(
+                    "nothing was recorded in this epoch: call record(indices, logits) after every "
+                    "forward pass"
+                )
+            unique, counts = np.unique(each.ids, return_counts=True)
+            strange = unique[~np.isin(unique, share) | (counts > 1)]
+            if len(strange):
+                raise RuntimeError(
+                    f"samples {_some(strange)} were recorded, but this epoch does not hand them "
+                    "out, or only once: record the indices that Indexed(dataset) gives"
+                )
+        # A sample that fills up the shares was trained twice; its first record counts.
+        ids, first = np.unique(np.concatenate([each.ids for each in told]), return_index=True)
+        values = np.concatenate([each.values for each in told], axis=1)[:, first]
+        broken = ids[~np.isfinite(values[0])]
+        if len(broken):
+            raise ValueError(
+                f"the losses of {len(broken)} samples are not finite ({_some(broken)}): the "
+                "training has diverged"
+            )
+        return (
+            ids,
+            values,
+            _mean([each.val_loss for each in told]),
+            _mean([each.val_accuracy for each in told]),
+        )
+
+
+_CPU = torch.device("cpu")
+_ONLY_IN_THE_GAME = (
+    "which a training loop of one's own does not offer: it plays in DynPruneEnv only"
+)
+
+
+class _Told(NamedTuple):
+    """What one process tells the others at the end of an epoch."""
+
+    selection: tuple[Any, ...]
+    ids: np.ndarray
+    values: np.ndarray
+    largest_batch: int
+    val_loss: float | None
+    val_accuracy: float | None
+
+
+class _Missing:
+    """Stands where an agent finds training runs and models in the environment."""
+
+    def __init__(self, agent: str):
+        self.agent = agent
+
+    def refuse(self) -> NoReturn:
+        raise ValueError(
+            f"{self.agent} needs training runs of its own or access to the model, "
+            f"{_ONLY_IN_THE_GAME}"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what copying and pickling look for
+            raise AttributeError(name)
+        self.refuse()
+
+
+def _checked_labels(
+    labels: Sequence[int] | np.ndarray | Tensor | int, num_classes: int | None
+) -> tuple[np.ndarray, int]:
+    """Labels (n,) int64, zeros where there are none, and C."""
+    if isinstance(labels, int):
+        labels = np.zeros(labels, dtype=np.int64)
+        num_classes = 2 if num_classes is None else num_classes
+    table = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if table.ndim != 1 or not len(table) or table.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels are (n,) integers, or n alone, at least 1, got {table.shape} {table.dtype}"
+        )
+    classes = int(table.max()) + 1 if num_classes is None else num_classes
+    if table.min() < 0 or table.max() >= classes:
+        raise ValueError(
+            f"labels are in [0, {classes}), got values from {table.min()} to {table.max()}"
+        )
+    return table.astype(np.int64), max(2, classes)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    given = [value for value in values if value is not None]
+    return float(np.mean(given)) if given else None
+
+
+def _some(ids: Sequence[int] | np.ndarray) -> str:
+    return ", ".join(str(int(i)) for i in ids[:3]) + (", ..." if len(ids) > 3 else "")
