@@ -1,0 +1,71 @@
+"""A training whose losses depend on a sample's own visits alone, in one or several processes.
+
+    python ranks_by_hand.py INIT_FILE RANK WORLD AGENT DROP_LAST MISTAKE
+
+prints what this process visited and what was kept, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, TensorDataset
+
+import dynprune_agents
+from dynprune_env import Indexed, PruningSampler
+
+N, CLASSES = 53, 3
+
+
+def train(agent: str, drop_last: bool = False, mistake: str = "") -> dict[str, Any]:
+    """Visits of this process and kept samples, epoch by epoch."""
+    labels = torch.arange(N) % CLASSES
+    hardness = torch.rand(N, generator=torch.Generator().manual_seed(0))
+    own = dist.get_rank() if dist.is_initialized() else 0
+    sampler = PruningSampler(
+        labels,
+        dynprune_agents.make(agent),
+        epochs=6,
+        budget=0.55,
+        seed=5 + (own if mistake == "seed" else 0),
+        drop_last=drop_last,
+    )
+    loader = DataLoader(Indexed(TensorDataset(labels)), batch_size=4, sampler=sampler)
+    visits, kept = [], []
+    while not sampler.finished:
+        kept.append(sampler.kept.tolist())
+        visits.append([])
+        learned = 1.0 + sampler._statistics.visits[0]  # the same wherever the sample is trained
+        for indices, (y,) in loader:
+            visits[-1] += indices.tolist()
+            scale = torch.from_numpy(learned)[indices] * (1 - hardness[indices])
+            logits = torch.nn.functional.one_hot(y, CLASSES) * scale[:, None]
+            if mistake != "record" or own == 0:
+                sampler.record(indices, logits)
+        sampler.select(val_loss=1.0 / (1 + sampler.epoch), val_accuracy=0.5 + 0.01 * own)
+    statistics = sampler._statistics.columns(np.array([sampler.epoch]))
+    return {
+        "visits": visits,
+        "kept": kept,
+        "charged": sampler.visits,
+        "loss_mean": statistics["loss_mean"][0].tolist(),
+        "trained": statistics["visits"][0].tolist(),
+    }
+
+
+if __name__ == "__main__":
+    file, rank, world, agent, drop_last, mistake = sys.argv[1:]
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=int(rank), world_size=int(world)
+    )
+    try:
+        print(json.dumps(train(agent, drop_last == "True", mistake)))
+    except (RuntimeError, ValueError) as error:
+        print(json.dumps({"error": str(error)}))
+    dist.destroy_process_group()
