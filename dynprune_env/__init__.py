@@ -7,7 +7,7 @@ samples, the reward is the loss improvement.
 from importlib import import_module
 from typing import Any
 
-from gymnasium.envs.registration import register
+from dynprune_env.registration import register_env
 
 __version__ = "0.1.0"
 
@@ -23,28 +23,28 @@ TASK_NAMES = (
 )
 
 for _name in TASK_NAMES:
-    register(
-        id=f"DynPrune-{_name}-v0",
-        entry_point="dynprune_env.env:DynPruneEnv",
-        vector_entry_point="dynprune_env.vector_env:DynPruneVectorEnv",
-        kwargs={"task": _name},
-    )
+    register_env(_name)
 
 _EXPORTS = {
+    "Augmentation": "augment",
     "DynPruneEnv": "env",
     "DynPruneVectorEnv": "vector_env",
     "Episode": "settings",
     "Indexed": "sampler",
     "Evaluation": "trainer",
     "PruningSampler": "sampler",
+    "Recipe": "tasks",
     "ReplicaRandom": "streams",
     "Result": "results",
     "RunConfig": "results",
     "SampleStatistics": "statistics",
     "Settings": "settings",
+    "Task": "tasks",
     "Trainer": "trainer",
     "keep_top": "selection",
+    "own_task": "own_tasks",
     "rank": "selection",
+    "register_task": "tasks",
     "run_episodes": "benchmark",
     "standardise": "selection",
 }

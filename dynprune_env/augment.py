@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -77,3 +78,18 @@ class ImageTable:
         if noise is None:
             return images
         return torch.where(noise[..., 2, None, None, None].bool(), images.flip(-1), images)
+
+    def batches(
+        self, ids: Tensor, size: int, noise: Tensor | None = None, seed: int = 0
+    ) -> Iterator[Tensor]:
+        """The images of these ids (k,), `size` at a time, the last ones as many as are left.
+
+        Args:
+            ids: (k,) int64.
+            size: samples per batch.
+            noise: (k, 3) int64; None for the plain images.
+            seed: of the epoch, for data sets that draw their own transforms; unused here.
+        """
+        for start in range(0, len(ids), size):
+            batch = slice(start, start + size)
+            yield self.batch(ids[batch], None if noise is None else noise[batch])

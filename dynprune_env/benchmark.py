@@ -18,9 +18,11 @@ from gymnasium.vector import AutoresetMode
 
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
+from dynprune_env.models import is_mlp
+from dynprune_env.registration import import_all
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import SelectionAgent, Settings
-from dynprune_env.specs import checked_arguments, parse_spec
+from dynprune_env.specs import checked_arguments
 from dynprune_env.vector_env import DynPruneVectorEnv
 
 LIBRARIES = ("dynprune", "torch", "numpy", "gymnasium", "stable-baselines3")
@@ -169,7 +171,7 @@ def plan_cells(
     for budget in budgets:
         Settings(**kwargs | {"budget": budget})
     settings = Settings(**kwargs)
-    together = parse_spec(settings.resolved.model)[0] == "mlp"
+    together = is_mlp(settings.resolved.model)
     groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
     pairs = [(agent, float(budget)) for budget in sorted(budgets) for agent in agents]
     pairs += [] if ("full_data", 1.0) in pairs else [("full_data", 1.0)]
@@ -197,6 +199,7 @@ def run_sweep(
     jobs: int = 1,
     device: str = "auto",
     data_dir: str | None = None,
+    imports: Sequence[str] = (),
 ) -> Iterator[Outcome]:
     """Plays cells in parallel processes; each finished run is saved at once, and never repeated.
 
@@ -207,6 +210,7 @@ def run_sweep(
         jobs: worker processes; 1 runs everything in this one.
         device: where to train.
         data_dir: folder of the data sets.
+        imports: modules that every worker imports, since they register tasks.
 
     Yields:
         What became of each cell, as soon as it is known. A failed one does not stop the others.
@@ -214,7 +218,7 @@ def run_sweep(
     from joblib import Parallel, delayed, parallel_config
 
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = (make_agent, folder, device, data_dir)
+    arguments = (make_agent, folder, device, data_dir, imports)
     if jobs == 1:
         yield from (_run_cell(cell, *arguments) for cell in cells)
         return
@@ -229,10 +233,12 @@ def _run_cell(
     folder: Path,
     device: str,
     data_dir: str | None,
+    imports: Sequence[str],
 ) -> Outcome:
     missing = [c.seed for c in cell.configs() if not (folder / f"{c.key}.json").exists()]
     try:
         if missing:
+            import_all(imports)
             results = run_episodes(
                 cell.env,
                 make_agent(cell.agent),

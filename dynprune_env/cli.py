@@ -18,18 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 import dynprune_agents
-import dynprune_env
 from dynprune_env import report
 from dynprune_env.files import written_whole
+from dynprune_env.registration import import_all
 from dynprune_env.results import Result, load_results
 from dynprune_env.specs import literal
 
 app = typer.Typer(
-    help="""Dynamic data pruning as a game: an episode is a training run, a step is one epoch, an
-    action says which samples it visits.
-
-    Start with `dynprune bench`: it plays all agents on the embedded Digits data, in under two
-    minutes, and leaves a table and a picture in results/.""",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -59,21 +54,48 @@ DataOption = Annotated[
 ]
 
 
+@app.callback()
+def before(
+    context: typer.Context,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="A module that registers tasks of your own, repeatable; before the command.",
+        ),
+    ] = None,
+) -> None:
+    """Dynamic data pruning as a game: steps are epochs, actions say which samples they visit.
+
+    Start with `dynprune bench`: it plays all agents on the embedded Digits data, in under two
+    minutes, and leaves a table and a picture in results/.
+    """
+    context.obj = imports or []
+    if imports:
+        from joblib import parallel_config
+
+        import_all(imports)
+        # For the workers of `train`; those of `bench` import them with their first run.
+        context.with_resource(parallel_config("loky", initializer=import_all, initargs=(imports,)))
+
+
 @app.command()
 def envs() -> None:
     """Lists the environments."""
-    from dynprune_env.tasks import TASKS
+    from dynprune_env.models import model_name
+    from dynprune_env.tasks import find_task, task_names
 
     table = Table(title="Environments")
     for header in ("id", "train samples", "classes", "model", "epochs", "batch"):
         table.add_column(header, no_wrap=header in ("id", "model"))
-    for name in dynprune_env.TASK_NAMES:
-        task = TASKS[name]
+    for name in task_names():
+        task = find_task(name)
         table.add_row(
             f"DynPrune-{name}-v0",
             f"{task.variant.num_samples(task.source):,}",
             str(task.source.num_classes),
-            task.model,
+            model_name(task.model),
             str(task.recipe.epochs),
             str(task.recipe.batch_size),
         )
@@ -147,6 +169,7 @@ def run(
 
 @app.command()
 def bench(
+    context: typer.Context,
     env: Annotated[
         list[str] | None,
         typer.Option("--env", help="Environment id, repeatable. [DynPrune-Digits-v0]"),
@@ -195,7 +218,13 @@ def bench(
     with _progress("runs") as progress:
         task = progress.add_task("benchmark", total=sum(len(cell.seeds) for cell in cells))
         outcomes = run_sweep(
-            cells, dynprune_agents.make, out, jobs=jobs, device=device, data_dir=data_dir
+            cells,
+            dynprune_agents.make,
+            out,
+            jobs=jobs,
+            device=device,
+            data_dir=data_dir,
+            imports=context.obj,
         )
         for outcome in outcomes:
             progress.advance(task, outcome.runs)

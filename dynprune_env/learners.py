@@ -12,6 +12,7 @@ from dynprune_env.augment import ImageTable
 from dynprune_env.module_learner import ModuleLearner
 from dynprune_env.passes import Pass, fresh_model
 from dynprune_env.stacked_learner import StackedLearner, linear_layers
+from dynprune_env.streaming import Streamed
 from dynprune_env.tasks import Recipe
 from dynprune_env.variants import Dataset
 
@@ -52,7 +53,8 @@ def make_learner(
     device: torch.device,
     bf16: bool,
 ) -> Learner:
-    """The learner that fits the model: stacked for plain ReLU nets, modules for all others."""
-    if linear_layers(fresh_model(make_model, 0)) is not None:
+    """The learner that fits: stacked for plain ReLU nets on the device, modules for all others."""
+    streamed = isinstance(dataset.train.images, Streamed)
+    if not streamed and linear_layers(fresh_model(make_model, 0)) is not None:
         return StackedLearner(make_model, dataset, recipe, num_replicas, device)
     return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from dynprune_env.specs import checked_arguments, lookup, parse_spec
 
 Shape = tuple[int, ...]
+Model = str | Callable[[], nn.Module]
+"""A spec such as "mlp(width=32)", or a function that makes a fresh module."""
 
 
 def mlp(image_shape: Shape, num_classes: int, width: int = 64, depth: int = 1) -> nn.Module:
@@ -95,19 +97,35 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def make_model(spec: str, image_shape: Shape, num_classes: int) -> nn.Module:
-    """Builds the model that a spec such as "mlp(width=32)" names."""
-    name, arguments = parse_spec(spec)
+def make_model(model: Model, image_shape: Shape, num_classes: int) -> nn.Module:
+    """Builds the model that a spec such as "mlp(width=32)" names, or that a function makes."""
+    if not isinstance(model, str):
+        return model()
+    name, arguments = parse_spec(model)
     return lookup(name, MODELS, "model")(image_shape, num_classes, **arguments)
 
 
-def check_model(spec: str, image_shape: Shape) -> None:
-    """Checks a model spec without building anything.
+def model_name(model: Model) -> str:
+    """What to call it: its spec, or the function's name."""
+    return model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
+
+
+def is_mlp(model: Model) -> bool:
+    """Whether it is known to be a plain ReLU net before it is built."""
+    return isinstance(model, str) and parse_spec(model)[0] == "mlp"
+
+
+def check_model(model: Model, image_shape: Shape) -> None:
+    """Checks a model without building anything.
 
     Raises:
         ValueError: unknown model or parameter, or a convolutional net on plain features.
     """
-    name, arguments = parse_spec(spec)
+    if not isinstance(model, str):
+        if not callable(model):
+            raise ValueError(f"a model is a spec or a function that makes one, got {model!r}")
+        return
+    name, arguments = parse_spec(model)
     checked_arguments(lookup(name, MODELS, "model"), arguments, f"the model {name}")
     for key, least in (("width", 1), ("depth", 0)):
         if arguments.get(key, least) < least:

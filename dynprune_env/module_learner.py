@@ -90,12 +90,15 @@ class ModuleLearner:
         model.train()
         images, smoothing, size = self.images["train"], self.recipe.label_smoothing, len(job.order)
         seen: list[Tensor] = []
-        for rate, start in zip(
-            job.rates.tolist(), range(0, size, self.recipe.batch_size), strict=True
+        per_batch = self.recipe.batch_size
+        for rate, start, x in zip(
+            job.rates.tolist(),
+            range(0, size, per_batch),
+            images.batches(job.order, per_batch, job.noise, job.seed),
+            strict=True,
         ):
-            batch = slice(start, start + self.recipe.batch_size)
+            batch = slice(start, start + per_batch)
             ids = job.order[batch]
-            x = images.batch(ids, None if job.noise is None else job.noise[batch])
             logits = self._forward(model, x)
             losses = F.cross_entropy(
                 logits, self.labels[ids], reduction="none", label_smoothing=smoothing
@@ -112,8 +115,7 @@ class ModuleLearner:
         """Logits in evaluation mode; see `Learner.score`."""
         models = [self.models[row].eval() for row in rows]
         logits = []
-        for chunk in ids.split(SCORING_BATCH):
-            x = self.images[split].batch(chunk)
+        for x in self.images[split].batches(ids, SCORING_BATCH):
             logits.append(torch.stack([self._forward(model, x) for model in models]))
         return torch.cat(logits, dim=1)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dynprune_env.augment import ImageTable
+from dynprune_env.datasets import Source
+from dynprune_env.streaming import Streamed, StreamTable
 from dynprune_env.tasks import Recipe
 from dynprune_env.variants import Dataset
 
@@ -40,10 +43,17 @@ class Pass:
 def image_tables(dataset: Dataset, recipe: Recipe) -> dict[str, ImageTable]:
     """The splits' images; only train images are ever augmented."""
     return {
-        "train": ImageTable(dataset.train.images, dataset.source, recipe.augmentation.crop),
-        "val": ImageTable(dataset.val.images, dataset.source),
-        "test": ImageTable(dataset.test.images, dataset.source),
+        "train": image_table(dataset.train.images, dataset.source, recipe.augmentation.crop),
+        "val": image_table(dataset.val.images, dataset.source),
+        "test": image_table(dataset.test.images, dataset.source),
     }
+
+
+def image_table(images: Tensor, source: Source, crop: int = 0) -> ImageTable:
+    """A split's images on the device, or a stream of them."""
+    if isinstance(images, Streamed):
+        return cast(ImageTable, StreamTable(images, source, crop))
+    return ImageTable(images, source, crop)
 
 
 def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:

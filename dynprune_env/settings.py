@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from dynprune_env.actions import ACTIONS
-from dynprune_env.models import check_model
+from dynprune_env.models import check_model, is_mlp
 from dynprune_env.observations import OBSERVATIONS
 from dynprune_env.rehearsal import Probe, Rehearsal
 from dynprune_env.rewards import REWARDS
-from dynprune_env.specs import checked_arguments, lookup, parse_spec
-from dynprune_env.tasks import TASKS, Recipe, Task
+from dynprune_env.specs import checked_arguments, lookup
+from dynprune_env.tasks import Recipe, Task, find_task
 from dynprune_env.variants import Variant
 
 
@@ -24,7 +24,7 @@ class Settings:
     """The keyword arguments of the environments; None takes the task's own value.
 
     Attributes:
-        task: name in `TASKS`; the id's middle part.
+        task: name of a task; the id's middle part.
         budget: share of a full run's T n sample visits that an episode may spend, in (0, 1].
         epochs: T, the most steps of an episode.
         model: spec of a model, e.g. "mlp(width=32)" or "resnet9".
@@ -100,7 +100,7 @@ class Settings:
     @cached_property
     def resolved(self) -> Task:
         """The task with these settings put into its recipe, model and variant."""
-        task: Task = lookup(self.task, TASKS, "task")
+        task = find_task(self.task)
         return replace(
             task,
             model=self.model or task.model,
@@ -152,7 +152,7 @@ class Settings:
         """Whether convolutional nets run under bf16 autocast on this device."""
         if self.precision != "auto":
             return self.precision == "bf16"
-        if parse_spec(self.resolved.model)[0] == "mlp":
+        if is_mlp(self.resolved.model) or len(self.resolved.source.image_shape) != 3:
             return False
         if device.type == "cuda":
             return torch.cuda.is_bf16_supported(including_emulation=False)

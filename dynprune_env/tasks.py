@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dynprune_env.augment import Augmentation
 from dynprune_env.datasets import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, PLANTED, Source
+from dynprune_env.models import Model
+from dynprune_env.registration import register_env
+from dynprune_env.specs import lookup
 from dynprune_env.variants import Variant
 
 NO_AUGMENTATION = Augmentation()
@@ -55,13 +59,14 @@ class Task:
 
     Attributes:
         source: the data set.
-        model: spec of a model of `models.MODELS`, e.g. "mlp(width=32)".
+        model: spec of a model of `models.MODELS`, e.g. "mlp(width=32)", or a function that makes
+            a fresh module.
         recipe: how it is trained.
         variant: the corruption that belongs to the task; keyword arguments replace its values.
     """
 
     source: Source
-    model: str
+    model: Model
     recipe: Recipe
     variant: Variant = UNCHANGED
 
@@ -95,3 +100,51 @@ TASKS: dict[str, Task] = {
     "CIFAR10Small": Task(CIFAR10, "small_cnn", _SMALL_CNN_RECIPE),
     "CIFAR100Small": Task(CIFAR100, "small_cnn", _SMALL_CNN_RECIPE),
 }
+
+_OWN: dict[str, Callable[[], Task]] = {}
+
+
+def register_task(name: str, make_task: Callable[[], Task]) -> None:
+    """Makes a task of one's own known as `DynPrune-<name>-v0`.
+
+    Args:
+        name: letters, digits and underscores; registering it again replaces the task.
+        make_task: called at the first use in a process, with nothing; see `own_task`.
+
+    Raises:
+        ValueError: the name is not valid, or that of a task of dynprune.
+    """
+    if not name.isidentifier() or not name.isascii():
+        raise ValueError(f"a task's name is made of letters, digits and underscores, got {name!r}")
+    if name in TASKS and name not in _OWN:
+        raise ValueError(f"{name} is a task of dynprune: choose another name")
+    if not callable(make_task):
+        raise ValueError(f"make_task is a function that makes a Task, got {make_task!r}")
+    TASKS.pop(name, None)
+    _OWN[name] = make_task
+    register_env(name)
+
+
+def is_own(name: str) -> bool:
+    """Whether a task was registered by `register_task`."""
+    return name in _OWN
+
+
+def task_names() -> list[str]:
+    """All tasks, one's own last."""
+    return list(dict.fromkeys([*TASKS, *_OWN]))
+
+
+def find_task(name: str) -> Task:
+    """The task of that name; one's own is made at its first use.
+
+    Raises:
+        ValueError: there is none; the message lists what there is. Or it is no `Task`.
+    """
+    if name in _OWN and name not in TASKS:
+        task = _OWN[name]()
+        if not isinstance(task, Task):
+            raise ValueError(f"make_task of {name} gives a Task, got {type(task).__name__}")
+        TASKS[name] = replace(task, source=replace(task.source, name=name))
+    lookup(name, dict.fromkeys(task_names()), "task")
+    return TASKS[name]

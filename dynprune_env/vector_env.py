@@ -18,12 +18,14 @@ from gymnasium.vector.utils import batch_space
 
 from dynprune_env.actions import ACTIONS, Action, decode
 from dynprune_env.files import written_whole
-from dynprune_env.models import make_model
+from dynprune_env.models import make_model, model_name
 from dynprune_env.observations import OBSERVATIONS, Shape, progress_vector
+from dynprune_env.own_tasks import check_outputs
 from dynprune_env.rehearsal import Probe, Rehearsal
 from dynprune_env.rendering import EpochFrame, draw_panel
 from dynprune_env.rewards import REWARDS, Standing
 from dynprune_env.settings import Episode, Settings
+from dynprune_env.tasks import is_own
 from dynprune_env.trainer import SCORING_COST, Evaluation, Trainer
 from dynprune_env.variants import Dataset, load_dataset
 
@@ -306,7 +308,8 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _panel(self, row: int) -> np.ndarray:
         settings = self.settings
-        title = f"{settings.task}, {settings.resolved.model}, {settings.num_samples:,} samples"
+        model = model_name(settings.resolved.model)
+        title = f"{settings.task}, {model}, {settings.num_samples:,} samples"
         epochs = settings.recipe.epochs
         return draw_panel(self._frames[row], title=title, epochs=epochs, budget=settings.budget)
 
@@ -344,8 +347,11 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         device = settings.find_device()
         source = task.source
         data = load_dataset(source, task.variant, settings.data_dir, settings.download, device)
+        make = partial(make_model, task.model, source.image_shape, source.num_classes)
+        if is_own(settings.task):
+            check_outputs(settings.task, make, data, device)
         return Trainer(
-            partial(make_model, task.model, source.image_shape, source.num_classes),
+            make,
             data,
             task.recipe,
             self.num_envs,

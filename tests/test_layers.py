@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"files", "ranks", "specs", "streams"},
+    {"files", "ranks", "registration", "specs", "streams"},
     {"datasets", "ledger", "models"},
-    {"augment", "variants", "selection"},
-    {"tasks", "statistics"},
+    {"augment", "inputs", "variants", "selection"},
+    {"streaming", "tasks", "statistics"},
     {"passes", "records"},
-    {"module_learner", "stacked_learner"},
+    {"module_learner", "own_tasks", "stacked_learner"},
     {"learners"},
     {"trainer"},
     {"actions", "observations", "rewards", "rehearsal", "rendering"},

@@ -1,0 +1,173 @@
+"""A user's own samples as tensors, checked where they come in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from dynprune_env.datasets import Split
+from dynprune_env.streams import Purpose, stream_seed
+
+
+def as_inputs(batch: Any) -> Tensor:
+    """Arrays or tensors (n, ...) as what the models take.
+
+    Pixels (n, C, H, W) or (n, H, W) stay uint8, all other numbers become float32, integers int64.
+
+    Raises:
+        ValueError: these are not numbers, or not in that layout, or not finite.
+    """
+    try:
+        inputs = torch.as_tensor(batch)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"inputs are tensors, arrays or images of numbers: {error}") from error
+    if inputs.dim() < 2:
+        raise ValueError(f"inputs are (n, ...), at least two axes, got {tuple(inputs.shape)}")
+    if inputs.dtype == torch.uint8 and inputs.dim() in (3, 4):
+        inputs = inputs[:, None] if inputs.dim() == 3 else inputs
+        if inputs.shape[1] > 4 and inputs.shape[3] <= 4:
+            raise ValueError(f"images are (n, C, H, W), channels first, got {tuple(inputs.shape)}")
+        return inputs
+    if inputs.is_floating_point():
+        if not inputs.isfinite().all():
+            raise ValueError("inputs are finite, got NaN or infinite values")
+        return inputs.float()
+    if inputs.dtype in (torch.uint8, torch.bool):
+        return inputs.float()
+    if inputs.is_complex():
+        raise ValueError("inputs are real numbers, got complex ones")
+    return inputs.long()
+
+
+def as_input(sample: Any) -> Tensor:
+    """One sample; a PIL image becomes (C, H, W) uint8."""
+    if hasattr(sample, "getbands"):
+        pixels = np.array(sample.convert("RGB") if sample.mode == "P" else sample)
+        sample = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    array = torch.as_tensor(sample)
+    return as_inputs(array[None])[0] if array.dim() else as_inputs(array)
+
+
+def as_labels(labels: Any) -> Tensor:
+    """(n,) int64.
+
+    Raises:
+        ValueError: they are of another shape, or no integers.
+    """
+    table = torch.as_tensor(labels)
+    if table.dim() != 1 or table.is_floating_point() or table.is_complex():
+        raise ValueError(
+            f"labels are (n,) integers, one class per sample, got {tuple(table.shape)} "
+            f"{table.dtype}"
+        )
+    return table.long()
+
+
+@contextmanager
+def own_generators() -> Iterator[None]:
+    """Puts the global generators back, in the training process; a worker's belong to it alone."""
+    if get_worker_info() is not None:
+        yield
+        return
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.random.set_rng_state(states[2])
+
+
+def drawn(data: Any, i: int, seed: int) -> Any:
+    """`data[i]`, whose random transforms draw from this seed; call it under `own_generators`."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    return data[i]
+
+
+def read_samples(
+    data: Any, ids: Iterable[int], pick: Callable[[Any], Any] = lambda sample: sample
+) -> list[Any]:
+    """What to `pick` of some samples of a map-style data set, always under the same draws."""
+    with own_generators():
+        return [pick(drawn(data, i, stream_seed(0, i, Purpose.AUGMENTATION))) for i in ids]
+
+
+def is_pair(data: Any) -> bool:
+    """Whether data are (inputs, labels), and not a map-style data set."""
+    return isinstance(data, tuple | list) and len(data) == 2
+
+
+def check_map_style(data: Any) -> None:
+    """Checks that samples can be read one by one.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise ValueError(
+            "data are (inputs, labels), or a map-style data set with len(data) and "
+            f"data[i] = (input, label), got {type(data).__name__}"
+        )
+    if not len(data):
+        raise ValueError("the data set is empty")
+    (sample,) = read_samples(data, [0])
+    if not is_pair(sample):
+        raise ValueError(f"a sample of the data set is (input, label), got {type(sample)}")
+
+
+def read_split(data: Any) -> Split:
+    """All samples of (inputs, labels) or of a map-style data set.
+
+    Raises:
+        ValueError: shapes do not fit each other; see `as_inputs` and `as_labels`.
+    """
+    if is_pair(data):
+        inputs, labels = as_inputs(data[0]), as_labels(data[1])
+    else:
+        check_map_style(data)
+        samples = read_samples(data, range(len(data)))
+        parts = [as_input(sample) for sample, _ in samples]
+        for i, part in enumerate(parts):
+            if (part.shape, part.dtype) != (parts[0].shape, parts[0].dtype):
+                raise ValueError(
+                    f"all inputs have one shape and type, got {_of(parts[0])} and, "
+                    f"at {i}, {_of(part)}"
+                )
+        inputs = torch.stack(parts)
+        labels = as_labels([_label(sample) for sample in samples])
+    if len(inputs) != len(labels):
+        raise ValueError(f"there are {len(inputs)} inputs, but {len(labels)} labels")
+    return Split(inputs, labels)
+
+
+def _whole(label: Any) -> Any:
+    return label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+
+
+def _label(sample: Any) -> Any:
+    return _whole(sample[1])
+
+
+def _of(sample: Tensor) -> str:
+    return f"{tuple(sample.shape)} {str(sample.dtype).removeprefix('torch.')}"
+
+
+def read_labels(data: Any) -> Tensor:
+    """The labels of a map-style data set, (n,) int64: its `targets`, or one pass over it."""
+    check_map_style(data)
+    targets = getattr(data, "targets", None)
+    if targets is not None and len(targets) == len(data):
+        some = np.linspace(0, len(data) - 1, 3, dtype=int).tolist()
+        # A transform of the targets would make the labels others.
+        if read_samples(data, some, _label) == [_whole(targets[i]) for i in some]:
+            return as_labels(targets)
+    return as_labels(read_samples(data, range(len(data)), _label))
