@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -52,3 +54,25 @@ def test_the_readmes_own_agent_is_the_one_in_the_examples_and_plays(tmp_path: Pa
 def test_the_readmes_stable_baselines_snippet_trains(tmp_path: Path) -> None:
     run(["-c", SNIPPETS[2].replace("learn(3200)", "learn(320)")], tmp_path)
     assert (tmp_path / "set_policy.zip").exists()
+
+
+def test_the_readmes_diff_turns_the_plain_loop_into_the_pruned_one() -> None:
+    (diff,) = re.findall(r"```diff\n(.*?)```", README, re.DOTALL)
+    plain, pruned = (
+        (ROOT / "examples" / name).read_text().splitlines()[2:]  # without what each says of itself
+        for name in ("plain_loop.py", "pruned_loop.py")
+    )
+    changes = [line for line in difflib.ndiff(plain, pruned) if line[0] in "+-"]
+    shown = [line for line in diff.splitlines() if line[:1] in ("+", "-")]
+    assert sorted(line[0] + line[2:] for line in changes) == sorted(shown)
+    kept = [line[1:] for line in diff.splitlines() if line[:1] not in ("+", "-")]
+    assert set(kept) <= set(plain) & set(pruned)
+
+
+def test_the_readmes_own_task_plays_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "tumours.py").write_text(SNIPPETS[3])
+    options = ["--env", "DynPrune-Tumours-v0", "--agent", "ucb", "--env-kwargs", "epochs=3"]
+    play = f"import sys; sys.argv[1:] = ['--import', 'tumours', 'run', *{options}]"
+    text = run(["-c", f"{play}; from dynprune_env.cli import main; main()"], tmp_path)
+    assert "ucb" in text
+    assert len(list((tmp_path / "results").glob("*.json"))) == 1
