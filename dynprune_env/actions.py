@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
 
 from dynprune_env.selection import keep_top, rank, standardise
+from dynprune_env.statistics import SampleStatistics
 from dynprune_env.streams import ReplicaRandom
 
 MAX_WEIGHT = 100.0
@@ -20,14 +22,21 @@ class Situation:
     """What an action is applied to.
 
     Attributes:
-        columns: (R, n) float32 each, the statistics before the epoch.
+        statistics: before the epoch.
+        epoch: (R,) int64, epochs done.
         pace: (R,) float64, how many samples to keep now to spend what is left evenly.
         rng: draws that belong to this epoch of each run.
     """
 
-    columns: dict[str, np.ndarray]
+    statistics: SampleStatistics
+    epoch: np.ndarray
     pace: np.ndarray
     rng: ReplicaRandom
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """(R, n) float32 each; copied only for the actions that look."""
+        return self.statistics.columns(self.epoch)
 
 
 class Action(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -52,7 +53,13 @@ def make_learner(
     device: torch.device,
     bf16: bool,
 ) -> Learner:
-    """The learner that fits the model: stacked for plain ReLU nets, modules for all others."""
-    if linear_layers(fresh_model(make_model, 0)) is not None:
-        return StackedLearner(make_model, dataset, recipe, num_replicas, device)
-    return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16)
+    """The learner that fits the model: modules for all but plain ReLU nets.
+
+    These are compiled on a CPU, if numba is there, and stacked elsewhere.
+    """
+    if linear_layers(fresh_model(make_model, 0)) is None:
+        return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16)
+    kind = StackedLearner
+    if device.type == "cpu" and not recipe.augmentation and find_spec("numba"):
+        from dynprune_env.compiled_learner import CompiledLearner as kind  # slow to import
+    return kind(make_model, dataset, recipe, num_replicas, device)

@@ -393,7 +393,8 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             for seed, epoch in zip(trainer.seeds, trainer.epoch, strict=True)
         ]
         situation = Situation(
-            columns=trainer.statistics.columns(trainer.epoch),
+            statistics=trainer.statistics,
+            epoch=trainer.epoch,
             pace=trainer.remaining / np.maximum(1, left),
             rng=ReplicaRandom(seeds),
         )

@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"files", "specs", "streams"},
+    {"files", "kernels", "specs", "streams"},
     {"datasets", "models"},
     {"augment", "variants", "selection"},
     {"tasks", "statistics"},
     {"passes"},
     {"module_learner", "stacked_learner"},
+    {"compiled_learner"},
     {"learners"},
     {"trainer"},
     {"actions", "observations", "rewards", "rehearsal", "rendering"},
