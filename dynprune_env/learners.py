@@ -52,13 +52,14 @@ def make_learner(
     num_replicas: int,
     device: torch.device,
     bf16: bool,
+    compiled: bool = False,
 ) -> Learner:
     """The learner that fits the model: modules for all but plain ReLU nets.
 
     These are compiled on a CPU, if numba is there, and stacked elsewhere.
     """
     if linear_layers(fresh_model(make_model, 0)) is None:
-        return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16)
+        return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16, compiled)
     kind = StackedLearner
     if device.type == "cpu" and not recipe.augmentation and find_spec("numba"):
         from dynprune_env.compiled_learner import CompiledLearner as kind  # slow to import

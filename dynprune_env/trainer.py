@@ -40,6 +40,7 @@ class Trainer:
         rescore: whether dropped samples are scored, and charged a third of a visit each.
         device: where to train.
         bf16: whether modules train under bf16 autocast.
+        compiled: whether modules run as `torch.compile` makes them.
 
     Attributes:
         epoch, visits, scored: (R,) int64, epochs done, samples trained, samples only scored.
@@ -59,6 +60,7 @@ class Trainer:
         rescore: bool = False,
         device: torch.device,
         bf16: bool = False,
+        compiled: bool = False,
     ):
         self.dataset = dataset
         self.recipe = recipe
@@ -66,7 +68,9 @@ class Trainer:
         self.device = device
         self.num_samples = len(dataset.train)
         self.total_visits = max(1, round(budget * recipe.epochs * self.num_samples))
-        self.learner = make_learner(make_model, dataset, recipe, num_replicas, device, bf16)
+        self.learner = make_learner(
+            make_model, dataset, recipe, num_replicas, device, bf16, compiled
+        )
         self._threads = 1 if isinstance(self.learner, StackedLearner) else None
         labels, classes = dataset.train.labels, dataset.source.num_classes
         self.statistics = SampleStatistics(num_replicas, labels.cpu().numpy(), classes)

@@ -354,6 +354,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             rescore=settings.observe == "all",
             device=device,
             bf16=settings.use_bf16(device),
+            compiled=settings.compile,
         )
 
     def _start(self, rows: np.ndarray) -> None:

@@ -103,7 +103,7 @@ def own_model(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
 
 def make_stacked(*arguments: Any) -> StackedLearner:
     """`make_learner` without numba."""
-    return StackedLearner(*arguments[:-1])
+    return StackedLearner(*arguments[:5])
 
 
 @pytest.fixture(params=["compiled", "stacked", "modules", "convolutional", "own model"])

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"files", "kernels", "specs", "streams"},
+    {"allocator", "files", "kernels", "specs", "streams"},
     {"datasets", "models"},
     {"augment", "variants", "selection"},
     {"tasks", "statistics"},
