@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from gymnasium import spaces
 
 from dynprune_env.ledger import Ledger
 from dynprune_env.selection import keep_top, rank, standardise
+from dynprune_env.statistics import SampleStatistics
 from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 
 MAX_WEIGHT = 100.0
@@ -21,14 +23,21 @@ class Situation:
     """What an action is applied to.
 
     Attributes:
-        columns: (R, n) float32 each, the statistics before the epoch.
+        statistics: before the epoch.
+        epoch: (R,) int64, epochs done.
         pace: (R,) float64, how many samples to keep now to spend what is left evenly.
         rng: draws that belong to this epoch of each run.
     """
 
-    columns: dict[str, np.ndarray]
+    statistics: SampleStatistics
+    epoch: np.ndarray
     pace: np.ndarray
     rng: ReplicaRandom
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """(R, n) float32 each; copied only for the actions that look."""
+        return self.statistics.columns(self.epoch)
 
 
 class Action(Protocol):
@@ -184,7 +193,7 @@ ACTIONS: dict[str, type[Action]] = {
 def decode(
     kind: str,
     actions: np.ndarray,
-    columns: dict[str, np.ndarray],
+    statistics: SampleStatistics,
     ledger: Ledger,
     seeds: np.ndarray,
 ) -> np.ndarray:
@@ -193,7 +202,7 @@ def decode(
     Args:
         kind: name in `ACTIONS`.
         actions: (R, ...) array; masks may be bool, int or float 0 and 1.
-        columns: (R, n) float32 each, the statistics before the epoch.
+        statistics: before the epoch.
         ledger: of these runs.
         seeds: (R,) int64, the run seeds, from which an action's own draws come.
 
@@ -216,4 +225,5 @@ def decode(
         stream_seed(int(seed), int(epoch), Purpose.ACTION)
         for seed, epoch in zip(seeds, ledger.epoch, strict=True)
     ]
-    return action.decode(actions, Situation(columns, ledger.pace, ReplicaRandom(own)))
+    situation = Situation(statistics, ledger.epoch, ledger.pace, ReplicaRandom(own))
+    return action.decode(actions, situation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -56,6 +57,20 @@ class ImageTable:
             mean = torch.tensor(source.mean, device=images.device).view(-1, 1, 1)
             std = torch.tensor(source.std, device=images.device).view(-1, 1, 1)
             self.scale, self.shift = 1 / (255 * std), -mean / std
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The images as rows on the host, (n, F), and what normalises them, (F,) float32 each.
+
+        An input is image * scale + shift. For tables without a crop.
+        """
+        one = torch.zeros(self.images.shape[1:])
+        scale = one + (1 if self.scale is None else self.scale)
+        shift = one + (0 if self.shift is None else self.shift)
+        return (
+            self.images.flatten(1).numpy(),
+            scale.flatten().numpy(),
+            shift.flatten().numpy(),
+        )
 
     def batch(self, ids: Tensor, noise: Tensor | None = None) -> Tensor:
         """The images of these ids as normalised float32.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -52,9 +53,16 @@ def make_learner(
     num_replicas: int,
     device: torch.device,
     bf16: bool,
+    compiled: bool = False,
 ) -> Learner:
-    """The learner that fits: stacked for plain ReLU nets on the device, modules for all others."""
+    """The learner that fits: modules for all but plain ReLU nets, and for streamed inputs.
+
+    The others are compiled on a CPU, if numba is there, and stacked elsewhere.
+    """
     streamed = isinstance(dataset.train.images, Streamed)
-    if not streamed and linear_layers(fresh_model(make_model, 0)) is not None:
-        return StackedLearner(make_model, dataset, recipe, num_replicas, device)
-    return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16)
+    if streamed or linear_layers(fresh_model(make_model, 0)) is None:
+        return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16, compiled)
+    kind = StackedLearner
+    if device.type == "cpu" and not recipe.augmentation and find_spec("numba"):
+        from dynprune_env.compiled_learner import CompiledLearner as kind  # slow to import
+    return kind(make_model, dataset, recipe, num_replicas, device)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynprune_env.allocator import keep_freed_memory
 from dynprune_env.passes import SCORING_BATCH, Pass, fresh_model, image_tables, seeded
 from dynprune_env.tasks import Recipe
 from dynprune_env.variants import Dataset
@@ -25,6 +26,8 @@ class ModuleLearner:
         num_replicas: R.
         device: where.
         bf16: whether forward and backward run under bf16 autocast.
+        compiled: whether `torch.compile` makes the models' code, on CUDA with graphs. Batches of
+            the full size use it, smaller ones the plain module, so that nothing is compiled twice.
     """
 
     def __init__(
@@ -35,13 +38,17 @@ class ModuleLearner:
         num_replicas: int,
         device: torch.device,
         bf16: bool,
+        compiled: bool = False,
     ):
+        if device.type == "cpu":
+            keep_freed_memory()
         self.make_model = make_model
         self.recipe = recipe
         self.device = device
         self.bf16 = bf16
         self.images = image_tables(dataset, recipe)
         self.labels = dataset.train.labels
+        self.num_classes = dataset.source.num_classes
         # Convolutions run faster on channels last, on CPUs and on tensor cores.
         self.layout = (
             torch.channels_last if len(dataset.source.image_shape) == 3 else torch.contiguous_format
@@ -62,6 +69,10 @@ class ModuleLearner:
                     fused=True,
                 )
             )
+        self.forwards: list[Callable[[Tensor], Tensor]] = list(self.models)
+        if compiled:
+            mode = "reduce-overhead" if device.type == "cuda" else None
+            self.forwards = [torch.compile(model, mode=mode) for model in self.models]
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Re-initialises these replicas in place."""
@@ -69,28 +80,28 @@ class ModuleLearner:
             self.models[row].load_state_dict(fresh_model(self.make_model, seed).state_dict())
             self.optimizers[row].state.clear()
 
-    def _forward(self, model: nn.Module, images: Tensor) -> Tensor:
+    def _forward(self, row: int, images: Tensor, full: bool) -> Tensor:
+        """Logits, float32; `full` says whether the batch has the size that was compiled for."""
+        model = self.forwards[row] if full else self.models[row]
         images = images.contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return model(images).float()
 
     def train(self, passes: Sequence[Pass]) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
-        logits = [torch.empty(0, 0, device=self.device)]
-        for model, optimizer, job in zip(self.models, self.optimizers, passes, strict=True):
+        counts = [len(job.order) for job in passes]
+        seen = torch.empty(sum(counts), self.num_classes, device=self.device)
+        for row, (job, logits) in enumerate(zip(passes, seen.split(counts), strict=True)):
             if len(job.order):
                 with seeded(job.seed, self.device):  # for what the model draws, as dropout does
-                    logits.extend(self._train_one(model, optimizer, job))
-        return torch.cat(logits[1:] or logits)
+                    self._train_one(row, job, logits)
+        return seen
 
-    def _train_one(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, job: Pass
-    ) -> list[Tensor]:
-        """The hot loop: one pass over one replica's kept samples."""
-        model.train()
+    def _train_one(self, row: int, job: Pass, seen: Tensor) -> None:
+        """The hot loop: one pass over one replica's kept samples; `seen` takes their logits."""
+        self.models[row].train()
         images, smoothing, size = self.images["train"], self.recipe.label_smoothing, len(job.order)
-        seen: list[Tensor] = []
-        per_batch = self.recipe.batch_size
+        optimizer, per_batch = self.optimizers[row], self.recipe.batch_size
         for rate, start, x in zip(
             job.rates.tolist(),
             range(0, size, per_batch),
@@ -99,7 +110,7 @@ class ModuleLearner:
         ):
             batch = slice(start, start + per_batch)
             ids = job.order[batch]
-            logits = self._forward(model, x)
+            logits = self._forward(row, x, full=len(ids) == per_batch)
             losses = F.cross_entropy(
                 logits, self.labels[ids], reduction="none", label_smoothing=smoothing
             )
@@ -107,17 +118,20 @@ class ModuleLearner:
             optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
-            seen.append(logits.detach())
-        return seen
+            seen[batch] = logits.detach()
 
     @torch.no_grad()
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits in evaluation mode; see `Learner.score`."""
-        models = [self.models[row].eval() for row in rows]
-        logits = []
+        for row in rows:
+            self.models[row].eval()
+        logits = torch.empty(len(rows), len(ids), self.num_classes, device=self.device)
+        start = 0
         for x in self.images[split].batches(ids, SCORING_BATCH):
-            logits.append(torch.stack([self._forward(model, x) for model in models]))
-        return torch.cat(logits, dim=1)
+            chunk = slice(start, start := start + len(x))
+            for i, row in enumerate(rows):
+                logits[i, chunk] = self._forward(row, x, full=len(x) == SCORING_BATCH)
+        return logits
 
     def module(self, row: int) -> nn.Module:
         """A copy of one replica's model."""

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynprune_env.statistics import MAX_MARGIN, revealed
+from dynprune_env.statistics import MAX_MARGIN, plain_sample_values, sample_values
 
 PENDING = 1 << 22
 """Numbers kept as they came, before they are turned into five values a sample on their device."""
 
 
 def from_losses(losses: Tensor, num_classes: int) -> Tensor:
-    """The values that `revealed` would give, as far as cross-entropies determine them.
+    """The values that `sample_values` would give, as far as cross-entropies determine them.
 
     Confidence is exp(-loss). The rest assumes that all other classes are equally probable for
     EL2N, and that there are only two for the margin, ln(p / (1 - p)): exact for C = 2, else the
@@ -121,8 +121,11 @@ class Records:
             self._check_range(ids)
             given = torch.cat([given for _, given in batches])
             if scored:
-                labels = torch.from_numpy(self.labels[ids]).to(given.device)
-                values = revealed(given.float(), labels)
+                logits, labels = given.float(), torch.from_numpy(self.labels[ids])
+                if logits.device.type == "cpu":  # the very numbers of the environment
+                    values = torch.from_numpy(sample_values(logits, labels))
+                else:
+                    values = plain_sample_values(logits, labels.to(logits.device))
             else:
                 values = from_losses(given, self.num_classes)
             self._ids.append(ids)

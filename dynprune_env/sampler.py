@@ -360,7 +360,7 @@ class PruningSampler(Sampler[int]):
         weights = decode(
             self._action_kind,
             self._action[None],
-            self._statistics.columns(self._ledger.epoch),
+            self._statistics,
             self._ledger,
             np.array([self._run_seed]),
         )[0]

@@ -39,6 +39,8 @@ class Settings:
         device: "auto" (CUDA where there is one), or a torch device such as "cpu" or "cuda:1".
         precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
             "fp32" or "bf16". Plain ReLU nets always train in fp32.
+        compile: whether `torch.compile` makes the code of convolutional nets: pays on CUDA for
+            long runs, not on CPUs. Needs a C++ compiler.
         data_dir: folder of the data sets; None searches $DYNPRUNE_DATA, then ~/.cache/dynprune.
         download: whether absent files may be downloaded.
     """
@@ -60,6 +62,7 @@ class Settings:
     data_seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    compile: bool = False
     data_dir: str | None = None
     download: bool = True
 

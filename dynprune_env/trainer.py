@@ -38,6 +38,7 @@ class Trainer(Ledger):
         rescore: whether dropped samples are scored, and charged a third of a visit each.
         device: where to train.
         bf16: whether modules train under bf16 autocast.
+        compiled: whether modules run as `torch.compile` makes them.
 
     Attributes:
         epoch, visits, scored, total_visits: see `Ledger`.
@@ -57,13 +58,16 @@ class Trainer(Ledger):
         rescore: bool = False,
         device: torch.device,
         bf16: bool = False,
+        compiled: bool = False,
     ):
         super().__init__(num_replicas, len(dataset.train), recipe.epochs, budget)
         self.dataset = dataset
         self.recipe = recipe
         self.rescore = rescore
         self.device = device
-        self.learner = make_learner(make_model, dataset, recipe, num_replicas, device, bf16)
+        self.learner = make_learner(
+            make_model, dataset, recipe, num_replicas, device, bf16, compiled
+        )
         self._threads = 1 if isinstance(self.learner, StackedLearner) else None
         labels, classes = dataset.train.labels, dataset.source.num_classes
         self.statistics = SampleStatistics(num_replicas, labels.cpu().numpy(), classes)

@@ -359,6 +359,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             rescore=settings.observe == "all",
             device=device,
             bf16=settings.use_bf16(device),
+            compiled=settings.compile,
         )
 
     def _start(self, rows: np.ndarray) -> None:
@@ -381,8 +382,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
     def _decode(self, actions: np.ndarray) -> np.ndarray:
         """Checked actions as (R, n) float32 gradient weights."""
         trainer = self.trainer
-        columns = trainer.statistics.columns(trainer.epoch)
-        return decode(self.settings.action, actions, columns, trainer, trainer.seeds)
+        return decode(self.settings.action, actions, trainer.statistics, trainer, trainer.seeds)
 
     def _observe(self) -> Any:
         trainer = self.trainer

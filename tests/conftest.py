@@ -17,7 +17,7 @@ from torch import nn
 from dynprune_env import trainer
 from dynprune_env.augment import Augmentation
 from dynprune_env.datasets import DataNotFoundError, Pool, Source, Split, read_pool
-from dynprune_env.learners import ModuleLearner
+from dynprune_env.learners import ModuleLearner, StackedLearner
 from dynprune_env.models import MODELS
 from dynprune_env.tasks import TASKS, Recipe, Task
 
@@ -101,12 +101,19 @@ def own_model(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     )
 
 
-@pytest.fixture(params=["stacked", "modules", "convolutional", "own model"])
+def make_stacked(*arguments: Any) -> StackedLearner:
+    """`make_learner` without numba."""
+    return StackedLearner(*arguments[:5])
+
+
+@pytest.fixture(params=["compiled", "stacked", "modules", "convolutional", "own model"])
 def back_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Settings that train with each learner: an MLP on both, and two nets that need modules."""
+    """Settings that train with each learner: an MLP on all, and two nets that need modules."""
     if request.param == "modules":
         monkeypatch.setattr(trainer, "make_learner", ModuleLearner)
-    if request.param in ("stacked", "modules"):
+    if request.param == "stacked":
+        monkeypatch.setattr(trainer, "make_learner", make_stacked)
+    if request.param in ("compiled", "stacked", "modules"):
         return {"task": "Digits"}
     pictures = request.getfixturevalue("pictures")
     if request.param == "own model":

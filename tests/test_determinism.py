@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import make_stacked
 from episodes import (
     assert_same,
     differs,
@@ -24,11 +25,18 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dynprune_env import stacked_learner, trainer
 from dynprune_env.actions import ACTIONS
+from dynprune_env.compiled_learner import CompiledLearner
 from dynprune_env.learners import ModuleLearner
-from dynprune_env.tasks import TASKS
+from dynprune_env.tasks import NO_AUGMENTATION, TASKS
 
-# Stacked matrix products round differently from single ones; modules are the same bit for bit.
-ROUNDING = {"stacked": 1e-5, "modules": 0.0, "convolutional": 0.0, "own model": 0.0}
+# Stacked matrix products round differently from single ones; the others are the same bit for bit.
+ROUNDING = {
+    "compiled": 0.0,
+    "stacked": 1e-5,
+    "modules": 0.0,
+    "convolutional": 0.0,
+    "own model": 0.0,
+}
 
 # Shares of kept samples for four replicas: under a budget of a half the first ends after two
 # epochs, the second after three, the others after four.
@@ -131,6 +139,7 @@ def test_a_row_is_the_single_environment_of_its_seed(
 
 
 def test_rows_are_the_same_beyond_one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "make_learner", make_stacked)
     env = make_vector(5)
     masks = random_masks(env, 4, np.linspace(0.1, 1, 5)[:, None])
     expected = play(env, masks, seed=7)
@@ -149,9 +158,10 @@ def test_rows_are_the_same_beyond_one_stack(monkeypatch: pytest.MonkeyPatch) -> 
     ],
     ids=str,
 )
-@pytest.mark.parametrize("model", ["mlp(width=16)", "mlp(width=8, depth=3)"])
-def test_both_learners_train_alike(
-    changed: dict[str, float], model: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("model", ["mlp(width=16)", "mlp(width=8, depth=3)", "mlp(depth=0)"])
+@pytest.mark.parametrize("fast", ["compiled", "stacked"])
+def test_all_learners_train_alike(
+    fast: str, changed: dict[str, float], model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digits = TASKS["Digits"]
     recipe = replace(digits.recipe, **changed)
@@ -159,8 +169,11 @@ def test_both_learners_train_alike(
     weights = np.random.default_rng(0).uniform(0, 3, (4, 4, 48))
     weights[random_masks(make_vector(4), 4, 1 - UNEQUAL)] = 0
 
-    stacked = make_vector(4, model=model, action="weights")
-    expected = play(stacked, weights, seed=7)
+    if fast == "stacked":
+        monkeypatch.setattr(trainer, "make_learner", make_stacked)
+    small = make_vector(4, model=model, action="weights")
+    expected = play(small, weights, seed=7)
+    assert type(small.trainer.learner).__name__ == f"{fast.title()}Learner"
     monkeypatch.setattr(trainer, "make_learner", ModuleLearner)
     modules = make_vector(4, model=model, action="weights")
     assert_same(play(modules, weights, seed=7), expected, 1e-5)
@@ -168,8 +181,31 @@ def test_both_learners_train_alike(
     for row, module in enumerate(modules.trainer.learner.models):
         flat = torch.cat([p.detach().t().reshape(-1) for p in module.parameters()])
         torch.testing.assert_close(
-            stacked.trainer.learner.parameters[row], flat, rtol=1e-5, atol=1e-5
+            small.trainer.learner.parameters[row], flat, rtol=1e-5, atol=1e-5
         )
+
+
+def test_compiled_passes_over_pixels_are_the_plain_ones(
+    pictures: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = replace(TASKS["Pictures"].recipe, augmentation=NO_AUGMENTATION)
+    monkeypatch.setitem(TASKS, "Pictures", replace(TASKS["Pictures"], recipe=plain))
+    settings = {**pictures, "model": "mlp(width=8)"}
+    masks = np.random.default_rng(0).random((4, 3, 48)) < np.array([0.2, 0.6, 1])[:, None]
+    fast = make_vector(3, **settings)
+    expected = play(fast, masks, seed=7)
+    assert isinstance(fast.trainer.learner, CompiledLearner)
+    monkeypatch.setattr(trainer, "make_learner", make_stacked)
+    assert_same(play(make_vector(3, **settings), masks, seed=7), expected, 1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(threads: int) -> None:
+    envs = make_vector(5)
+    masks = random_masks(envs, 4, np.linspace(0.1, 1, 5)[:, None])
+    expected = play(envs, masks, seed=7)
+    envs.trainer.learner.threads = threads
+    assert_same(play(envs, masks, seed=7), expected)
 
 
 def given_infos(infos: dict[str, Any]) -> dict[str, Any]:

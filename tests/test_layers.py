@@ -9,12 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"files", "ranks", "registration", "specs", "streams"},
+    {"allocator", "files", "kernels", "ranks", "registration", "specs", "streams"},
     {"datasets", "ledger", "models"},
     {"augment", "inputs", "variants", "selection"},
     {"streaming", "tasks", "statistics"},
     {"passes", "records"},
     {"module_learner", "own_tasks", "stacked_learner"},
+    {"compiled_learner"},
     {"learners"},
     {"trainer"},
     {"actions", "observations", "rewards", "rehearsal", "rendering"},

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dynprune_env.statistics import SampleStatistics, sample_values
+from dynprune_env.statistics import SampleStatistics, plain_sample_values, sample_values
 
 NAMES = ("loss", "confidence", "margin", "el2n", "correct")
 EVERYTHING_WRONG = {"loss": 20, "confidence": 0, "margin": -50, "el2n": math.sqrt(2), "correct": 0}
@@ -145,19 +145,30 @@ def test_a_state_goes_on_where_it_was_taken() -> None:
 # -- one forward pass --------------------------------------------------------------------------
 
 
+def plain(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """As on a GPU, or without numba."""
+    return plain_sample_values(logits, labels).numpy()
+
+
+BOTH = pytest.mark.parametrize("values_of", [sample_values, plain])
+
+
+@BOTH
 @given(
-    hnp.arrays(
+    array=hnp.arrays(
         np.float32,
         st.tuples(st.integers(1, 6), st.integers(2, 5)),
         elements=st.floats(-30, 30, width=32),
     ),
-    st.data(),
+    data=st.data(),
 )
-def test_the_values_of_a_forward_pass_are_torchs(array: np.ndarray, data: st.DataObject) -> None:
+def test_the_values_of_a_forward_pass_are_torchs(
+    values_of: Any, array: np.ndarray, data: st.DataObject
+) -> None:
     logits = torch.from_numpy(array)
     n, classes = logits.shape
     labels = torch.tensor(data.draw(st.lists(st.integers(0, classes - 1), min_size=n, max_size=n)))
-    values = dict(zip(NAMES, sample_values(logits, labels), strict=True))
+    values = dict(zip(NAMES, values_of(logits, labels), strict=True))
     p, one_hot = torch.softmax(logits, 1), F.one_hot(labels, classes)
     best_other = logits.masked_fill(one_hot.bool(), -math.inf).max(1).values
     expected = {
@@ -171,18 +182,22 @@ def test_the_values_of_a_forward_pass_are_torchs(array: np.ndarray, data: st.Dat
         np.testing.assert_allclose(values[name], expected[name], rtol=1e-4, atol=1e-3, err_msg=name)
 
 
-def test_a_tie_for_the_largest_logit_is_not_correct() -> None:
-    assert sample_values(torch.ones(1, 3), torch.tensor([0]))[-1] == [0]
+@BOTH
+def test_a_tie_for_the_largest_logit_is_not_correct(values_of: Any) -> None:
+    assert values_of(torch.ones(1, 3), torch.tensor([0]))[-1] == [0]
 
 
+@BOTH
 @pytest.mark.parametrize(
     "logits",
     [[math.nan] * 3, [0, math.nan, 0], [math.inf, 0, 0], [0, math.inf, 0], [-math.inf, 0, 0]],
     ids=str,
 )
-def test_logits_that_are_not_finite_count_as_entirely_wrong(logits: list[float]) -> None:
+def test_logits_that_are_not_finite_count_as_entirely_wrong(
+    values_of: Any, logits: list[float]
+) -> None:
     statistics = table(num_samples=1, num_classes=3)
-    values = sample_values(torch.tensor([logits]), torch.tensor([0]))
+    values = values_of(torch.tensor([logits]), torch.tensor([0]))
     statistics.record(np.array([0]), values, np.array([1]))
     after = seen(statistics, epoch=1)
     assert {name: after[name][0] for name in NAMES} == pytest.approx(EVERYTHING_WRONG)
