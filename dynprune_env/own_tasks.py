@@ -59,7 +59,7 @@ def own_task(
             of keeping all inputs on the device. Transforms are then drawn afresh at every visit,
             otherwise once. Val samples are read through train's transforms, always the same draw.
             Labels are read once: from `targets`, or in a pass over the data.
-        workers: see `stream`.
+        workers: see `stream`; each split that is read has as many.
 
     Raises:
         ValueError: shapes or types do not fit, a label is out of range, or the data are too few.

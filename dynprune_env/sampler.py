@@ -480,7 +480,9 @@ def _checked_labels(
 
 
 def _mean(values: list[float | None]) -> float | None:
-    given = [value for value in values if value is not None]
+    given = [float(value) for value in values if value is not None]
+    if not np.isfinite(given).all():
+        raise ValueError(f"val_loss and val_accuracy are finite, got {given[0]}")
     return float(np.mean(given)) if given else None
 
 

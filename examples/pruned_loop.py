@@ -31,4 +31,4 @@ while not sampler.finished:
     sampler.select()
 
 accuracy = (model(x[1300:]).argmax(1) == y[1300:]).float().mean().item()
-print(f"test accuracy {accuracy:.1%}, {sampler.visits:,} visits")
+print(f"test accuracy {accuracy:.1%}")

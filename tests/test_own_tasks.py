@@ -59,6 +59,9 @@ def forget(name: str) -> None:
     gym.registry.pop(f"DynPrune-{name}-v0", None)
 
 
+forget("OwnWords")  # registered by the import above; tests of all tasks run in this process too
+
+
 def pictures(jitter: bool = False, **kwargs: Any) -> Task:
     recipe = kwargs.pop("recipe", RECIPE)
     return own_task(Pictures(130, jitter), Pictures(24), cnn, recipe, **{"val_size": 30, **kwargs})
@@ -125,11 +128,12 @@ def test_variants_act_on_a_task_of_ones_own(
     assert env.dataset.val.images.dtype == env.dataset.train.images.dtype
 
 
+@pytest.mark.parametrize("make_task", [words, partial(pictures, stream=True, workers=1)])
 @pytest.mark.parametrize("name", ["el2n(nets=1)", "molpeg", "rho_loss", "kakurenbo"])
 def test_rules_that_score_play_on_a_task_of_ones_own(
-    name: str, mine: Callable[[Any], None]
+    name: str, make_task: Callable[[], Task], mine: Callable[[Any], None]
 ) -> None:
-    mine(words)
+    mine(make_task)
     agent = dynprune_agents.make(name)
     (result,) = run_episodes(ID, agent, [0], env_kwargs={"budget": 0.5})
     assert result.visits > 0
@@ -166,6 +170,22 @@ def test_arrays_pictures_and_data_sets_give_the_same_task() -> None:
         assert replace(task.source, read=made[0].source.read) == made[0].source
     assert made[0].source.num_val == 4
     assert made[0].source.class_size == 9
+
+
+def test_a_data_set_of_torchvision_becomes_a_task(mine: Callable[[Any], None]) -> None:
+    from torchvision import transforms
+    from torchvision.datasets import FakeData
+
+    for transform, kind in ((None, torch.uint8), (transforms.ToTensor(), torch.float32)):
+        train, test = (FakeData(n, (3, 8, 8), 4, transform, random_offset=n) for n in (40, 8))
+        task = own_task(train, test, cnn, RECIPE, num_classes=4)
+        assert task.source.image_shape == (3, 8, 8)
+        assert task.source.read(None, False).train.images.dtype == kind
+        mine(lambda task=task: task)
+        env = gym.make(ID, epochs=1).unwrapped
+        env.reset(seed=0)
+        env.step(np.ones(36, dtype=bool))
+        assert env.evaluate("test").loss > 0
 
 
 # -- the command line ---------------------------------------------------------------------------

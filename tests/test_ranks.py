@@ -15,42 +15,44 @@ from ranks_by_hand import N, train
 SCRIPT = Path(__file__).with_name("ranks_by_hand.py")
 
 
-def two_processes(
-    folder: Path, agent: str, drop_last: bool = False, mistake: str = ""
-) -> list[dict[str, Any]]:
+JOBS: dict[str, dict[str, Any]] = {
+    "dynamic_random": {"agent": "dynamic_random"},
+    "learned": {"agent": "learned"},
+    "resumed": {"agent": "learned", "stop_after": 2},
+    "drop_last": {"agent": "dynamic_random", "drop_last": True},
+    "other seed": {"agent": "dynamic_random", "mistake": "seed"},
+    "no records": {"agent": "dynamic_random", "mistake": "record"},
+}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]:
+    """What both processes told of each job."""
+    file, jobs = tmp_path_factory.mktemp("ranks") / "init", json.dumps([*JOBS.values()])
     running = [
         subprocess.Popen(
-            [
-                sys.executable,
-                SCRIPT,
-                folder / "init",
-                f"{rank}",
-                "2",
-                agent,
-                f"{drop_last}",
-                mistake,
-            ],
+            [sys.executable, SCRIPT, file, f"{rank}", "2", jobs],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
-    told = [process.communicate(timeout=100) for process in running]
-    assert [process.returncode for process in running] == [0, 0], told
-    return [json.loads(out) for out, _ in told]
+    said = [process.communicate(timeout=100) for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    first, second = (json.loads(out) for out, _ in said)
+    return dict(zip(JOBS, zip(first, second, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("agent", ["dynamic_random", "learned"])
 def test_two_processes_keep_what_one_keeps_and_visit_every_kept_sample_once(
-    agent: str, tmp_path: Path
+    agent: str, told: dict[str, tuple[Any, Any]]
 ) -> None:
-    first, second = two_processes(tmp_path, agent)
+    first, second = told[agent]
     alone = train(agent)
     assert any(len(kept) % 2 for kept in alone["kept"]), "uneven shares are to be tried as well"
-    for told in (first, second):
-        for same in ("kept", "charged", "loss_mean", "trained"):
-            assert told[same] == alone[same]
+    for same in ("kept", "charged", "loss_mean", "trained"):
+        assert first[same] == second[same] == alone[same]
     for kept, mine, theirs in zip(first["kept"], first["visits"], second["visits"], strict=True):
         assert len(mine) == len(theirs)
         assert set(mine) | set(theirs) == set(kept)
@@ -58,8 +60,16 @@ def test_two_processes_keep_what_one_keeps_and_visit_every_kept_sample_once(
         assert repeated == kept[:1] * (len(kept) % 2)  # filled up from the start
 
 
-def test_an_uneven_rest_can_be_dropped_and_is_not_charged(tmp_path: Path) -> None:
-    first, second = two_processes(tmp_path, "dynamic_random", drop_last=True)
+def test_processes_that_stop_in_the_middle_of_an_epoch_go_on_with_the_same_visits(
+    told: dict[str, tuple[Any, Any]],
+) -> None:
+    assert told["resumed"] == told["learned"]
+
+
+def test_an_uneven_rest_can_be_dropped_and_is_not_charged(
+    told: dict[str, tuple[Any, Any]],
+) -> None:
+    first, second = told["drop_last"]
     assert first["kept"] == second["kept"]
     trained = [0] * N
     for kept, mine, theirs in zip(first["kept"], first["visits"], second["visits"], strict=True):
@@ -72,11 +82,14 @@ def test_an_uneven_rest_can_be_dropped_and_is_not_charged(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
-    [("seed", "the processes hold different selections"), ("record", "nothing was recorded")],
+    [
+        ("other seed", "the processes hold different selections"),
+        ("no records", "nothing was recorded"),
+    ],
 )
 def test_a_mistake_of_one_process_stops_all_with_the_same_sentence(
-    mistake: str, sentence: str, tmp_path: Path
+    mistake: str, sentence: str, told: dict[str, tuple[Any, Any]]
 ) -> None:
-    first, second = two_processes(tmp_path, "dynamic_random", mistake=mistake)
+    first, second = told[mistake]
     assert sentence in first["error"]
     assert sentence in second["error"]
