@@ -264,16 +264,16 @@ class PruningSampler(Sampler[int]):
             batch_size: samples per batch; with gradients accumulated over k batches, k times that.
             drop_last: of the loader.
         """
-
-        def batches(count: int) -> int:
-            return count // batch_size if drop_last else -(-count // batch_size)
-
-        total, ledger = batches(len(self)), copy.deepcopy(self._after)
+        total, ledger = 0, copy.deepcopy(self._ledger)
+        kept, share, done = len(self._order), len(self), len(self._done)
         while ledger.progress[0] < 1:
-            kept = min(ledger.num_samples, round(float(ledger.pace[0])))
-            total += batches(len(self._ranks.share(np.arange(kept))))
+            batches = share // batch_size if drop_last else -(-share // batch_size)
+            trained = done + min(share, batches * batch_size)
+            total += batches
             ledger.epoch += 1
-            ledger.visits += kept
+            ledger.visits += min(kept, trained * self._ranks.number)
+            kept, done = min(ledger.num_samples, round(float(ledger.pace[0]))), 0
+            share = len(self._ranks.share(np.arange(kept)))
         return total
 
     # -- state ----------------------------------------------------------------------------------
