@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"allocator", "files", "kernels", "specs", "streams"},
-    {"datasets", "models"},
+    {"datasets", "models", "rank_kernels"},
     {"augment", "variants", "selection"},
     {"tasks", "statistics"},
     {"passes"},
