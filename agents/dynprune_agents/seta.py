@@ -29,7 +29,7 @@ def group_by_loss(loss: np.ndarray, groups: int, rounds: int = 10) -> np.ndarray
         centres = np.where(size > 0, np.diff(sums[edges]) / np.maximum(size, 1), centres)
         centres.sort()
     # Few boundaries: counting those below is faster than a search.
-    group = np.zeros(len(loss), dtype=np.int64)
+    group = np.zeros(len(loss), dtype=np.int16)
     for boundary in (centres[1:] + centres[:-1]) / 2:
         group += loss > boundary
     return group
