@@ -1,9 +1,8 @@
 """The learned policies, unchanged, on real data sets that their training never saw.
 
-Subsets of 10,000 samples, five seeds each: Fashion-MNIST (MLP) and CIFAR-10 (small CNN), clean and
-with 20 % and 40 % of the labels redrawn, at budgets 0.3 and 0.5; CIFAR-100 (small CNN), clean and
-with 40 %, at budget 0.3, with fewer handwritten rules; and Fashion-MNIST at full size once. The
-CNNs have width 8 (instead of 24), so that it fits two cores.
+Subsets of 10,000 samples, five seeds each: Fashion-MNIST (MLP), CIFAR-10 and CIFAR-100 (small
+CNN), clean and with 20 % and 40 % of the labels redrawn, at budgets 0.3 and 0.5; and Fashion-MNIST
+at full size once. The CNNs have width 8 (instead of 24), so that it fits two cores.
 
     python -m benchmarks.learned_transfer           # an hour on two cores
 """
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+import dynprune_agents
 from benchmarks.learned_tables import (
     Runs,
     Setting,
@@ -25,21 +25,27 @@ from benchmarks.learned_tables import (
     play,
 )
 
-LEARNED = ("learned", "learned(policy='weighted')")
-FEW = ("dynamic_random", "infobatch", "small_loss", "full_data")
-ALL = (*FEW, "epsilon_greedy", "ucb", "seta")
+LEARNED = ("learned", "learned(policy='weighted')", "sb3")
+HANDWRITTEN = (
+    "dynamic_random",
+    "infobatch",
+    "small_loss",
+    "full_data",
+    "epsilon_greedy",
+    "ucb",
+    "seta",
+)
+NOISE = (0.0, 0.2, 0.4)
+BUDGETS = (0.3, 0.5)
 SEEDS = tuple(range(1000, 1005))
 FULL_SIZE = Setting("DynPrune-FashionMNIST-v0", 0.3, {"label_noise": 0.2}, (100,), SEEDS)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One data set of the study: its handwritten agents and its settings."""
+    """One data set of the study."""
 
     task: str
-    handwritten: tuple[str, ...] = ALL
-    noise: tuple[float, ...] = (0.0, 0.2, 0.4)
-    budgets: tuple[float, ...] = (0.3, 0.5)
     env_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def settings(self) -> list[Setting]:
@@ -52,21 +58,16 @@ class Part:
                 (100,),
                 SEEDS,
             )
-            for noise in self.noise
-            for budget in self.budgets
+            for noise in NOISE
+            for budget in BUDGETS
         ]
-
-    @property
-    def agents(self) -> list[str]:
-        """All that play."""
-        return [*LEARNED, *self.handwritten]
 
 
 NARROW = {"model": "small_cnn(width=8)"}
 PARTS = (
     Part("FashionMNIST"),
-    Part("CIFAR10Small", env_kwargs=NARROW),
-    Part("CIFAR100Small", FEW, (0.0, 0.4), (0.3,), NARROW),
+    Part("CIFAR10Small", NARROW),
+    Part("CIFAR100Small", NARROW),
 )
 
 
@@ -81,27 +82,23 @@ def main(
 ) -> None:
     """Plays the agents and writes the tables."""
     parts = [part for part in PARTS if part.task in (tasks or [p.task for p in PARTS])]
+    agents = list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in LEARNED + HANDWRITTEN))
+    learned = [spec for spec in agents if spec not in HANDWRITTEN]
     pieces = []
     every: list[Setting] = []
     everything: Runs = {}
     for part in parts:
         columns = part.settings()
         # Small nets train their seeds side by side, CNNs one after the other.
-        runs = play(columns, part.agents, out, jobs, "CIFAR" not in part.task, data_dir)
+        runs = play(columns, agents, out, jobs, "CIFAR" not in part.task, data_dir)
         every, everything = every + columns, everything | runs
-        pieces += [f"## {part.task}", accuracy_table(runs, columns, part.agents)]
-        pieces += [duel_table(runs, columns, spec, part.handwritten) for spec in LEARNED]
+        pieces += [f"## {part.task}", accuracy_table(runs, columns, agents)]
+        pieces += [duel_table(runs, columns, spec, HANDWRITTEN) for spec in learned]
         if part.task == "FashionMNIST":
-            runs = play([FULL_SIZE], part.agents, out, jobs, True, data_dir)
+            runs = play([FULL_SIZE], agents, out, jobs, True, data_dir)
             pieces += ["## FashionMNIST at full size, 55,000 samples"]
-            pieces += [accuracy_table(runs, [FULL_SIZE], part.agents)]
-    common = [spec for spec in parts[0].agents if all(spec in part.agents for part in parts)]
-    over_all = ["## Over all settings", lead_table(everything, every, common, "dynamic_random")]
-    wide = [s for part in parts if part.handwritten == ALL for s in part.settings()]
-    over_all += [
-        "## Over the settings of Fashion-MNIST and CIFAR-10, with all rules",
-        lead_table(everything, wide, [*LEARNED, *ALL], "dynamic_random"),
-    ]
+            pieces += [accuracy_table(runs, [FULL_SIZE], agents)]
+    over_all = ["## Over all settings", lead_table(everything, every, agents, "dynamic_random")]
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text("\n\n".join([__doc__ or "", *over_all, *pieces]) + "\n")
     print(table.read_text())

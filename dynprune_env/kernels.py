@@ -16,7 +16,7 @@ from numba import njit
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles at the first call; keeps the machine code on disk where that can be written."""
     try:
         return njit(nogil=True, cache=True)(function)
@@ -24,7 +24,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(nogil=True)(function)
 
 
-@_compiled
+@compiled
 def forward(x, sizes, parameters, activations):
     """Fills `activations` layer by layer, (m, units) each in one flat row per layer.
 
@@ -55,7 +55,7 @@ def forward(x, sizes, parameters, activations):
     return h
 
 
-@_compiled
+@compiled
 def gather(images, ids, scale, shift, x):
     """Fills x (m, F) float32 with the normalised images of these ids."""
     for i in range(len(ids)):
@@ -64,7 +64,7 @@ def gather(images, ids, scale, shift, x):
             x[i, j] = np.float32(image[j]) * scale[j] + shift[j]
 
 
-@_compiled
+@compiled
 def loss_slope(logits, labels, weights, smoothing, slope):
     """Fills slope (m, C) with the gradient of the weighted mean cross-entropy."""
     m, classes = logits.shape
@@ -83,7 +83,7 @@ def loss_slope(logits, labels, weights, smoothing, slope):
         slope[i, labels[i]] -= (_ONE - smoothing) * gain
 
 
-@_compiled
+@compiled
 def backward(x, sizes, parameters, activations, slopes, update):
     """Fills update (P,) with the gradient of all parameters, from the slope of the logits.
 
@@ -112,7 +112,7 @@ def backward(x, sizes, parameters, activations, slopes, update):
                         lower[i, j] = _ZERO
 
 
-@_compiled
+@compiled
 def descend(parameters, velocity, update, rate, momentum, decay):
     """A step with Nesterov momentum and weight decay, as `torch.optim.SGD` makes it."""
     for k in range(len(parameters)):
@@ -121,7 +121,7 @@ def descend(parameters, velocity, update, rate, momentum, decay):
         parameters[k] -= rate * (gradient + momentum * velocity[k])
 
 
-@_compiled
+@compiled
 def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen):
     """The hot loop: one pass over the kept samples of each of these replicas, in place.
 
@@ -160,7 +160,7 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen
             begin = end
 
 
-@_compiled
+@compiled
 def score_rows(rows, table, ids, sizes, parameters, logits):
     """Logits of these samples under each of these replicas.
 
@@ -185,7 +185,7 @@ def score_rows(rows, table, ids, sizes, parameters, logits):
             logits[i, begin : begin + size] = found
 
 
-@_compiled
+@compiled
 def fill_sample_values(logits, labels, values):
     """What `statistics.sample_values` returns, for logits (V, C) and labels (V,), into (5, V)."""
     classes = logits.shape[1]

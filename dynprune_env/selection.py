@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 
 from dynprune_env.streams import ReplicaRandom
+
+_LARGE, _SAMPLE = 100_000, 4_096
+_COMPILED = find_spec("numba") is not None
 
 
 def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) -> np.ndarray:
@@ -30,7 +35,7 @@ def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) ->
     for row, k in enumerate(np.broadcast_to(np.clip(count, 0, n), replicas)):
         if k == 0:
             continue
-        threshold = np.partition(scores[row], n - k)[n - k]
+        threshold = _kth_highest(scores[row], int(k))
         keep[row] = scores[row] > threshold
         tied = np.flatnonzero(scores[row] == threshold)
         missing = k - np.count_nonzero(keep[row])
@@ -40,19 +45,61 @@ def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) ->
     return keep
 
 
+def _kth_highest(scores: np.ndarray, k: int) -> float:
+    """The k-th highest of n scores.
+
+    Partitions only what lies between two bounds that a sample gives (Floyd & Rivest 1975); all of
+    it where these do not hold the answer.
+    """
+    n = len(scores)
+    if n >= _LARGE:
+        sample = np.sort(scores[:: n // _SAMPLE])
+        middle, margin = len(sample) * (1 - k / n), 2 * np.sqrt(len(sample))
+        low = sample[max(0, int(middle - margin))]
+        high = sample[min(len(sample) - 1, int(middle + margin))]
+        if np.count_nonzero(scores > low) < k <= np.count_nonzero(scores >= low):
+            return low  # one of many equal ones, of which partitioning would be slow
+        between = scores[(scores > low) & (scores <= high)]
+        left = k - int(np.count_nonzero(scores > high))
+        if 0 < left <= len(between):
+            scores, n, k = between, len(between), left
+    return np.partition(scores, n - k)[n - k]
+
+
 def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
-    """Position of each score in rising order, same shape, int64; ties fall at random."""
+    """Position of each score in rising order, same shape, int64; ties fall at random.
+
+    Scores are compared as float32.
+    """
     if scores.ndim == 1:
         return rank(scores[None], rng)[0]
     replicas, n = scores.shape
     ranks = np.empty(scores.shape, dtype=np.int64)
+    rows = np.ascontiguousarray(scores, dtype=np.float32)
     for row in range(replicas):
-        ranks[row, np.lexsort((rng.row(row).random(n), scores[row]))] = np.arange(n)
+        if _COMPILED:
+            from dynprune_env.rank_kernels import fill_ranks  # slow to import
+
+            fill_ranks(rows[row], rng.row(row).integers(1 << 63, dtype=np.uint64), ranks[row])
+        else:
+            ranks[row, np.lexsort((rng.row(row).random(n), rows[row]))] = np.arange(n)
     return ranks
 
 
 def standardise(values: np.ndarray, limit: float = 3.0) -> np.ndarray:
-    """Clipped z-scores along the last axis, same shape; zero where all values are equal."""
+    """Clipped z-scores along the last axis, same shape, float64; zero where all are equal."""
+    if _COMPILED and values.size:
+        from dynprune_env.rank_kernels import fill_z_scores  # slow to import
+
+        scores = np.empty(values.shape)
+        rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+        fill_z_scores(rows, limit, scores.reshape(rows.shape))
+        return scores
+    return plain_standardise(values, limit)
+
+
+def plain_standardise(values: np.ndarray, limit: float = 3.0) -> np.ndarray:
+    """The same without numba."""
     # float64, since equal float32 values rarely have themselves as their mean.
     centred = values - values.mean(-1, keepdims=True, dtype=np.float64)
     spread = np.sqrt(np.square(centred).mean(-1, keepdims=True))

@@ -66,5 +66,7 @@ class ReplicaRandom:
 
     def random(self, count: int) -> np.ndarray:
         """Uniform draws from [0, 1), (R, count) float64; (count,) if made from one number."""
-        draws = np.stack([self.row(row).random(count) for row in range(len(self.seeds))])
+        draws = np.empty((len(self.seeds), count))
+        for row, drawn in enumerate(draws):
+            self.row(row).random(out=drawn)
         return draws if self.batched else draws[0]

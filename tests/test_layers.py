@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"allocator", "files", "kernels", "ranks", "registration", "specs", "streams"},
-    {"datasets", "ledger", "models"},
+    {"datasets", "ledger", "models", "rank_kernels"},
     {"augment", "inputs", "variants", "selection"},
     {"streaming", "tasks", "statistics"},
     {"passes", "records"},

@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from dynprune_env import selection
 from dynprune_env.selection import keep_top, rank, standardise
 from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 
@@ -51,6 +52,31 @@ def test_a_row_is_the_same_alone_without_an_axis_and_in_company(
         no_axis = keep_top(scores[row], count, ReplicaRandom(seed))
         assert np.array_equal(together[row], one_row[0])
         assert np.array_equal(together[row], no_axis)
+
+
+@given(
+    hnp.arrays(
+        np.float64,
+        st.integers(20, 200),
+        elements=st.sampled_from([-math.inf, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, math.inf]),
+    ),
+    st.data(),
+)
+def test_many_scores_have_the_threshold_that_sorting_finds(
+    scores: np.ndarray, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, len(scores)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "_LARGE", 20)
+        patch.setattr(selection, "_SAMPLE", 8)
+        assert selection._kth_highest(scores, count) == np.sort(scores)[-count]
+
+
+@pytest.mark.parametrize("distribution", ["random", "standard_exponential", "standard_normal"])
+def test_a_million_scores_have_the_threshold_that_sorting_finds(distribution: str) -> None:
+    scores = getattr(np.random.default_rng(0), distribution)(1_000_000).astype(np.float32)
+    for count in (1, 10, 300_000, 999_990, 1_000_000):
+        assert selection._kth_highest(scores, count) == np.sort(scores)[-count]
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, bool])
@@ -155,3 +181,17 @@ def test_streams_that_differ_in_anything_have_other_seeds(varied: str) -> None:
     low = {each % 2**32 for each in seeds}  # all that torch's generator reads
     assert len(seeds) == len(low) == len(values)
     assert all(0 <= each < 2**63 for each in seeds)
+
+
+@given(SCORES.filter(lambda scores: np.isfinite(scores).all()))
+def test_compiled_ranks_and_z_scores_are_the_plain_ones(scores: np.ndarray) -> None:
+    assert selection._COMPILED
+    ranks, z_scores = rank(scores, random(len(scores))), standardise(scores)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "_COMPILED", False)
+        plain = rank(scores, random(len(scores)))
+        np.testing.assert_allclose(z_scores, standardise(scores), atol=1e-9)
+    # Ties fall differently; the scores in rising order are the same.
+    for row, values in enumerate(scores.astype(np.float32)):
+        assert sorted(ranks[row]) == list(range(len(values)))
+        assert (values[np.argsort(ranks[row])] == values[np.argsort(plain[row])]).all()

@@ -25,7 +25,7 @@ class LossMoments:
 
     def watch(self, observation: Observation) -> None:
         """Takes in what is new in an observation."""
-        loss, visits = observation["loss"].astype(np.float64), observation["visits"]
+        loss, visits = observation["loss"], observation["visits"]
         if self._before is None:
             self.mean, self.var = loss.copy(), np.zeros_like(loss)
             self._seen = visits > 0
@@ -33,10 +33,9 @@ class LossMoments:
             old_loss, old_visits = self._before
             new = (visits > old_visits) | (loss != old_loss)
             again = new & self._seen
-            deviation = (loss - self.mean) ** 2
-            self.mean[again] += self.a * (loss - self.mean)[again]
-            self.var[again] += self.a * (deviation - self.var)[again]
-            first = new & ~self._seen
-            self.mean[first] = loss[first]
+            difference = loss - self.mean
+            self.var += np.where(again, self.a * (difference**2 - self.var), 0)
+            self.mean += np.where(again, self.a * difference, 0)
+            self.mean = np.where(new & ~self._seen, loss, self.mean)
             self._seen |= new
         self._before = (loss, visits)

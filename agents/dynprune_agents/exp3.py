@@ -13,7 +13,7 @@ import numpy as np
 
 from dynprune_agents._agent import Observation
 from dynprune_agents._arms import ArmBandit
-from dynprune_env.selection import rank
+from dynprune_env.selection import keep_top
 from dynprune_env.settings import Episode
 from dynprune_env.streams import ReplicaRandom
 
@@ -62,7 +62,8 @@ class EXP3(ArmBandit):
     def arm_mask(
         self, arm: int, observation: Observation, count: int, rng: ReplicaRandom
     ) -> np.ndarray:
-        """The arm's window of ranks."""
-        position = rank(observation["loss"], rng)
-        start = round(arm / (self.num_arms - 1) * (len(position) - count))
-        return (position >= start) & (position < start + count)
+        """The arm's window of ranks: a top without its own top."""
+        loss = observation["loss"]
+        start = round(arm / (self.num_arms - 1) * (len(loss) - count))
+        upper = keep_top(loss, len(loss) - start, rng)
+        return upper & ~keep_top(np.where(upper, loss, -np.inf), len(loss) - start - count, rng)

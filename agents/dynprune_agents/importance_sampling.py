@@ -39,13 +39,17 @@ class ImportanceSampling(Agent):
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
-        loss = observation["loss"].astype(np.float64)
-        total = loss.sum(-1, keepdims=True)
+        loss = observation["loss"]
         n = loss.shape[-1]
-        p = np.where(total > 0, loss / np.where(total > 0, total, 1), 1 / n)
-        p = (1 - self.uniform) * p + self.uniform / n
+        total = loss.sum(-1, keepdims=True, dtype=np.float64)
+        # n p, where p is proportional to the loss.
+        relative = loss * np.where(total > 0, n / np.where(total > 0, total, 1), 0).astype(
+            loss.dtype
+        )
+        relative = np.where(total > 0, relative, np.float32(1))
+        relative = np.float32(1 - self.uniform) * relative + np.float32(self.uniform)
         # The largest u^(1/p) are a draw without replacement (Efraimidis & Spirakis 2006).
-        keys = np.log(np.maximum(self.rng.random(n), 1e-300)) / p
-        kept = keep_top(keys, self.pace(observation), self.rng)
-        weights = 1 / (n * p) if self.rescale else np.ones_like(p)
-        return np.where(kept, weights, 0).astype(np.float32)
+        lots = np.maximum(self.rng.random(n), 1e-30).astype(np.float32)
+        kept = keep_top(np.log(lots) / relative, self.pace(observation), self.rng)
+        weights = 1 / relative if self.rescale else np.ones_like(relative)
+        return np.where(kept, weights, np.float32(0))

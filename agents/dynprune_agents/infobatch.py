@@ -44,12 +44,10 @@ class InfoBatch(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
         scores = np.where(observation["visits"] > 0, observation["loss"], START)
-        weights = np.ones(scores.shape, dtype=np.float32)
         easy = below_mean(scores)
         if self.anneal:
             easy &= self.progress(observation)[..., None] < self.delta
         lots = np.where(easy, self.rng.random(scores.shape[-1]), -np.inf)
         dropped = keep_top(lots, (self.r * easy.sum(-1)).astype(np.int64), self.rng)
-        weights[easy] = 1 / (1 - self.r) if self.rescale else 1
-        weights[dropped] = 0
-        return weights
+        kept = np.float32(1 / (1 - self.r) if self.rescale else 1)
+        return np.where(dropped, np.float32(0), np.where(easy, kept, np.float32(1)))

@@ -13,16 +13,26 @@ import numpy as np
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_env.selection import keep_top
 
+SAMPLE = 20_000
+"""Losses from which the centres are computed; groups of all others by these."""
+
 
 def group_by_loss(loss: np.ndarray, groups: int, rounds: int = 10) -> np.ndarray:
     """K-means in one dimension from quantiles: (m,) group of each loss, 0 the easiest."""
-    centres = np.quantile(loss, (np.arange(groups) + 0.5) / groups)
+    some = np.sort(loss[:: max(1, len(loss) // SAMPLE)].astype(np.float64))
+    centres = np.quantile(some, (np.arange(groups) + 0.5) / groups)
+    sums = np.concatenate([[0], some.cumsum()])
     for _ in range(rounds):
-        group = np.searchsorted((centres[1:] + centres[:-1]) / 2, loss)
-        size = np.bincount(group, minlength=groups)
-        sums = np.bincount(group, weights=loss, minlength=groups)
-        centres = np.sort(np.where(size > 0, sums / np.maximum(size, 1), centres))
-    return np.searchsorted((centres[1:] + centres[:-1]) / 2, loss)
+        ends = np.searchsorted(some, (centres[1:] + centres[:-1]) / 2, side="right")
+        edges = np.concatenate([[0], ends, [len(some)]])
+        size = np.diff(edges)
+        centres = np.where(size > 0, np.diff(sums[edges]) / np.maximum(size, 1), centres)
+        centres.sort()
+    # Few boundaries: counting those below is faster than a search.
+    group = np.zeros(len(loss), dtype=np.int16)
+    for boundary in (centres[1:] + centres[:-1]) / 2:
+        group += loss > boundary
+    return group
 
 
 @dataclass
@@ -64,7 +74,7 @@ class SeTa(Agent):
         rows, losses = np.atleast_2d(kept), np.atleast_2d(observation["loss"])
         for row in np.flatnonzero(sliding):
             ids = np.flatnonzero(rows[row])
-            group = group_by_loss(losses[row, ids].astype(np.float64), self.groups)
+            group = group_by_loss(losses[row, ids], self.groups)
             inside = (group >= start) & (group < start + window)
             if inside.any():  # not so where fewer losses differ than there are groups
                 rows[row, ids] = inside

@@ -1,0 +1,106 @@
+"""Measures everything side by side in one run, and writes one table.
+
+python -m benchmarks.speed                                   # a quarter of an hour on one core
+python -m benchmarks.speed --parts selection --samples 50000 # or some of it
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from benchmarks.speed import footprint, gpu, growth, selection, steps, vector
+from benchmarks.speed.clock import Row, cpu_clock, to_markdown, wall_clock
+
+PARTS = ("steps", "today", "vector", "gpu", "waits", "selection", "footprint", "growth")
+
+
+def processor() -> str:
+    """The CPU's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Replicas of the vector environment, and samples of a selection."""
+
+    replicas: tuple[int, ...]
+    samples: tuple[int, ...]
+
+
+def measure(part: str, rounds: float, sizes: Sizes, device: str) -> list[Row] | str:
+    """Rows of the table, or a text of its own."""
+
+    def times(count: int) -> int:
+        return max(2, round(rounds * count))
+
+    clock = wall_clock if device == "cuda" else cpu_clock
+    torch.set_num_threads(1)
+    if part == "steps":
+        timed = [replace(each, rounds=times(each.rounds)) for each in steps.STEPS]
+        return [row for each in timed for row in steps.step_rows(each, clock, device=device)]
+    if part == "today":
+        return steps.today_rows(5_000, times(3), clock)
+    if part == "vector":
+        rows = vector.vector_rows(sizes.replicas, times(10))
+        return rows + vector.process_rows(8, times(20)) + vector.rate_rows(times(20))
+    if part == "gpu":
+        return gpu.epoch_rows(45_000, times(3))
+    if part == "waits":
+        return f"Times the host waits for the device in a ResNet-18 step: {gpu.waits(4_000)}."
+    if part == "selection":
+        return selection.selection_table(sizes.samples)
+    return footprint.footprint_text(selection.statistics_bytes())
+
+
+def main(
+    parts: Annotated[list[str] | None, typer.Option("--parts", help="Repeatable. [all]")] = None,
+    rounds: Annotated[float, typer.Option("--rounds", help="Multiplies all rounds.")] = 1.0,
+    replicas: Annotated[list[int] | None, typer.Option("--replicas")] = None,
+    samples: Annotated[list[int] | None, typer.Option("--samples")] = None,
+    device: Annotated[str, typer.Option("--device", help="Of the steps: cpu or cuda.")] = "cpu",
+    out: Path = Path("benchmarks/results/speed.md"),
+) -> None:
+    """Prints the table and writes it."""
+    at_hand = [part for part in PARTS if torch.cuda.is_available() or part not in ("gpu", "waits")]
+    for part in parts or []:
+        if part not in PARTS:
+            raise typer.BadParameter(f"no part is called {part!r}; there are {', '.join(PARTS)}")
+    sizes = Sizes(
+        tuple(replicas or (8, 32, 64, 256)), tuple(samples or (50_000, 1_280_000, 10_000_000))
+    )
+    rows: list[Row] = []
+    pieces: list[str] = []
+    for part in parts or at_hand:
+        if part == "growth":
+            pieces.append(growth.growth_text(out.with_name("speed_growth.png")))
+            continue
+        found = measure(part, rounds, sizes, device)
+        if isinstance(found, str):
+            pieces.append(found)
+        else:
+            rows += found
+    where = f"{processor()}; torch {torch.__version__}, Python {platform.python_version()}"
+    if torch.cuda.is_available():
+        where += f"; {torch.cuda.get_device_name()}"
+    head = (
+        "Medians of interleaved rounds, CPU seconds of one thread (wall clock where processes or "
+        f"threads are compared, or on CUDA). {where}.\n\n"
+        f"    python -m benchmarks.speed{''.join(f' --parts {part}' for part in parts or [])}"
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n\n".join([head, *([to_markdown(rows)] if rows else []), *pieces]) + "\n")
+    print(out.read_text())
+
+
+if __name__ == "__main__":
+    typer.run(main)

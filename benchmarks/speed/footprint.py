@@ -1,0 +1,54 @@
+"""Memory and import time, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+RUN = """
+import resource, gymnasium as gym, numpy as np, dynprune_env
+env = gym.make("DynPrune-CIFAR10Small-v0", budget=0.5, epochs=2)
+env.reset(seed=0)
+env.step(np.ones(45_000, dtype=bool))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+RESETS = """
+import resource, gymnasium as gym, numpy as np, dynprune_env
+env = gym.make("DynPrune-Digits-v0", budget=0.5)
+def megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+for reset in range(111):
+    env.reset(seed=reset)
+    env.step(np.ones(1000, dtype=bool))
+    if reset == 10:
+        before = megabytes()
+print(megabytes() - before)
+"""
+
+IMPORT = """
+import time, gymnasium
+start = time.perf_counter()
+import dynprune_env
+print(time.perf_counter() - start)
+"""
+
+
+def run(script: str) -> float:
+    """The number that a script prints in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def footprint_text(bytes_per_sample: float) -> str:
+    """What was measured, with what it should be."""
+    lines = [
+        f"Peak resident set of a CIFAR10Small run: {run(RUN):,.0f} MB (target 2,500).",
+        f"Growth over 100 resets of Digits: {run(RESETS):.1f} MB (target: none).",
+        f"Statistics: {bytes_per_sample:.0f} bytes a sample, {bytes_per_sample * 10:,.0f} MB for "
+        "ten million (target 600).",
+        f"`import dynprune_env` beyond gymnasium's own: {run(IMPORT):.3f} s (target 0.5).",
+    ]
+    return "\n".join(f"- {line}" for line in lines)

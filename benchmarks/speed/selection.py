@@ -1,0 +1,124 @@
+"""What a selection costs: every handwritten rule, from 50,000 to ten million samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+import dynprune_agents
+from dynprune_agents import PeriodicAgent
+from dynprune_env.observations import PROGRESS
+from dynprune_env.settings import Episode
+from dynprune_env.statistics import SampleStatistics
+
+LEARNED = ("learned", "sb3")
+EPOCHS = 200
+
+
+def observe(n: int, epoch: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Columns as training leaves them: exponential losses, whole ages and visits."""
+    loss = rng.exponential(0.5, n).astype(np.float32)
+    progress = dict.fromkeys(PROGRESS, epoch / EPOCHS) | {"budget": 0.5, "val_accuracy": 0.8}
+    whole = {
+        name: rng.integers(0, high, n, dtype=np.int32).astype(np.float32)
+        for name, high in (("forgetting", 4), ("visits", epoch), ("age", epoch), ("label", 10))
+    }
+    return {
+        "loss": loss,
+        "loss_mean": 0.8 * loss + 0.1,
+        "loss_var": (loss - 0.4) ** 2,
+        "confidence": np.exp(-loss),
+        "margin": 3 - 4 * loss,
+        "el2n": np.minimum(loss, 1.4),
+        "correct": (loss < 0.7).astype(np.float32),
+        "progress": np.array([progress[name] for name in PROGRESS], dtype=np.float32),
+        **whole,
+    }
+
+
+class Rehearsed:
+    """Stands for a rehearsal and a probe whose training has cost nothing: random numbers."""
+
+    epochs = 20
+
+    def __init__(self, n: int):
+        self.num_samples, self.visits = n, np.zeros(1)
+        self.rng = np.random.default_rng(1)
+
+    def run(self, index: int, epochs: int, mask: Any = None) -> Iterator[dict[str, np.ndarray]]:
+        """Two epochs, whatever was asked for."""
+        return (observe(self.num_samples, 5, self.rng) for _ in range(min(epochs, 2)))
+
+    def models(self) -> list[torch.nn.Module]:
+        """One tiny model."""
+        return [torch.nn.Linear(1, 10)]
+
+    def batches(self, size: int) -> Iterator[Any]:
+        """One number per sample, and random labels."""
+        for start in range(0, self.num_samples, size):
+            k = min(size, self.num_samples - start)
+            yield torch.rand(k, 1), torch.randint(10, (k,))
+
+    def losses(self, models: Any = None) -> np.ndarray:
+        """As training leaves them."""
+        return self.rng.exponential(0.5, self.num_samples).astype(np.float32)
+
+    def charge(self, passes: float) -> None:
+        """Free."""
+
+    def random_mask(self, share: float) -> np.ndarray:
+        """Independent draws."""
+        return self.rng.random(self.num_samples) < share
+
+    def as_observed(self, rows: np.ndarray) -> np.ndarray:
+        """Without the replica axis."""
+        return rows[0] if rows.ndim > 1 else rows
+
+
+def selection_seconds(name: str, n: int, rounds: int = 5) -> float:
+    """Median CPU seconds of an epoch's selection; of one that selects anew, where not all do."""
+    agent = dynprune_agents.make(name)
+    rehearsed = Rehearsed(n)
+    agent.prepare(rehearsed)  # type: ignore[arg-type]
+    agent.reset(Episode(n, 10, EPOCHS, 0.5, 0, rehearsed))  # type: ignore[arg-type]
+    period = getattr(agent, "period", None) or 10
+    warmup = agent.warmup if isinstance(agent, PeriodicAgent) else 1
+    rng, seconds = np.random.default_rng(0), []
+    for turn in range(rounds + 1):
+        before = observe(n, warmup + period * (turn + 1), rng)
+        start = time.process_time()
+        action = agent.select(before)
+        if turn:
+            seconds.append(time.process_time() - start)
+        agent.update(before, action, 0.1, observe(n, warmup + period * (turn + 1) + 1, rng))
+    return float(np.median(seconds))
+
+
+def selection_table(sizes: tuple[int, ...]) -> str:
+    """Milliseconds of every handwritten rule, slowest last."""
+    names = [name for name in dynprune_agents.names() if name not in LEARNED]
+    taken = {name: [1e3 * selection_seconds(name, n) for n in sizes] for name in names}
+    heads = " | ".join(f"n = {n:,}" for n in sizes)
+    lines = [f"| rule, ms | {heads} |", "|---|" + "---:|" * len(sizes)]
+    middle = sizes.index(1_280_000) if 1_280_000 in sizes else 0
+    for name in sorted(names, key=lambda name: taken[name][middle]):
+        lines.append(f"| `{name}` | " + " | ".join(f"{ms:.3g}" for ms in taken[name]) + " |")
+    lines.append("")
+    lines.append(
+        f"Target at 1.28 million: 15 ms; met by {sum(taken[a][middle] <= 15 for a in names)} of "
+        f"{len(names)}."
+        if 1_280_000 in sizes
+        else ""
+    )
+    return "\n".join(lines)
+
+
+def statistics_bytes(n: int = 100_000) -> float:
+    """Bytes per sample of the table of statistics, labels included; of one replica."""
+    table = SampleStatistics(1, np.zeros(n, dtype=np.int64), 10)
+    held = [table.labels, *(value.numpy() for value in table.state().values())]
+    return sum(each.nbytes for each in held) / n

@@ -1,0 +1,92 @@
+"""Steps of one environment: against bare loops, by what they keep, and against today's designs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from benchmarks.speed.bare import Bare, Loader
+from benchmarks.speed.clock import Clock, Row, compare, take_turns
+from benchmarks.speed.games import SHARES, make_env, masks
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A task to time: its name, train and val samples, the target ratio, and rounds."""
+
+    task: str
+    size: int | None
+    val: int | None
+    target: str
+    rounds: int
+
+
+STEPS = (
+    Timed("Digits", None, None, "<= 1.10", 40),
+    Timed("CIFAR10Small", 10_000, 1_000, "<= 1.02", 5),
+    Timed("CIFAR10", 128, 32, "<= 1.02", 3),  # ResNet-18
+)
+
+
+def step_rows(timed: Timed, clock: Clock, **settings: object) -> list[Row]:
+    """Env step over bare loop for three shares; half of the samples over all of them."""
+    env = make_env(timed.task, timed.size, timed.val, **settings)
+    bare, n = Bare(env), env.settings.num_samples
+    kept = {share: masks(n, share) for share in SHARES}
+    sides = {}
+    for share in SHARES:
+        sides[f"env {share}"] = partial(env.step, kept[share])
+        sides[f"bare {share}"] = partial(bare.epoch, kept[share])
+    seconds = take_turns(sides, timed.rounds, clock)
+    name = f"{timed.task}, {env.settings.resolved.model}, n = {n:,}"
+    rows = [
+        compare(
+            f"{name}: env step / bare loop, keeping {share:.0%}",
+            seconds[f"env {share}"],
+            seconds[f"bare {share}"],
+            timed.target,
+        )
+        for share in SHARES
+    ]
+    whole, half = seconds["env 1.0"], seconds["env 0.5"]
+    return [*rows, compare(f"{name}: step keeping 50 % / 100 %", half, whole, "<= 0.52")]
+
+
+def today_rows(size: int, rounds: int, clock: Clock) -> list[Row]:
+    """A small CNN on CIFAR-10 against a DataLoader design, scored or as InfoBatch's authors do."""
+    env = make_env("CIFAR10Small", size, 500)
+    half = masks(size, 0.5)
+    usual, tuned = Loader(env, tuned=False), Loader(env, tuned=True)
+
+    def infobatch_step() -> None:
+        loss = env.vector.trainer.statistics.loss[0]
+        easy = np.flatnonzero(loss < loss.mean())
+        kept = np.ones(size, dtype=bool)
+        kept[np.random.default_rng(0).permutation(easy)[len(easy) // 2 :]] = False
+        env.step(kept)
+
+    seconds = take_turns(
+        {
+            "env": partial(env.step, half),
+            "usual": partial(usual.scored_epoch, 0.5),
+            "tuned": partial(tuned.scored_epoch, 0.5),
+            "env infobatch": infobatch_step,
+            "usual infobatch": usual.infobatch_epoch,
+            "tuned infobatch": tuned.infobatch_epoch,
+        },
+        rounds,
+        clock,
+    )
+    name = f"CIFAR10Small, n = {size:,}: "
+    scored, info = "DataLoader, PIL, scoring pass, half kept", "the InfoBatch loop's steps"
+    fair = "; its model in bf16 and channels last too"
+    return [
+        compare(f"{name}{scored}", seconds["env"], seconds["usual"], ">= 2"),
+        compare(f"{name}{scored}{fair}", seconds["env"], seconds["tuned"], ">= 2"),
+        compare(f"{name}{info}", seconds["env infobatch"], seconds["usual infobatch"], ">= 1.4"),
+        compare(
+            f"{name}{info}{fair}", seconds["env infobatch"], seconds["tuned infobatch"], ">= 1.4"
+        ),
+    ]

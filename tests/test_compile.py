@@ -1,0 +1,23 @@
+"""`compile=True` trains the same model."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from episodes import assert_same, make, play, random_masks
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_net_trains_like_the_plain_one_and_is_compiled_once(
+    pictures: dict[str, Any],
+) -> None:
+    plain, compiled = make(**pictures), make(**pictures, compile=True)
+    masks = random_masks(plain, 4)
+    expected = play(plain, masks, seed=3)
+    assert_same(play(compiled, masks, seed=3), expected, 1e-3)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert play(compiled, random_masks(plain, 4, seed=1), seed=4)[-1][2]
