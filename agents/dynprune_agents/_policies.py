@@ -61,7 +61,10 @@ def _read(path: Path, changed: int) -> tuple[Scorer, np.ndarray]:
             flat = np.concatenate([file[name].ravel() for name in scorer.shapes])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a policy that `dynprune train` wrote: {error}") from error
-    for kind, known in (("sample_features", SAMPLE_FEATURES), ("run_features", SCORER_RUN_FEATURES)):
+    for kind, known in (
+        ("sample_features", SAMPLE_FEATURES),
+        ("run_features", SCORER_RUN_FEATURES),
+    ):
         if head[kind] != list(known):
             raise ValueError(f"{path} was trained on other {kind}: {head[kind]}, not {known}")
     return scorer, flat.astype(np.float32)

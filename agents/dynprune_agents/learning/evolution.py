@@ -258,13 +258,7 @@ class EvolutionTrainer:
         played = Parallel(n_jobs=self.jobs)(
             delayed(play_game)(game, self.network, rows, int(seed)) for game, rows, seed in jobs
         )
-        share = settings.loss_share
-        shaped = np.stack(
-            [
-                (1 - share) * centred_ranks(game.returns) + share * centred_ranks(-game.val_loss)
-                for game in played
-            ]
-        )
+        shaped = np.stack([self.shaped(game) for game in played])
         slope = np.einsum("gm,gmp->p", shaped, noise) / (shaped.size * settings.sigma)
         self._update(slope)
         self.steps += sum(game.steps for game in played)
@@ -272,6 +266,11 @@ class EvolutionTrainer:
         self.seconds_in_env += sum(game.seconds for game in played)
         self.generation += 1
         return {"return": float(np.mean([game.returns.mean() for game in played]))}
+
+    def shaped(self, game: Played) -> np.ndarray:
+        """(m,) in [-1/2, 1/2]: ranks by return and, with their share, by final val loss."""
+        share = self.settings.loss_share
+        return (1 - share) * centred_ranks(game.returns) + share * centred_ranks(-game.val_loss)
 
     def _update(self, slope: np.ndarray) -> None:
         """Adam (Kingma & Ba 2015) uphill, weight decay, and the average."""
