@@ -177,7 +177,6 @@ class Episode:
         seeds: one seed per replica, from which an agent draws; a single number for an
             environment without the replica axis.
         probe: charged access to the models, for the few rules that need it.
-        batch_size: samples per gradient step.
     """
 
     num_samples: int
@@ -186,7 +185,6 @@ class Episode:
     budget: float
     seeds: int | tuple[int, ...]
     probe: Probe = field(compare=False, repr=False)
-    batch_size: int = 64
 
     @property
     def total_visits(self) -> int:

@@ -207,7 +207,6 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             budget=self.settings.budget,
             seeds=seeds if isinstance(seeds, int) else tuple(seeds),
             probe=Probe(self.trainer, batched=not isinstance(seeds, int)),
-            batch_size=task.recipe.batch_size,
         )
 
     def rehearsal(self, seeds: int | Sequence[int]) -> Rehearsal:

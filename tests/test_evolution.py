@@ -12,8 +12,9 @@ import pytest
 from episodes import make_vector
 from stable_baselines3 import PPO
 
+from dynprune_agents._features import sample_features
 from dynprune_agents._planner import Planner
-from dynprune_agents._scorer import Scorer, scorer_features
+from dynprune_agents._scorer import Scorer
 from dynprune_agents.dynamic_random import DynamicRandom
 from dynprune_agents.learning.evolution import (
     EvolutionSettings,
@@ -131,8 +132,7 @@ def test_a_scorer_that_imitates_sees_through_wrong_labels() -> None:
     rng = np.random.default_rng(0)
     for _ in range(6):
         observation, *_ = env.step(rng.random((1, 400)) < 0.5)
-    features = scorer_features(observation, env.episode((0,)))
-    scores = scorer.judge(flat, *features).scores[0]
+    scores = scorer.judge(flat, *sample_features(observation, 8, 10)).scores[0]
     wrong = env.dataset.corrupted
     difference = scores[~wrong].mean() - scores[wrong].mean()
     error = math.hypot(

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dynprune_agents._features import SAMPLE_FEATURES
-from dynprune_agents._scorer import SCORER_RUN_FEATURES, Scorer
+from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES
+from dynprune_agents._scorer import Scorer
 from dynprune_env.files import written_whole
 
 FOLDER = Path(__file__).parent / "policies"
@@ -44,7 +44,7 @@ def save_scorer(path: Path, scorer: Scorer, flat: np.ndarray, origin: dict[str, 
     head = {
         "scorer": asdict(scorer),
         "sample_features": SAMPLE_FEATURES,
-        "run_features": SCORER_RUN_FEATURES,
+        "run_features": RUN_FEATURES,
         "origin": origin,
     }
     with written_whole(path) as temporary, temporary.open("wb") as file:
@@ -61,10 +61,7 @@ def _read(path: Path, changed: int) -> tuple[Scorer, np.ndarray]:
             flat = np.concatenate([file[name].ravel() for name in scorer.shapes])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a policy that `dynprune train` wrote: {error}") from error
-    for kind, known in (
-        ("sample_features", SAMPLE_FEATURES),
-        ("run_features", SCORER_RUN_FEATURES),
-    ):
+    for kind, known in (("sample_features", SAMPLE_FEATURES), ("run_features", RUN_FEATURES)):
         if head[kind] != list(known):
             raise ValueError(f"{path} was trained on other {kind}: {head[kind]}, not {known}")
     return scorer, flat.astype(np.float32)

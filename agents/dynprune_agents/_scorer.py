@@ -7,30 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES, sample_features
+from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES
 from dynprune_agents._network import FlatNetwork
-from dynprune_env.settings import Episode
 from dynprune_env.streams import ReplicaRandom
-
-SCORER_RUN_FEATURES = (*RUN_FEATURES, "steps")
-"""And log10 of the gradient steps that the budget pays for, minus 2."""
 
 SCALE = 5.0
 """Of the scores against the noise: a step of the search then changes what is kept."""
-
-
-def scorer_features(
-    observation: dict[str, np.ndarray], episode: Episode
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a scorer sees: (R, n, len(SAMPLE_FEATURES)), (R, len(SCORER_RUN_FEATURES)), float32.
-
-    Args:
-        observation: of kind `samples`, columns (R, n) and `progress` (R, 7).
-        episode: the game that is played.
-    """
-    samples, run = sample_features(observation, episode.epochs, episode.num_classes)
-    steps = np.log10(max(1, episode.total_visits / episode.batch_size)) - 2
-    return samples, np.concatenate([run, np.full_like(run[:, :1], steps)], axis=1)
 
 
 class Judgement(NamedTuple):
@@ -71,7 +53,7 @@ class Scorer(FlatNetwork):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in order."""
-        x, g, h = len(SAMPLE_FEATURES), len(SCORER_RUN_FEATURES), self.width
+        x, g, h = len(SAMPLE_FEATURES), len(RUN_FEATURES), self.width
         shapes = {"A": (x, h), "B": (g, h), "b": (h,), "w": (h,)}
         shapes |= {"v": (h,)} if self.max_weight else {}
         outputs = 3 if self.max_weight else 2
@@ -98,7 +80,7 @@ class Scorer(FlatNetwork):
 
         Args:
             flat: (P,) or (R, P) float32.
-            samples: (R, n, F) from `scorer_features`.
+            samples: (R, n, F) from `sample_features`.
             run: (R, G), likewise.
         """
         p = self.split(flat)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
+from dynprune_agents._features import sample_features
 from dynprune_agents._policies import load_scorer
-from dynprune_agents._scorer import Scorer, gumbel, scorer_features
+from dynprune_agents._scorer import Scorer, gumbel
 from dynprune_env.selection import keep_top
 from dynprune_env.settings import Episode
 
@@ -46,7 +47,7 @@ class Learned(Agent):
         """The top of scores with Gumbel noise."""
         batched = observation["loss"].ndim > 1
         seen = observation if batched else {k: v[None] for k, v in observation.items()}
-        samples, run = scorer_features(seen, self.episode)
+        samples, run = sample_features(seen, self.episode.epochs, self.episode.num_classes)
         said = self._scorer.judge(self._parameters, samples, run)
         count = np.maximum(1, np.rint(self.pace(seen) * said.spend)).astype(np.int64)
         noise = np.atleast_2d(gumbel(self.episode.num_samples, self.rng))

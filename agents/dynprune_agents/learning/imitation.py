@@ -17,7 +17,8 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from dynprune_agents._agent import Agent
-from dynprune_agents._scorer import SCALE, Scorer, scorer_features
+from dynprune_agents._features import sample_features
+from dynprune_agents._scorer import SCALE, Scorer
 from dynprune_agents.learning.mixture import FIRST_SEED, Game
 from dynprune_env.observations import PROGRESS
 from dynprune_env.selection import standardise
@@ -74,7 +75,7 @@ def collect(game: Game, agent: Agent, seed: int, replicas: int = 6) -> Examples:
     samples, run, targets = [], [], []
     returns, ended, steps = np.zeros(replicas), np.zeros(replicas, dtype=bool), 0
     while not ended.all():
-        features = scorer_features(observation, episode)
+        features = sample_features(observation, episode.epochs, episode.num_classes)
         scores = teach(observation, envs.dataset.corrupted)
         for row in np.flatnonzero(~ended):
             chosen = rng.choice(episode.num_samples, SAMPLES)
