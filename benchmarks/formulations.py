@@ -58,10 +58,10 @@ class Formulation:
 
 
 SHORT = ("summary", "score_weights")
-START = {"alignment": 20}  # games: a few, since their steps count as well
+START = {"imitation": 21}  # games: a few, since their steps count as well
 FORMULATIONS = [
-    Formulation("es", settings={**START, "generations": 0}),  # the alignment alone
-    Formulation("es", settings={"alignment": 0}),
+    Formulation("es", settings={**START, "generations": 0}),  # the imitation alone
+    Formulation("es", settings={"imitation": 0}),
     Formulation("es", settings=START),
     Formulation("es", settings={**START, "sigma": 0.15}),
     Formulation("es", settings={**START, "max_weight": 0.6}),

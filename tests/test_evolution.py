@@ -1,29 +1,33 @@
-"""Evolution strategies: ranks and updates by hand, the alignment, and the same training again."""
+"""Evolution strategies: ranks and updates by hand, the imitation, and the same training again."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from episodes import make_vector
 from stable_baselines3 import PPO
 
+from dynprune_agents._features import sample_features
 from dynprune_agents._planner import Planner
 from dynprune_agents._scorer import Scorer
-from dynprune_agents.learning.alignment import alignment, collect, fit
+from dynprune_agents.dynamic_random import DynamicRandom
 from dynprune_agents.learning.evolution import (
     EvolutionSettings,
     EvolutionTrainer,
+    Played,
     centred_ranks,
     play_game,
 )
+from dynprune_agents.learning.imitation import TEMPERATURE, collect, fit, teach
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
 from dynprune_agents.sb3 import SB3
 from dynprune_env import run_episodes
+from dynprune_env.observations import PROGRESS
 
 SMALL: dict[str, Any] = {
     "train_size": 60,
@@ -33,7 +37,7 @@ SMALL: dict[str, Any] = {
     "action": "mask",
 }
 MIXTURE = Mixture(budgets=(0.3, 0.5), label_noise=(0.0, 0.4), env_kwargs=SMALL)
-FEW = EvolutionSettings(width=2, members=4, alignment=2)
+FEW = EvolutionSettings(width=2, members=4, imitation=3)
 
 
 def trainer(**changes: Any) -> EvolutionTrainer:
@@ -72,7 +76,7 @@ def test_the_return_is_the_sum_of_the_rewards() -> None:
 
 
 def test_an_update_is_adams_step_uphill_with_weight_decay() -> None:
-    one = trainer(settings=EvolutionSettings(width=2, members=4, alignment=0, decay=0.1))
+    one = trainer(settings=EvolutionSettings(width=2, members=4, imitation=0, decay=0.1))
     before = one.mean.copy()
     slope = np.where(np.arange(len(before)) % 2, 3.0, -0.2)
     one._update(slope)
@@ -85,12 +89,13 @@ def test_an_update_is_adams_step_uphill_with_weight_decay() -> None:
 def test_the_search_climbs_a_hill(monkeypatch: pytest.MonkeyPatch) -> None:
     from dynprune_agents.learning import evolution
 
-    def hill(game: Any, scorer: Scorer, rows: np.ndarray, seed: int) -> evolution.Played:
-        return evolution.Played(-np.square(rows - 0.5).sum(axis=1), 1, 1, 0.0)
+    def hill(game: Any, scorer: Scorer, rows: np.ndarray, seed: int) -> Played:
+        far = np.square(rows - 0.5).sum(axis=1)
+        return Played(-far, far, 1, 1, 0.0)
 
     monkeypatch.setattr(evolution, "play_game", hill)
     settings = EvolutionSettings(
-        width=1, members=16, alignment=0, sigma=0.1, learning_rate=0.05, average=0.9
+        width=1, members=16, imitation=0, sigma=0.1, learning_rate=0.05, average=0.9
     )
     one = trainer(num_envs=64, settings=settings)
     start = np.square(one.averaged - 0.5).mean()
@@ -99,47 +104,34 @@ def test_the_search_climbs_a_hill(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.square(one.averaged - 0.5).mean() < 0.05 * start
 
 
-def test_the_alignment_is_the_fall_of_the_val_loss_after_a_small_step() -> None:
-    env = make_vector(1, batch_size=1, learning_rate=0.1)
-    env.reset(seed=0)
-    env.step(np.ones((1, 48), bool))
-    learner, trainer = env.trainer.learner, env.trainer
-    aligned = alignment(trainer, 0)
-    model = learner.module(0).double()
-    data, images = trainer.dataset, learner.images
-    ids = torch.arange(len(data.val))
-
-    def val_loss() -> float:
-        with torch.no_grad():
-            logits = model(images["val"].batch(ids).double())
-            return float(torch.nn.functional.cross_entropy(logits, data.val.labels))
-
-    rate, before = 1e-5, val_loss()
-    for sample in (0, 7, 30):
-        one = torch.tensor([sample])
-        logits = model(images["train"].batch(one).double())
-        loss = torch.nn.functional.cross_entropy(logits, data.train.labels[one])
-        slopes = torch.autograd.grad(loss, list(model.parameters()))
-        for sign in (-1, 1):  # there and back
-            with torch.no_grad():
-                for parameter, slope in zip(model.parameters(), slopes, strict=True):
-                    parameter.add_(slope, alpha=sign * rate)
-            if sign < 0:
-                assert (before - val_loss()) / rate == pytest.approx(aligned[sample], rel=0.01)
+def test_the_teacher_keeps_hard_and_stale_samples_of_strong_models_and_no_wrong_labels() -> None:
+    columns = {
+        "loss_mean": np.array([[0.0, 2.0, 0.0, 2.0]], dtype=np.float32),  # z: -1, 1, -1, 1
+        "age": np.array([[1.0, 1.0, 3.0, 3.0]], dtype=np.float32),  # z: -1, -1, 1, 1
+    }
+    wrong = np.array([False, False, False, True])
+    for accuracy, trust in ((0.2, 0.0), (0.55, 0.5), (0.9, 1.0)):
+        progress = np.zeros((1, len(PROGRESS)), dtype=np.float32)
+        progress[:, PROGRESS.index("val_accuracy")] = accuracy
+        expected = [-trust - 0.3, trust - 0.3, -trust + 0.3, trust + 0.3 - 3]
+        assert teach({**columns, "progress": progress}, wrong)[0] == pytest.approx(
+            expected, abs=1e-6
+        )
 
 
-def test_a_fitted_scorer_prefers_what_is_aligned_and_sees_through_wrong_labels() -> None:
+def test_a_scorer_that_imitates_sees_through_wrong_labels() -> None:
     kwargs = {**SMALL, "train_size": 400, "epochs": 8, "label_noise": 0.4, "budget": 0.5}
     scorer = Scorer(width=4)
     games = [Game("DynPrune-Digits-v0", {**kwargs, "data_seed": FIRST_SEED + i}) for i in range(3)]
-    flat = fit(scorer, [collect(game, seed) for seed, game in enumerate(games)], seed=0)
+    flat = fit(
+        scorer, [collect(game, DynamicRandom(), seed) for seed, game in enumerate(games)], seed=0
+    )
+    assert scorer.split(flat)["bias"][0] == pytest.approx(math.log10(TEMPERATURE))
     env = games[0].make(1, "Disabled")  # type: ignore[arg-type]
     observation, _ = env.reset(seed=FIRST_SEED + 9)
     rng = np.random.default_rng(0)
     for _ in range(6):
         observation, *_ = env.step(rng.random((1, 400)) < 0.5)
-    from dynprune_agents._features import sample_features
-
     scores = scorer.judge(flat, *sample_features(observation, 8, 10)).scores[0]
     wrong = env.dataset.corrupted
     difference = scores[~wrong].mean() - scores[wrong].mean()
@@ -148,6 +140,13 @@ def test_a_fitted_scorer_prefers_what_is_aligned_and_sees_through_wrong_labels()
         scores[wrong].std() / math.sqrt(wrong.sum()),
     )
     assert difference > 3 * error
+
+
+def test_the_val_loss_decides_between_equal_returns() -> None:
+    one = trainer(settings=replace(FEW, imitation=0, loss_share=0.25, members=2), num_envs=2)
+    returns, losses = np.array([0.5, 0.5]), np.array([0.3, 0.1])
+    assert one.shaped(Played(returns, losses, 1, 1, 0.0)).tolist() == [-0.125, 0.125]
+    assert one.shaped(Played(losses, losses, 1, 1, 0.0)).tolist() == [0.25, -0.25]
 
 
 def test_a_training_that_goes_on_from_a_checkpoint_is_the_undisturbed_one(tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ from dynprune_env import cli
 
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "reward": "val_accuracy"}
 MIXTURE = Mixture(budgets=(0.3, 0.6), label_noise=(0.0, 0.4), env_kwargs=SMALL)
-FEW = EvolutionSettings(width=2, members=4, alignment=2)
+FEW = EvolutionSettings(width=2, members=4, imitation=3)
 DYNPRUNE = [sys.executable, "-c", "from dynprune_env.cli import main; main()"]
 COMMAND = [
     *("train", "--env-kwargs", "train_size=60", "--env-kwargs", "epochs=3", "--device", "cpu"),
-    *("--set", "members=4", "--set", "alignment=2", "--set", "width=2", "--envs", "8"),
+    *("--set", "members=4", "--set", "imitation=3", "--set", "width=2", "--envs", "8"),
 ]
 
 

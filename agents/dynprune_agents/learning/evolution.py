@@ -22,11 +22,12 @@ from dynprune_agents._planner import Planner
 from dynprune_agents._policies import load_scorer, save_scorer
 from dynprune_agents._scorer import Scorer
 from dynprune_agents.learned import Learned
-from dynprune_agents.learning.alignment import collect, fit
+from dynprune_agents.learning.imitation import Examples, collect, fit
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
 from dynprune_env.trainer import SCORING_COST
 
 Network = Scorer | Planner
+IMITATION_ROUNDS = 3
 PLANNING = {"observation": "summary", "action": "score_weights"}
 
 
@@ -70,9 +71,10 @@ class InTraining(Learned):
 
 @dataclass(frozen=True)
 class Played:
-    """What one game gave: (m,) returns, and what it cost."""
+    """What one game gave: (m,) returns and final val losses (nats), and what it cost."""
 
     returns: np.ndarray
+    val_loss: np.ndarray
     steps: int
     visits: int
     seconds: float
@@ -95,7 +97,7 @@ def play_game(game: Game, network: Network, parameters: np.ndarray, seed: int) -
         seed: of every run.
 
     Returns:
-        (m,) sums of the rewards.
+        What became of each.
     """
     members = len(parameters)
     envs = game.make(members, AutoresetMode.DISABLED)
@@ -112,7 +114,7 @@ def play_game(game: Game, network: Network, parameters: np.ndarray, seed: int) -
         returns += rewards
     visits = int((infos["visits"] + infos["scored"] * SCORING_COST).sum())
     envs.close()
-    return Played(returns, steps, visits, seconds)
+    return Played(returns, infos["val_loss"], steps, visits, seconds)
 
 
 def centred_ranks(returns: np.ndarray) -> np.ndarray:
@@ -136,7 +138,9 @@ class EvolutionSettings:
         learning_rate: of Adam, at the start; it falls linearly to a tenth over the training.
         decay: weight decay per generation.
         average: decay of the averaged parameters, which are the result.
-        alignment: games for the start by alignment (see `alignment`); 0 starts as dynamic random.
+        loss_share: weight of the final val loss in a game's ranking; the rest is the return's. The
+            loss tells apart what differs by less than one val sample.
+        imitation: games for the start by imitation (see `imitation`); 0 starts as dynamic random.
     """
 
     width: int = 12
@@ -147,7 +151,8 @@ class EvolutionSettings:
     learning_rate: float = 0.012
     decay: float = 0.0005
     average: float = 0.98
-    alignment: int = 100
+    loss_share: float = 0.5
+    imitation: int = 60
 
 
 class EvolutionTrainer:
@@ -160,7 +165,7 @@ class EvolutionTrainer:
         steps: environment steps that are planned, for the learning rate.
         settings: how to search.
         jobs: processes; they change the time, not the result.
-        start: a policy to go on from, by name or path; None begins with the alignment.
+        start: a policy to go on from, by name or path; None begins with the imitation.
         action: "mask" trains a scorer, "score_weights" a planner.
 
     Raises:
@@ -208,26 +213,34 @@ class EvolutionTrainer:
             other, flat = load_scorer(start)
             self.network = Scorer(other.width, *bounds)
             flat = self.network.adopt(other, flat)
-        self.aligned = self.plans or start is not None or self.settings.alignment == 0
+        self.started = self.plans or start is not None or self.settings.imitation == 0
         self.mean = flat.astype(np.float64)
         self.first, self.second = np.zeros_like(self.mean), np.zeros_like(self.mean)
         self.averaged = self.mean.copy()
 
     def advance(self) -> dict[str, float]:
-        """One generation; before the first, the start by alignment."""
-        return self._evolve() if self.aligned else self._align()
+        """One generation; before the first, the start by imitation."""
+        return self._evolve() if self.started else self._imitate()
 
-    def _align(self) -> dict[str, float]:
+    def _imitate(self) -> dict[str, float]:
+        """Rounds of play: as dynamic random, then as what was learned from all rounds before."""
         start = time.perf_counter()
         rng = np.random.default_rng([self.seed, 4])
-        games = [self.mixture.draw(rng) for _ in range(self.settings.alignment)]
-        seeds = rng.integers(FIRST_SEED, 1 << 31, size=len(games))
-        examples = Parallel(n_jobs=self.jobs)(
-            delayed(collect)(game, int(seed)) for game, seed in zip(games, seeds, strict=True)
-        )
         assert isinstance(self.network, Scorer)
-        self.mean = fit(self.network, examples, self.seed).astype(np.float64)
-        self.averaged, self.aligned = self.mean.copy(), True
+        examples: list[Examples] = []
+        for _ in range(IMITATION_ROUNDS):
+            games = [
+                self.mixture.draw(rng) for _ in range(self.settings.imitation // IMITATION_ROUNDS)
+            ]
+            seeds = rng.integers(FIRST_SEED, 1 << 31, size=len(games))
+            agent = self.agent()
+            examples += Parallel(n_jobs=self.jobs)(
+                delayed(collect)(game, agent, int(seed))
+                for game, seed in zip(games, seeds, strict=True)
+            )
+            self.mean = fit(self.network, examples, self.seed).astype(np.float64)
+            self.averaged = self.mean.copy()
+        self.started = True
         self.steps += sum(each.steps for each in examples)
         self.visits += sum(each.visits for each in examples)
         self.seconds_in_env += time.perf_counter() - start
@@ -245,7 +258,7 @@ class EvolutionTrainer:
         played = Parallel(n_jobs=self.jobs)(
             delayed(play_game)(game, self.network, rows, int(seed)) for game, rows, seed in jobs
         )
-        shaped = np.stack([centred_ranks(game.returns) for game in played])
+        shaped = np.stack([self.shaped(game) for game in played])
         slope = np.einsum("gm,gmp->p", shaped, noise) / (shaped.size * settings.sigma)
         self._update(slope)
         self.steps += sum(game.steps for game in played)
@@ -253,6 +266,11 @@ class EvolutionTrainer:
         self.seconds_in_env += sum(game.seconds for game in played)
         self.generation += 1
         return {"return": float(np.mean([game.returns.mean() for game in played]))}
+
+    def shaped(self, game: Played) -> np.ndarray:
+        """(m,) in [-1/2, 1/2]: ranks by return and, with their share, by final val loss."""
+        share = self.settings.loss_share
+        return (1 - share) * centred_ranks(game.returns) + share * centred_ranks(-game.val_loss)
 
     def _update(self, slope: np.ndarray) -> None:
         """Adam (Kingma & Ba 2015) uphill, weight decay, and the average."""
@@ -289,7 +307,7 @@ class EvolutionTrainer:
             save_planner(path, self.network, flat, origin)
 
     _ARRAYS = ("mean", "first", "second", "averaged")
-    _COUNTS = ("aligned", "generation", "steps", "visits", "seconds_in_env")
+    _COUNTS = ("started", "generation", "steps", "visits", "seconds_in_env")
 
     def save_checkpoint(self, folder: Path) -> None:
         """Writes the state of the search."""

@@ -1,10 +1,10 @@
-"""A start for the scorer: predict whose gradient points where the val loss falls.
+"""A start for the scorer: imitate a teacher who knows which labels are wrong.
 
-To first order, a gradient step on sample i lowers the val loss by its rate times the inner product
-of the sample's gradient and the val gradient (the influence of TracIn; Pruthi et al. 2020,
-arXiv:2002.08484). Differentiating twice gives it for all samples at once. A scorer that predicts
-it from the features is greedy, looks one step ahead, and never needs the
-val gradient again; evolution strategies then improve it on what counts, the end of the run.
+In the games of the training the environment says which labels were redrawn. A teacher who looks it
+up keeps the highest losses among the right labels, the more so the better the model is, and what
+was not visited for long. The scorer learns to predict the teacher's scores from what every policy
+may see, in the situations that it meets when it plays itself (DAgger; Ross, Gordon & Bagnell 2011,
+arXiv:1011.0686); evolution strategies then improve it on what counts, the end of the run.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium.vector import AutoresetMode
-from torch import Tensor, nn
+from torch import nn
 
+from dynprune_agents._agent import Agent
 from dynprune_agents._features import sample_features
 from dynprune_agents._scorer import SCALE, Scorer
-from dynprune_agents.dynamic_random import DynamicRandom
 from dynprune_agents.learning.mixture import FIRST_SEED, Game
-from dynprune_env.trainer import Trainer
+from dynprune_env.observations import PROGRESS
+from dynprune_env.selection import standardise
 
 SAMPLES = 128
 """Samples of each epoch of each run that become examples."""
+
+TEMPERATURE = 0.3
+"""Of the noise of the start: nearly the top scores."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class Examples:
     Attributes:
         samples: (E, SAMPLES, F) float32, features.
         run: (E, G) float32, features.
-        targets: (E, SAMPLES) float32, alignments standardised over the run's samples.
+        targets: (E, SAMPLES) float32, the teacher's scores.
         returns: (R,) sums of the rewards.
         steps: environment steps.
-        visits: sample visits, a visit charged for each alignment too.
+        visits: sample visits.
     """
 
     samples: np.ndarray
@@ -48,57 +51,46 @@ class Examples:
     visits: int
 
 
-def alignment(trainer: Trainer, row: int) -> np.ndarray:
-    """Inner product of each train sample's gradient with the val gradient, (n,) float32, nats."""
-    model = trainer.learner.module(row).eval()
-    parameters = list(model.parameters())
+def teach(observation: dict[str, np.ndarray], corrupted: np.ndarray) -> np.ndarray:
+    """The teacher's scores, (R, n) float32.
 
-    def losses(split: str) -> Tensor:
-        data = getattr(trainer.dataset, split)
-        ids = torch.arange(len(data), device=data.labels.device)
-        logits = model(trainer.learner.images[split].batch(ids))
-        return F.cross_entropy(logits, data.labels, reduction="none")
-
-    towards = torch.autograd.grad(losses("val").mean(), parameters)
-    # The derivative by a sample's weight of (gradient of the weighted loss) · (val gradient).
-    train = losses("train")
-    weights = torch.ones_like(train, requires_grad=True)
-    slopes = torch.autograd.grad((weights * train).sum(), parameters, create_graph=True)
-    inner = torch.stack([(one * other).sum() for one, other in zip(slopes, towards, strict=True)])
-    return torch.autograd.grad(inner.sum(), weights)[0].cpu().numpy()
+    Args:
+        observation: of kind `samples`, (R, n) columns and `progress`.
+        corrupted: (n,) bool, whether a label is wrong.
+    """
+    accuracy = observation["progress"][:, PROGRESS.index("val_accuracy"), None]
+    trust = np.clip(2 * accuracy - 0.6, 0, 1)  # hard samples teach a weak model little
+    scores = trust * standardise(observation["loss_mean"]) + 0.3 * standardise(observation["age"])
+    return (scores - 3.0 * corrupted).astype(np.float32)
 
 
-def collect(game: Game, seed: int, replicas: int = 6) -> Examples:
-    """Plays dynamic random, and notes at every epoch who would have helped."""
+def collect(game: Game, agent: Agent, seed: int, replicas: int = 6) -> Examples:
+    """Plays an agent, and notes at every epoch what the teacher says."""
     rng = np.random.default_rng(seed)
     envs = game.make(replicas, AutoresetMode.DISABLED)
     seeds = [int(s) for s in rng.integers(FIRST_SEED, 1 << 31, size=replicas)]
     observation, _ = envs.reset(seed=seeds)
-    episode, agent = envs.episode(seeds), DynamicRandom()
+    episode = envs.episode(seeds)
     agent.reset(episode)
     samples, run, targets = [], [], []
-    returns, ended, steps, visits = np.zeros(replicas), np.zeros(replicas, dtype=bool), 0, 0
+    returns, ended, steps = np.zeros(replicas), np.zeros(replicas, dtype=bool), 0
     while not ended.all():
         features = sample_features(observation, episode.epochs, episode.num_classes)
+        scores = teach(observation, envs.dataset.corrupted)
         for row in np.flatnonzero(~ended):
-            if not observation["visits"][row].any():
-                continue  # a model that was never trained says nothing
-            aligned = alignment(envs.trainer, int(row))
-            aligned = (aligned - aligned.mean()) / max(float(aligned.std()), 1e-12)
-            chosen = rng.choice(len(aligned), SAMPLES, replace=len(aligned) < SAMPLES)
+            chosen = rng.choice(episode.num_samples, SAMPLES)
             samples.append(features[0][row, chosen])
             run.append(features[1][row])
-            targets.append(np.clip(aligned[chosen], -3, 3))
-            visits += len(aligned)
+            targets.append(scores[row, chosen])
         steps += int(np.count_nonzero(~ended))
         observation, rewards, ended, _, infos = envs.step(agent.select(observation))
         returns += rewards
-    visits += int(infos["visits"].sum())
+    visits = int(infos["visits"].sum())
     envs.close()
     return Examples(np.stack(samples), np.stack(run), np.stack(targets), returns, steps, visits)
 
 
-def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 30) -> np.ndarray:
+def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 20) -> np.ndarray:
     """Parameters, (P,) float32, whose scores predict the targets (least squares, Adam).
 
     An offset shared by all samples of a run changes no selection, so both sides are centred.
@@ -107,6 +99,7 @@ def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 30) -
         torch.from_numpy(np.concatenate([getattr(each, name) for each in examples]))
         for name in ("samples", "run", "targets")
     )
+    targets = targets - targets.mean(1, keepdim=True)
     rng = np.random.default_rng(seed)
     flat = nn.Parameter(torch.from_numpy(scorer.initial(rng)))
     optimizer = torch.optim.Adam([flat], lr=0.02)
@@ -124,4 +117,6 @@ def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 30) -
             error.backward()
             optimizer.step()
             schedule.step()
-    return flat.detach().numpy()
+    found = flat.detach().numpy()
+    scorer.split(found)["bias"][0] = np.log10(TEMPERATURE)
+    return found
