@@ -13,7 +13,8 @@ from scipy.stats import bootstrap, trim_mean
 
 import dynprune_agents
 from dynprune_env import Result
-from dynprune_env.benchmark import Cell, run_sweep
+from dynprune_env.benchmark import Cell
+from dynprune_env.execution import run_sweep
 from dynprune_env.results import RunConfig, load_results
 
 REFERENCE = "full_data"

@@ -177,7 +177,8 @@ def bench(
 
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
-    from dynprune_env.benchmark import plan_cells, run_sweep
+    from dynprune_env.benchmark import plan_cells
+    from dynprune_env.execution import run_sweep
 
     _check_folder(out)
     variants = ["dynamic_random(replacement=False)", "learned(policy='weighted')"]

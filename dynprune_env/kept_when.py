@@ -70,6 +70,15 @@ class RunLog:
         )
         self._visits, self._ranks = self._statistics.visits.copy(), ranks
 
+    def state(self) -> dict[str, Any]:
+        """What was collected so far."""
+        return {"visits": self._visits, "ranks": self._ranks, "epochs": self._epochs}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` gave."""
+        self._visits, self._ranks = state["visits"], state["ranks"]
+        self._epochs = state["epochs"]
+
     def row(self, row: int) -> tuple[dict[str, list[float]], str]:
         """One replica's history, a list per name of HISTORY, and its packed selections."""
         lived = [epoch for epoch in self._epochs if epoch["_epoch"][row]]

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"files", "specs", "streams"},
+    {"files", "specs", "streams", "provenance", "workers", "scores"},
     {"datasets", "models"},
     {"augment", "variants", "selection"},
     {"tasks", "statistics"},
@@ -24,7 +24,10 @@ LAYERS = [
     {"results"},
     {"report"},
     {"kept_when"},
+    {"checkpoints"},
     {"benchmark"},
+    {"sweeps", "execution"},
+    {"validation", "page"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
