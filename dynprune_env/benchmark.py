@@ -1,4 +1,4 @@
-"""Playing episodes and keeping what happened: many seeds side by side, and from where they stood."""
+"""Playing episodes and keeping what happened: many seeds side by side, from where they stood."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from dynprune_env.provenance import commit, machine, versions
 from dynprune_env.rehearsal import Rehearsal
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import Episode, Settings
-from dynprune_env.specs import checked_arguments, parse_spec
 from dynprune_env.vector_env import DynPruneVectorEnv
 
 
@@ -236,9 +235,7 @@ class _Game:
                     diverged=bool(info["diverged"][row]),
                     replicas=len(self._cell.seeds),
                     device=_device_name(vector.trainer.device),
-                    threads=1
-                    if isinstance(learner, StackedLearner)
-                    else torch.get_num_threads(),
+                    threads=1 if isinstance(learner, StackedLearner) else torch.get_num_threads(),
                     versions=dict(versions()),
                     selections=selections,
                     commit=commit(),
@@ -252,36 +249,3 @@ class _Game:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def plan_cells(
-    env: str,
-    agents: Sequence[str],
-    budgets: Sequence[float],
-    seeds: Sequence[int],
-    env_kwargs: dict[str, Any],
-) -> list[Cell]:
-    """Every agent at every budget, and full data at budget 1 as the reference.
-
-    Seeds of small nets ride together on the replica axis; other runs are cells of their own, so
-    that several processes can share them.
-
-    Raises:
-        ValueError: an argument of the environment is not valid.
-    """
-    spec = gym.spec(env)
-    if spec.vector_entry_point != "dynprune_env.vector_env:DynPruneVectorEnv":
-        raise ValueError(f"{env} is not an environment of dynprune_env")
-    kwargs = checked_arguments(Settings, {**spec.kwargs, **env_kwargs}, env)
-    for budget in budgets:
-        Settings(**kwargs | {"budget": budget})
-    settings = Settings(**kwargs)
-    together = parse_spec(settings.resolved.model)[0] == "mlp"
-    groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
-    pairs = [(agent, float(budget)) for budget in sorted(budgets) for agent in agents]
-    pairs += [] if ("full_data", 1.0) in pairs else [("full_data", 1.0)]
-    return [
-        Cell(env, {**env_kwargs, "budget": budget}, agent, group)
-        for agent, budget in pairs
-        for group in groups
-    ]

@@ -27,7 +27,7 @@ LAYERS = [
     {"checkpoints"},
     {"benchmark"},
     {"sweeps", "execution"},
-    {"validation", "page"},
+    {"terminal", "validation", "page"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
