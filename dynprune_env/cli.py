@@ -523,14 +523,30 @@ def train(
 
 
 def _report(results: list[Result], failures: list[Failure], folder: Path) -> None:
+    """Prints the tables, and writes them with the page and the picture."""
+    from dynprune_env.overall import overall_csv, overall_table, summarize_tasks
+    from dynprune_env.page import failure_table, write_page
+    from dynprune_env.published import published_tables
+
     rows = report.summarize(results)
+    over = summarize_tasks(results)
+    grids = [overall_table(over)] if over else []
+    grids += published_tables(rows)
+    grids += [failure_table(failures)] if failures else []
     report.print_table(rows, console)
-    for name, text in (("table.md", report.to_markdown(rows)), ("table.csv", report.to_csv(rows))):
+    for grid in grids:
+        grid.print(console)
+    markdown = "\n".join([report.to_markdown(rows), *(grid.to_markdown() for grid in grids)])
+    texts = {"table.md": markdown, "table.csv": report.to_csv(rows)}
+    if over:
+        texts["overall.csv"] = overall_csv(over)
+    for name, text in texts.items():
         with written_whole(folder / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     report.plot_accuracy(rows, folder / "accuracy.png")
-    console.print(f"Runs: {folder}/*.json · table: {folder}/table.md, {folder}/table.csv")
-    console.print(f"Picture: {folder}/accuracy.png")
+    write_page(results, failures, folder / "report.html")
+    console.print(f"Tables in {folder}: {', '.join(texts)}; picture: accuracy.png")
+    console.print(f"Page: {folder}/report.html")
 
 
 def _check_folder(folder: Path) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+NUMBER = ' class="number"'
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -65,12 +67,15 @@ class Grid:
         kinds = [":---" if i in self.text_columns else "---:" for i in range(len(heads))]
         lines = [f"### {self.title}", ""]
         for row in (heads, kinds, *self.rows):
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+            lines.append("| " + " | ".join(map(_plain, row)) + " |")
         return "\n".join([*lines, "", *([self.caption, ""] if self.caption else [])])
 
     def to_html(self) -> str:
         """A <table> with a <caption>, escaped."""
-        head = "".join(f'<th scope="col">{escape(header)}</th>' for header in self.headers)
+        head = "".join(
+            f'<th scope="col"{"" if column in self.text_columns else NUMBER}>{escape(header)}</th>'
+            for column, header in enumerate(self.headers)
+        )
         body = "".join(f"<tr>{self._cells(row)}</tr>\n" for row in self.rows)
         note = f'<p class="note">{escape(self.caption)}</p>' if self.caption else ""
         return (
@@ -81,10 +86,15 @@ class Grid:
     def _cells(self, row: Sequence[str]) -> str:
         cells = []
         for column, cell in enumerate(row):
-            kind = "" if column in self.text_columns else ' class="number"'
+            kind = "" if column in self.text_columns else NUMBER
             cells.append(
                 f'<th scope="row">{escape(cell)}</th>'
                 if column == 0
                 else f"<td{kind}>{escape(cell)}</td>"
             )
         return "".join(cells)
+
+
+def _plain(cell: str) -> str:
+    """A cell of Markdown, on one line."""
+    return cell.replace("\n", "").replace("|", "\\|")

@@ -105,11 +105,10 @@ def make_workers(backend: str, jobs: int, gpus: float = 0) -> list[Worker]:
     except ImportError as error:
         raise ValueError('--backend ray needs Ray: pip install "dynprune[ray]"') from error
     if not ray.is_initialized():
-        quiet = {"log_to_driver": False, "logging_level": "warning"}
         try:
-            ray.init("auto", **quiet)
+            ray.init("auto", log_to_driver=False)
         except ConnectionError:
-            ray.init(num_cpus=jobs, include_dashboard=False, **quiet)
+            ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False)
     return [RayWorker(gpus) for _ in range(jobs)]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"files", "specs", "streams", "provenance", "workers", "scores"},
+    {"files", "specs", "streams", "provenance", "workers", "scores", "tables"},
     {"datasets", "models"},
     {"augment", "variants", "selection"},
     {"tasks", "statistics"},
@@ -23,11 +23,14 @@ LAYERS = [
     {"env"},
     {"results"},
     {"report"},
+    {"overall", "published"},
     {"kept_when"},
+    {"figures"},
+    {"page"},
     {"checkpoints"},
     {"benchmark"},
     {"sweeps", "execution"},
-    {"terminal", "validation", "page"},
+    {"terminal", "validation"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
