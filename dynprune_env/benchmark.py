@@ -44,7 +44,10 @@ class SelectionAgent(Protocol):
 
 @dataclass(frozen=True)
 class Cell:
-    """Runs that are played together, on one replica axis: the same but for the seed."""
+    """Runs that are played together, on one replica axis: the same but for the seed.
+
+    `agent` is the spec as the agent itself spells it, its repr.
+    """
 
     env: str
     env_kwargs: dict[str, Any]
@@ -110,7 +113,8 @@ def run_episodes(
     results = game.results()
     if checkpoint and len(results) > 1:
         # Were a few of their files lost, the rest would be played in another company.
-        checkpoint.save({"seeds": list(seeds), "origin": _origin(), "results": results})
+        ended = {"seeds": list(seeds), "origin": _origin(), "results": results}
+        checkpoint.save(lambda: ended)
     return results
 
 

@@ -48,18 +48,19 @@ class Checkpoint:
         """
         stopping = self.stop is not None and self.stop.exists()
         if stopping or time.monotonic() - self._saved >= self.every:
-            self.save(state())
+            self.save(state)
             self._saved = time.monotonic()
         if stopping:
             raise Stopped
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Writes a state. Where that fails, the run goes on; it only cannot be resumed."""
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Writes `state()`. Where that fails, the run goes on; it only cannot be resumed."""
         try:
+            content = state()
             with written_whole(self.path) as temporary, temporary.open("wb") as file:
-                _Pickler(file).dump(state)
+                pickle.dump(content, file)
         except Exception as error:
-            # A full disk, or an agent with a member that cannot be pickled (an open file, ...).
+            # A full disk, or an agent with a member that cannot be pickled, such as a generator.
             logger.warning("the state of a run cannot be saved: %s", error)
 
     def load(self) -> dict[str, Any] | None:
