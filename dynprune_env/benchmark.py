@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
@@ -96,7 +98,7 @@ def run_episodes(
         Stopped: the checkpoint said so, and has saved the runs.
     """
     state = checkpoint.load() if checkpoint else None
-    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == _origin():
+    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == _origin(agent):
         if "results" in state:
             return list(state["results"])
         seeds = state["seeds"]
@@ -113,14 +115,16 @@ def run_episodes(
     results = game.results()
     if checkpoint and len(results) > 1:
         # Were a few of their files lost, the rest would be played in another company.
-        ended = {"seeds": list(seeds), "origin": _origin(), "results": results}
+        ended = {"seeds": list(seeds), "origin": _origin(agent), "results": results}
         checkpoint.save(lambda: ended)
     return results
 
 
-def _origin() -> dict[str, str | None]:
-    """A state belongs to the code that made it."""
-    return {**versions(), "commit": commit()}
+def _origin(agent: SelectionAgent) -> dict[str, str | None]:
+    """A state belongs to the code that made it; that of an agent may change between two tries."""
+    path = getattr(sys.modules[type(agent).__module__], "__file__", None)
+    code = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+    return {**versions(), "commit": commit(), "agent": code}
 
 
 class _Game:
@@ -189,7 +193,7 @@ class _Game:
         torch.save(self._vector.get_state(), game)
         return {
             "seeds": list(self._cell.seeds),
-            "origin": _origin(),
+            "origin": _origin(self._agent),
             "game": game.getvalue(),
             "agent": pack_agent(self._agent),
             "observation": self._observation,

@@ -81,6 +81,7 @@ def run_sweep(
         KeyboardInterrupt: it was stopped; the same call goes on.
         OSError: the folder cannot be made.
     """
+    folder = folder.absolute()  # workers may have another working directory
     folder.mkdir(parents=True, exist_ok=True)
     _sweep_up(folder)
     missing = {id(cell): _missing(cell, folder) for cell in cells}

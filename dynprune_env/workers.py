@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -76,7 +77,10 @@ class RayWorker:
         """Begins a call."""
         import ray
 
-        task = ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=0)(call)
+        @ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=0)
+        def task(item: T) -> R:  # Ray takes nothing but functions
+            return call(item)
+
         future: Future[R] = task.remote(item).future()
         return future
 
@@ -108,7 +112,13 @@ def make_workers(backend: str, jobs: int, gpus: float = 0) -> list[Worker]:
         try:
             ray.init("auto", log_to_driver=False)
         except ConnectionError:
-            ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False)
+            paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+            ray.init(
+                num_cpus=jobs,
+                include_dashboard=False,
+                log_to_driver=False,
+                runtime_env={"env_vars": {"PYTHONPATH": paths}},  # finds one's own agents
+            )
     return [RayWorker(gpus) for _ in range(jobs)]
 
 
