@@ -22,7 +22,7 @@ import dynprune_env
 from dynprune_env import report
 from dynprune_env.files import written_whole
 from dynprune_env.results import Failure, Result, load_failures, load_results
-from dynprune_env.specs import literal, lookup
+from dynprune_env.specs import literal
 from dynprune_env.terminal import SweepProgress, complain, console, progress_of
 
 app = typer.Typer(
@@ -331,7 +331,8 @@ def validate(
 
     results = {result.config.key: result for result in _load(folders)}
     for key in keys or ():
-        lookup(key, results, "run")
+        if key not in results:
+            raise ValueError(f"there is no {key}.json in {', '.join(map(str, folders))}")
     drawn = random.Random(seed).sample(sorted(results), min(runs, len(results)))
     chosen = [results[key] for key in keys or drawn]
     table = Table("run", "recorded", "replayed", "verdict", box=box.SIMPLE_HEAD)

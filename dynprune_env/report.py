@@ -195,8 +195,9 @@ def _caption(rows: Sequence[Row]) -> str:
     alone = " (neither for one seed)" if any(row.seeds == 1 for row in rows) else ""
     text = (
         f"Test accuracy: mean ± standard deviation over {seeds_of(rows)}; interval: 95 % "
-        f"percentile bootstrap of the mean over seeds{alone}. Saved: share of a full run's visits not "
-        "spent, scoring runs included, a scored sample counting a third. Bold: best mean of its budget."
+        f"percentile bootstrap of the mean over seeds{alone}. Saved: share of a full run's visits "
+        "not spent, scoring runs included, a scored sample counting a third. Bold: best mean of "
+        "its budget."
     )
     if level_with_best(rows):
         text += " ≈: overlaps with the interval of the best, so that these seeds hardly tell them"

@@ -53,8 +53,8 @@ class SweepProgress(Progress):
     """Runs done, running and failed, and the time left."""
 
     def __init__(self, cells: Sequence[Cell]):
-        counts = TextColumn("{task.percentage:>3.0f} % of visits · {task.description}")
-        super().__init__(BarColumn(24), counts, TimeElapsedColumn(), _TimeLeft(), console=console)
+        counts = TextColumn("{task.percentage:>3.0f} % · {task.description}")
+        super().__init__(BarColumn(14), counts, _TimeLeft(), console=console)
         self._total, self._done, self._failed = sum(len(cell.seeds) for cell in cells), 0, 0
         self._running: dict[str, int] = {}
         self._bar = self.add_task("", total=sum(map(cost, cells)), began=None)
@@ -83,5 +83,5 @@ class SweepProgress(Progress):
 
     def _show(self) -> None:
         running = sum(self._running.values())
-        text = f"{self._done} of {self._total} runs done, {running} running, {self._failed} failed"
+        text = f"{self._done} of {self._total} done, {running} running, {self._failed} failed"
         self.update(self._bar, description=text)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from dynprune_env import cli
 from dynprune_env.results import Failure, RunConfig, load_failures
 
-FAULTY = '''
+FAULTY = """
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class WrongMask(Faulty):
 class Exits(Faulty):
     def fail(self, observation):
         os._exit(3)
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
