@@ -7,7 +7,6 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -369,26 +368,11 @@ def kept(
     Turnover is one minus the Jaccard index of successive selections, drift one minus Spearman's
     correlation of all losses before and after an epoch; both are means over epochs and seeds.
     """
-    from dynprune_env.kept_when import plot_kept, summarize_kept
+    from dynprune_env.kept_when import kept_tables, plot_kept, summarize_kept
 
     rows = summarize_kept(_load(folders))
-    for (env, variant), group in groupby(rows, key=lambda row: (row.env, row.variant)):
-        table = Table(title=Text(f"{env} {variant}".strip()), box=box.SIMPLE_HEAD)
-        table.padding, table.pad_edge = (0, 1, 0, 0), False
-        table.add_column("agent", overflow="fold")
-        for header in ("budget", "always", "some", "never", "turnover", "drift", "wrong", "copies"):
-            table.add_column(f"{header}\n%", justify="right", no_wrap=True)
-        for row in group:
-            mean = row.mean
-            shares = (row.budget, mean.always, mean.sometimes, mean.never)
-            curves = (mean.turnover, mean.drift, mean.corrupted, mean.duplicates)
-            cells = [f"{100 * share:.0f}" for share in shares]
-            cells += [f"{100 * curve.mean():.1f}" if len(curve) else "" for curve in curves]
-            table.add_row(Text(row.agent.replace("(", "\n(", 1)), *cells)
-        console.print(table)
-    console.print(
-        "Means over epochs and seeds; wrong, copies: wrongly labelled or repeated, of kept."
-    )
+    for grid in kept_tables(rows):
+        grid.print(console)
     plot_kept(rows, folders[0] / "kept.png")
     console.print(f"Picture: {folders[0]}/kept.png")
 

@@ -124,7 +124,7 @@ def overall_table(over: OverTasks) -> Grid:
         ends = f"{100 * row.improvement_low:.0f}\N{EN DASH}{100 * row.improvement_high:.0f}"
         rows.append(
             (
-                row.agent if len(row.agent) < 24 else row.agent.replace("(", "\n(", 1),
+                row.agent,
                 f"{100 * row.iqm:.2f}",
                 f"{100 * row.low:.2f}\N{EN DASH}{100 * row.high:.2f}",
                 better,

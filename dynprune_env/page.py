@@ -98,7 +98,7 @@ def write_page(results: Sequence[Result], failures: Sequence[Failure], path: Pat
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'  # else a browser asks a server for one
         f"<title>dynprune report</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(part for part in parts if part)
+        + "\n".join(part for part in parts if part).replace(" %", "\N{NO-BREAK SPACE}%")
         + "\n</body></html>\n"
     )
     with written_whole(path) as temporary:
@@ -134,14 +134,14 @@ def _warnings(rows: Sequence[Row], failures: Sequence[Failure]) -> str:
     if failures:
         agents = sorted({failure.config.agent for failure in failures})
         found.append(
-            f'<a href="#failed">{len(failures)} runs failed</a> and are in no number here: '
+            f'<a href="#failed">{_runs(len(failures))} failed</a>, and no number here knows of it: '
             + escape(", ".join(agents))
         )
     diverged = sorted({row.agent for row in rows if row.diverged})
     if diverged:
         count = sum(row.diverged for row in rows)
         found.append(
-            f"{count} runs diverged (†); the means include them: {escape(', '.join(diverged))}"
+            f"{_runs(count)} diverged (†); the means include them: {escape(', '.join(diverged))}"
         )
     few = min(row.seeds for row in rows)
     if few < 5:
@@ -153,6 +153,10 @@ def _warnings(rows: Sequence[Row], failures: Sequence[Failure]) -> str:
         return ""
     items = "".join(f"<li>{text}</li>" for text in found)
     return f'<div class="warning"><ul class="warnings">{items}</ul></div>'
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count:,} runs"
 
 
 def _draw(svg: str, caption: str) -> str:

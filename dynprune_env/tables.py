@@ -56,8 +56,9 @@ class Grid:
                 overflow="fold",
                 no_wrap=not text,
             )
-        for row in self.rows:
-            table.add_row(*map(Text, row))
+        for first, *others in self.rows:
+            first = first if len(first) < 24 else first.replace("(", "\n(", 1)
+            table.add_row(*map(Text, (first, *others)))
         console.print(table)
         console.print()
 
@@ -67,7 +68,7 @@ class Grid:
         kinds = [":---" if i in self.text_columns else "---:" for i in range(len(heads))]
         lines = [f"### {self.title}", ""]
         for row in (heads, kinds, *self.rows):
-            lines.append("| " + " | ".join(map(_plain, row)) + " |")
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
         return "\n".join([*lines, "", *([self.caption, ""] if self.caption else [])])
 
     def to_html(self) -> str:
@@ -93,8 +94,3 @@ class Grid:
                 else f"<td{kind}>{escape(cell)}</td>"
             )
         return "".join(cells)
-
-
-def _plain(cell: str) -> str:
-    """A cell of Markdown, on one line."""
-    return cell.replace("\n", "").replace("|", "\\|")
