@@ -217,7 +217,7 @@ def bench(
         first = plan.seeds[0] if seed is None else seed
         plan = replace(plan, seeds=tuple(range(first, first + (seeds or len(plan.seeds)))))
     plan = replace(plan, budgets=tuple(budgets or plan.budgets))
-    plan = plan.with_kwargs(_env_kwargs(env_kwargs, label_noise)).scaled(scale)
+    plan = plan.scaled(scale).with_kwargs(_env_kwargs(env_kwargs, label_noise))
     specs = agents or plan.agents or [*dynprune_agents.names(), *VARIANTS]
     cells = plan.cells(list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in specs)))
     failures = 0

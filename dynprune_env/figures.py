@@ -176,7 +176,8 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
         for agent in (agent for agent in styles if agent in agents):
             x, middle, low, high = _mean_curve(agents[agent])
             style = {name: value for name, value in styles[agent].items() if name != "marker"}
-            axes.plot(x, middle, linewidth=1.3, **style)
+            dot = "o" if len(x) == 1 else None
+            axes.plot(x, middle, linewidth=1.3, **{**style, "marker": dot})
             axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
             late.append((low[len(low) // 4 :].min(), high.max()))
         bottom, top = min(low for low, _ in late), max(high for _, high in late)

@@ -121,14 +121,15 @@ def overall_table(over: OverTasks) -> Grid:
     rows = []
     for row in over.rows:
         better = "" if row.agent == over.baseline else f"{100 * row.improvement:.0f}"
+        many = row.seeds > 1
         ends = f"{100 * row.improvement_low:.0f}\N{EN DASH}{100 * row.improvement_high:.0f}"
         rows.append(
             (
                 row.agent,
                 f"{100 * row.iqm:.2f}",
-                f"{100 * row.low:.2f}\N{EN DASH}{100 * row.high:.2f}",
+                f"{100 * row.low:.2f}\N{EN DASH}{100 * row.high:.2f}" if many else "",
                 better,
-                ends if better else "",
+                ends if better and many else "",
                 f"{row.rank:.1f}",
                 f"{100 * row.saved:.1f}",
                 str(row.seeds),

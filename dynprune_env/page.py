@@ -186,13 +186,15 @@ def _panel(
     parts = [f'<section id="panel{number}"><h2>{escape(_name(key))}</h2>', _told_apart(rows)]
     shown = {row.agent for row in rows if not is_reference(row)}
     styles = {agent: style for agent, style in styles.items() if agent in shown}
-    seeds = seeds_of(rows)
+    means = f"mean over {seeds_of(rows)} with 95 % bootstrap intervals"
+    if max(row.seeds for row in rows) == 1:
+        means = "one seed, hence no interval"
     if styles:
         parts.append(
             _draw(
                 figures.to_svg(figures.draw_accuracy(rows, styles), f"accuracy{number}"),
-                f"Test accuracy against what was truly spent, mean over {seeds} with 95 % "
-                "bootstrap intervals. Seconds depend on the machine and its load.",
+                f"Test accuracy against what was truly spent, {means}. Seconds depend on the "
+                "machine and its load.",
             )
         )
     parts.append(_matrix(rows))
@@ -203,7 +205,7 @@ def _panel(
             "<h3>Learning curves</h3>",
             _draw(
                 figures.to_svg(figures.draw_curves(curves, styles), f"curves{number}"),
-                f"Val accuracy after each epoch, mean over {seeds} with 95 % bootstrap intervals.",
+                f"Val accuracy after each epoch, {means}.",
             ),
             "<h3>What was kept when</h3>",
             _draw(

@@ -151,12 +151,12 @@ def test_published_figures_stand_beside_ours_with_their_source_never_in_one_colu
     assert len(ten.rows) == len(PUBLISHED) + 1
     (ucb,) = (row for row in ten.rows if row[0] == "UCB")
     assert ucb[1:4] == ["95.3", "94.7", "93.9"]
-    assert ucb[4:7] == ["-", "95.20 (48 %)", "-"]
-    assert "Zhou" in ucb[7]
-    assert [header.split("\n")[0] for header in ten.headers[1:7]] == ["published"] * 3 + [
-        "ours"
-    ] * 3
-    assert hundred.rows[0][1:7] == ["78.2"] * 3 + ["78.00 (0 %)"] * 3
+    assert ten.rows[-1][1:4] == ["-", "95.25", "-"]
+    assert ucb[4:7] == ["-", "95.20 (48)", "-"]
+    assert ucb[7] == "[1]"
+    assert "[1] Zhou et al. 2025" in ten.caption
+    assert [header.split("\n")[0] for header in ten.headers[1:7]] == ["publ."] * 3 + ["ours"] * 3
+    assert hundred.rows[0][1:7] == ["78.2"] * 3 + ["78.00 (0)"] * 3
     assert published_tables(summarize([run(0.9, agent="ucb", env=DIGITS)])) == []
 
 
