@@ -29,7 +29,7 @@ app = typer.Typer(
     action says which samples it visits.
 
     Start with `dynprune bench`: it plays all agents on the embedded Digits data, in under two
-    minutes, and leaves a table and a picture in results/.""",
+    minutes, and leaves tables, a picture and a page of plots in results/.""",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,

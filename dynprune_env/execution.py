@@ -84,12 +84,13 @@ def run_sweep(
     folder = folder.absolute()  # workers may have another working directory
     folder.mkdir(parents=True, exist_ok=True)
     _sweep_up(folder)
-    missing = {id(cell): _missing(cell, folder) for cell in cells}
+    cells = list({cell.key: cell for cell in cells}.values())  # each once
+    missing = {cell.key: _missing(cell, folder) for cell in cells}
     stop = folder / RUNNING / f".stop-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     work = _Work(make_agent, folder, device, data_dir, save_every, stop)
-    todo = [(cell, missing[id(cell)]) for cell in cells if missing[id(cell)]]
+    todo = [(cell, missing[cell.key]) for cell in cells if missing[cell.key]]
     for cell in cells:
-        if not missing[id(cell)]:
+        if not missing[cell.key]:
             yield Outcome(cell, len(cell.seeds))
     with _stoppable(stop):
         if jobs == 1 and backend == "loky":

@@ -42,6 +42,15 @@ class WrongMask(Faulty):
 class Exits(Faulty):
     def fail(self, observation):
         os._exit(3)
+
+@dataclass
+class ExitsOnce(Faulty):
+    def fail(self, observation):
+        tried = Path(__file__).with_name("tried")
+        if not tried.exists():
+            tried.touch()
+            os._exit(3)
+        return np.ones(observation["loss"].shape, dtype=bool)
 """
 
 
@@ -98,6 +107,13 @@ def test_agents_that_raise_answer_wrongly_or_kill_their_process_stop_nobody(
     assert {k: s.st_mtime_ns for k, s in after.items()} == {
         k: s.st_mtime_ns for k, s in before.items()
     }
+
+
+def test_a_worker_that_dies_once_is_given_a_second_try(folder: Path) -> None:
+    call(*bench("faulty:ExitsOnce", jobs=2))
+    assert (folder / "tried").exists()
+    assert len(results()) == 4
+    assert not load_failures([Path("results")])
 
 
 def test_a_torn_result_is_played_again_and_a_foreign_file_is_left_out() -> None:
