@@ -110,7 +110,8 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
     left.set_ylim(low - 0.05 * (high - low) - 0.1, high + 0.05 * (high - low) + 0.1)
     # What is singled out fills the panels; a grey line may leave them.
     spent = [_share(row) for row in shown]
-    left.set_xlim(min(spent) - 0.06 * max(spent), 1.06 * max(spent))
+    room = 0.06 * max(*spent, 1.0)
+    left.set_xlim(min(spent) - room, max(spent) + room)
     extra = []
     if any(map(is_reference, rows)):
         extra.append(Line2D([], [], label=f"{REFERENCE}, budget 100 %", **DASHED))
@@ -240,7 +241,7 @@ def draw_overall(over: OverTasks) -> Figure:
     # Agents that collapse would squeeze the others: they become arrows at the edge.
     floor = max(min(row.low for row in over.rows), base.iqm - 0.1)
     right = max(row.high for row in over.rows)
-    margin = 0.04 * (right - floor)
+    margin = max(0.04 * (right - floor), 1e-3)
     panels[0].set_xlim(100 * (floor - margin), 100 * (right + margin))
     beyond = [place for place, row in enumerate(over.rows) if row.iqm < floor]
     panels[0].plot(

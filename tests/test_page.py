@@ -122,6 +122,21 @@ def test_the_page_is_the_same_every_time(page: Path, results: list[Result], tmp_
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+@pytest.mark.parametrize("case", ["full data alone", "nothing spent", "all the same", "one run"])
+def test_a_page_can_be_made_of_little(case: str, tmp_path: Path) -> None:
+    found = {
+        "full data alone": runs([0.9, 0.8], agent="full_data", budget=1.0),
+        "nothing spent": [
+            *runs([0.1, 0.1], agent="a", saved=1.0, seconds={"total": 0.0}),
+            *runs([0.1, 0.1], agent="b", saved=1.0, seconds={"total": 0.0}),
+        ],
+        "all the same": [*runs([0.5, 0.5], agent="a"), *runs([0.5, 0.5], agent="b")],
+        "one run": [run(0.7)],
+    }[case]
+    write_page(found, [], tmp_path / "page.html")
+    assert "dynprune report" in (tmp_path / "page.html").read_text()
+
+
 def test_eight_agents_are_told_apart_by_more_than_colour_and_the_rest_is_grey() -> None:
     found = [
         row for place in range(14) for row in runs([0.9 - 0.01 * place] * 2, agent=f"a{place:02}")
