@@ -170,9 +170,11 @@ def bench(
         typer.Option("--budgets", help="A budget in (0, 1], repeatable. [0.3, 0.5, 0.7]"),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="How many seeds. [10]")
+        int | None, typer.Option("--seeds", min=1, help="How many seeds. [the sweep's: 10]")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="The first seed. [0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The first seed. [the sweep's: 0]")
+    ] = None,
     scale: Annotated[
         float,
         typer.Option(

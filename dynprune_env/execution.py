@@ -92,8 +92,10 @@ def run_sweep(
     for cell in cells:
         if not missing[cell.key]:
             yield Outcome(cell, len(cell.seeds))
-    with _stoppable(stop):
-        if jobs == 1 and backend == "loky":
+    alone = jobs == 1 and backend == "loky"
+    workers = make_workers(backend, jobs, gpus) if todo and not alone else []
+    with _stoppable(stop):  # after Ray has set its own signal handlers
+        if alone:
             outcomes = _in_this_process(work, todo, on_start)
         else:
             outcomes = (
@@ -103,7 +105,7 @@ def run_sweep(
                 for item, found in call_each(
                     work,
                     todo,
-                    make_workers(backend, jobs, gpus),
+                    workers,
                     on_start=lambda item: on_start(item[0]),
                     stopping=stop.exists,
                 )

@@ -176,9 +176,8 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
         late = []
         for agent in (agent for agent in styles if agent in agents):
             x, middle, low, high = _mean_curve(agents[agent])
-            style = {name: value for name, value in styles[agent].items() if name != "marker"}
-            dot = "o" if len(x) == 1 else None
-            axes.plot(x, middle, linewidth=1.3, **{**style, "marker": dot})
+            style = {**styles[agent], "markersize": 4}
+            axes.plot(x, middle, linewidth=1.2, markevery=max(1, len(x) // 6), **style)
             axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
             late.append((low[len(low) // 4 :].min(), high.max()))
         bottom, top = min(low for low, _ in late), max(high for _, high in late)
@@ -189,8 +188,7 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
         _clean(axes)
     for axes in grid:  # what zip left over
         axes.remove()
-    bare = {a: {k: v for k, v in s.items() if k != "marker"} for a, s in styles.items()}
-    _legend(figure, bare)
+    _legend(figure, styles)
     return figure
 
 

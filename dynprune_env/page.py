@@ -242,10 +242,11 @@ def _matrix(rows: Sequence[Row]) -> str:
     found = {(row.agent, row.budget): row for row in rows}
     level = level_with_best(rows)
     best = {b: max((r.accuracy for r in rows if r.budget == b), default=0.0) for b in budgets}
-    agents = sorted(
-        {row.agent for row in rows if row.budget in budgets},
-        key=lambda a: -fmean(r.accuracy for r in rows if r.agent == a and r.budget in budgets),
-    )
+    means = {
+        agent: fmean(row.accuracy for row in rows if row.agent == agent and row.budget in budgets)
+        for agent in sorted({row.agent for row in rows if row.budget in budgets})
+    }
+    agents = sorted(means, key=lambda agent: -means[agent])
     top = "".join(
         f'<th colspan="2" scope="col">budget {100 * b:g} %\n'
         f"nominally saved {100 - 100 * b:g} %</th>"
