@@ -91,6 +91,7 @@ def run_sweep(
     todo = [(cell, missing[cell.key]) for cell in cells if missing[cell.key]]
     for cell in cells:
         if not missing[cell.key]:
+            _state_path(folder, cell).unlink(missing_ok=True)  # of one killed at its very end
             yield Outcome(cell, len(cell.seeds))
     alone = jobs == 1 and backend == "loky"
     workers = make_workers(backend, jobs, gpus) if todo and not alone else []
@@ -133,9 +134,7 @@ class _Work:
     def __call__(self, item: tuple[Cell, tuple[int, ...]]) -> Outcome | None:
         """Plays the missing seeds of a cell and saves them; None if it was stopped."""
         cell, missing = item
-        checkpoint = Checkpoint(
-            self.folder / RUNNING / f"{cell.key}.state", self.save_every, self.stop
-        )
+        checkpoint = Checkpoint(_state_path(self.folder, cell), self.save_every, self.stop)
         results: list[Result] = []
         try:
             results = run_episodes(
@@ -168,6 +167,11 @@ def _in_this_process(
             return
         on_start(item[0])
         yield work(item)
+
+
+def _state_path(folder: Path, cell: Cell) -> Path:
+    """Where the state of a cell's unfinished runs lies."""
+    return folder / RUNNING / f"{cell.key}.state"
 
 
 def _missing(cell: Cell, folder: Path) -> tuple[int, ...]:

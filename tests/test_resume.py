@@ -202,6 +202,15 @@ def test_a_kill_between_the_files_of_a_cell_leaves_the_same_numbers(
     assert not (tmp_path / "cut" / RUNNING).exists()
 
 
+def test_the_state_of_a_cell_that_was_killed_at_its_very_end_is_swept_up(tmp_path: Path) -> None:
+    cells = cells_of("ucb")
+    list(run_sweep(cells, dynprune_agents.make, tmp_path))
+    (tmp_path / RUNNING).mkdir()
+    (tmp_path / RUNNING / f"{cells[0].key}.state").touch()
+    list(run_sweep(cells, dynprune_agents.make, tmp_path))
+    assert not (tmp_path / RUNNING).exists()
+
+
 SLOW = '''
 import os, time
 from dataclasses import dataclass
@@ -278,7 +287,7 @@ def test_ten_kills_lose_nothing_and_double_nothing(
     # has one line an epoch.
     assert undisturbed == count * epochs
     assert undisturbed < asked <= undisturbed + kills * 2 * 2
-    assert not (out / RUNNING).exists() or not list((out / RUNNING).glob("*.state"))
+    assert not list(out.glob(f"{RUNNING}/*.state"))
 
 
 STOPPED = """
