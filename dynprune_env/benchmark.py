@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 from dynprune_env.checkpoints import Checkpoint, pack_agent, unpack_agent
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
-from dynprune_env.provenance import commit, machine, versions
+from dynprune_env.provenance import commit, machine, source_hash, versions
 from dynprune_env.rehearsal import Rehearsal
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import Episode, Settings
@@ -124,7 +124,7 @@ def _origin(agent: SelectionAgent) -> dict[str, str | None]:
     """A state belongs to the code that made it; that of an agent may change between two tries."""
     path = getattr(sys.modules[type(agent).__module__], "__file__", None)
     code = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
-    return {**versions(), "commit": commit(), "agent": code}
+    return {**versions(), "package": source_hash(), "agent": code}
 
 
 class _Game:

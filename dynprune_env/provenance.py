@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import re
 import subprocess
@@ -25,6 +26,13 @@ LIBRARIES = (
 def versions() -> dict[str, str]:
     """Of Python, of this package and of the libraries that decide numbers."""
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+@cache
+def source_hash() -> str:
+    """Hash of this package's source files; a commit says nothing of changes made since."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 @cache

@@ -29,11 +29,11 @@ SMALL: dict[str, Any] = {"train_size": 60, "epochs": 4, "budget": 0.7}
 
 
 def numbers(results: Any) -> dict[str, Any]:
-    """By key, all that a result says but the seconds."""
+    """By key, all that a result says but the seconds and the commit."""
     found = {}
     for result in results:
         content = asdict(result)
-        del content["seconds"], content["history"]["seconds"]
+        del content["seconds"], content["history"]["seconds"], content["commit"]
         found[result.config.key] = content
     return found
 
@@ -136,7 +136,7 @@ def test_a_state_that_does_not_fit_is_ignored(
     if what == "torn":
         path.write_bytes(path.read_bytes()[:-100])
     if what == "of other code":
-        monkeypatch.setattr(benchmark, "commit", lambda: "another")
+        monkeypatch.setattr(benchmark, "source_hash", lambda: "another")
     asked = []
     results = run_episodes(
         DIGITS,
