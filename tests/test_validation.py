@@ -95,7 +95,7 @@ def test_a_result_of_the_first_schema_is_read_and_replayed(
 
 def test_the_command_says_which_runs_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.console, "width", 160)
+    monkeypatch.setattr(cli.console, "_width", 160)
     call(*BENCH)
     text = call("validate", "results", "--runs", "9", "--device", "cpu").output
     assert text.count("the same, bit for bit") == 4
