@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 from rich.progress import track
-from scipy.stats import bootstrap, trim_mean
+from scipy.stats import trim_mean
 
 import dynprune_agents
 from dynprune_env import Result
-from dynprune_env.benchmark import Cell, run_sweep
+from dynprune_env.benchmark import Cell
+from dynprune_env.execution import run_sweep
 from dynprune_env.results import RunConfig, load_results
+from dynprune_env.scores import mean_interval
 
 REFERENCE = "full_data"
 
@@ -100,19 +102,9 @@ def over(runs: Runs, setting: Setting, agent: str) -> bool:
     return spent(runs, setting, agent) > setting.budget + 0.005
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean."""
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    found = bootstrap(
-        (values,), np.mean, method="percentile", random_state=np.random.default_rng(0)
-    ).confidence_interval
-    return float(found.low), float(found.high)
-
-
 def difference(one: np.ndarray, other: np.ndarray) -> str:
     """Mean of the paired difference with its interval, in points; bold if apart from zero."""
-    low, high = interval(one - other)
+    low, high = mean_interval((one - other).tolist())
     text = f"{(one - other).mean():+.2f} ({low:+.2f} to {high:+.2f})"
     return f"**{text}**" if low > 0 or high < 0 else text
 
@@ -130,7 +122,7 @@ def accuracy_table(runs: Runs, settings: Sequence[Setting], agents: Sequence[str
     for agent in sorted(agents, key=lambda a: -float(np.mean(means[a]))):
         cells = []
         for column, setting in enumerate(settings):
-            low, high = interval(accuracies(runs, setting, agent))
+            low, high = mean_interval(accuracies(runs, setting, agent).tolist())
             text = f"{means[agent][column]:.1f} ± {(high - low) / 2:.1f}"
             won = means[agent][column] == best[column]
             cells.append((f"**{text}**" if won else text) + marks[agent][column])
@@ -138,7 +130,7 @@ def accuracy_table(runs: Runs, settings: Sequence[Setting], agents: Sequence[str
     cells = []
     for setting in settings:
         full = accuracies(runs, setting.full(), REFERENCE)
-        low, high = interval(full)
+        low, high = mean_interval(full.tolist())
         cells.append(f"{full.mean():.1f} ± {(high - low) / 2:.1f}")
     lines.append(f"| `{REFERENCE}`, all visits | " + " | ".join(cells) + " |")
     return "\n".join(lines)

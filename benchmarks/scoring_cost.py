@@ -20,7 +20,8 @@ from scipy.stats import bootstrap
 
 import dynprune_agents
 from dynprune_env import Result
-from dynprune_env.benchmark import Cell, run_sweep
+from dynprune_env.benchmark import Cell
+from dynprune_env.execution import run_sweep
 from dynprune_env.results import load_results
 
 STATIC = (

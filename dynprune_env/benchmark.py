@@ -1,13 +1,13 @@
-"""Playing episodes and keeping what happened: one run, many seeds side by side, a whole sweep."""
+"""Playing episodes and keeping what happened: many seeds side by side, from where they stood."""
 
 from __future__ import annotations
 
-import platform
+import hashlib
+import io
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
+from dynprune_env.checkpoints import Checkpoint, pack_agent, unpack_agent
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
-from dynprune_env.models import is_mlp
-from dynprune_env.registration import import_all
+from dynprune_env.provenance import commit, machine, source_hash, versions
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import SelectionAgent, Settings
-from dynprune_env.specs import checked_arguments
 from dynprune_env.vector_env import DynPruneVectorEnv
-
-LIBRARIES = ("dynprune", "torch", "numpy", "gymnasium", "stable-baselines3")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Runs that are played together, on one replica axis: the same but for the seed."""
+    """Runs that are played together, on one replica axis: the same but for the seed.
+
+    `agent` is the spec as the agent itself spells it, its repr.
+    """
 
     env: str
     env_kwargs: dict[str, Any]
@@ -40,6 +40,12 @@ class Cell:
     def configs(self) -> list[RunConfig]:
         """One configuration per seed."""
         return [RunConfig(self.env, self.env_kwargs, self.agent, seed) for seed in self.seeds]
+
+    @property
+    def key(self) -> str:
+        """Hash of the configurations; the name of the file with their unfinished state."""
+        keys = "".join(config.key for config in self.configs())
+        return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
 
 def run_episodes(
@@ -51,6 +57,7 @@ def run_episodes(
     device: str = "auto",
     data_dir: str | None = None,
     on_epoch: Callable[[np.ndarray], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[Result]:
     """Plays one episode per seed, side by side, and evaluates each on the test split, once.
 
@@ -62,193 +69,172 @@ def run_episodes(
         device: where to train; not part of a run's configuration.
         data_dir: folder of the data sets, likewise.
         on_epoch: called after each epoch with the (R,) progress, in [0, 1].
+        checkpoint: saves the runs between epochs; where it holds a state of runs of all these
+            seeds (and perhaps of more), they go on from there.
 
     Returns:
-        One result per seed.
+        One result per seed, or per seed of the state that was gone on from.
+
+    Raises:
+        Stopped: the checkpoint said so, and has saved the runs.
     """
-    env_kwargs = {"budget": Settings.budget, **(env_kwargs or {})}
-    vector = gym.make_vec(
-        env,
-        num_envs=len(seeds),
-        autoreset_mode=AutoresetMode.DISABLED,
-        device=device,
-        data_dir=data_dir,
-        **(dict(agent.env_kwargs) | env_kwargs),
-    )
-    assert isinstance(vector, DynPruneVectorEnv)
-    start = time.perf_counter()
-    observation, info = vector.reset(seed=list(seeds))
-    prepared = time.perf_counter()
-    rehearsal = vector.rehearsal(seeds)
-    agent.prepare(rehearsal)
-    preparing = time.perf_counter() - prepared
-
-    log = RunLog(vector)
-    selecting = 0.0
-    agent.reset(vector.episode(seeds))
-    terminated = np.zeros(len(seeds), dtype=bool)
-    while not terminated.all():
-        began = time.perf_counter()
-        action = agent.select(observation)
-        selecting += time.perf_counter() - began
-        next_observation, reward, terminated, _, info = vector.step(action)
-        stepped, began = time.perf_counter() - began, time.perf_counter()
-        agent.update(observation, action, reward, next_observation)
-        selecting += time.perf_counter() - began
-        log.add(info, reward, stepped)
-        observation = next_observation
+    state = checkpoint.load() if checkpoint else None
+    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == _origin(agent):
+        if "results" in state:
+            return list(state["results"])
+        seeds = state["seeds"]
+    else:
+        state = None
+    game = _Game(env, agent, seeds, env_kwargs or {}, device, data_dir)
+    game.begin() if state is None else game.go_on(state)
+    while not game.over:
+        progress = game.step()
         if on_epoch is not None:
-            on_epoch(info["progress"])
-
-    test = vector.evaluate("test")
-    seconds = {
-        **vector.trainer.seconds,
-        "prepare": preparing,
-        "select": selecting,
-        "total": time.perf_counter() - start,
-    }
-    results = []
-    full_run = vector.settings.recipe.epochs * vector.settings.num_samples
-    shares = info["visits"] / max(1, info["visits"].sum())
-    for row, config in enumerate(Cell(env, env_kwargs, repr(agent), tuple(seeds)).configs()):
-        history, selections = log.row(row)
-        history["seconds"] = [value * float(shares[row]) for value in history["seconds"]]
-        results.append(
-            Result(
-                config=config,
-                num_samples=vector.settings.num_samples,
-                epochs=vector.settings.recipe.epochs,
-                history=history,
-                test_loss=float(test.loss[row]),
-                test_accuracy=float(test.accuracy[row]),
-                visits=int(info["visits"][row]),
-                scored=int(info["scored"][row]),
-                preparation=float(rehearsal.visits[row]),
-                saved=float(info["saved"][row] - rehearsal.visits[row] / full_run),
-                seconds={name: value * float(shares[row]) for name, value in seconds.items()},
-                diverged=bool(info["diverged"][row]),
-                replicas=len(seeds),
-                device=_device_name(vector.trainer.device),
-                threads=1
-                if isinstance(vector.trainer.learner, StackedLearner)
-                else torch.get_num_threads(),
-                versions=dict(_versions()),
-                selections=selections,
-            )
-        )
-    vector.close()
+            on_epoch(progress)
+        if checkpoint and not game.over:
+            checkpoint.pause(game.state)
+    results = game.results()
+    if checkpoint and len(results) > 1:
+        # Were a few of their files lost, the rest would be played in another company.
+        ended = {"seeds": list(seeds), "origin": _origin(agent), "results": results}
+        checkpoint.save(lambda: ended)
     return results
+
+
+def _origin(agent: SelectionAgent) -> dict[str, str | None]:
+    """A state belongs to the code that made it; that of an agent may change between two tries."""
+    path = getattr(sys.modules[type(agent).__module__], "__file__", None)
+    code = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
+    return {**versions(), "package": source_hash(), "agent": code}
+
+
+class _Game:
+    """Runs under way, side by side: what `run_episodes` steps and a checkpoint keeps."""
+
+    def __init__(
+        self,
+        env: str,
+        agent: SelectionAgent,
+        seeds: Sequence[int],
+        env_kwargs: dict[str, Any],
+        device: str,
+        data_dir: str | None,
+    ):
+        env_kwargs = {"budget": Settings.budget, **env_kwargs}
+        self._cell = Cell(env, env_kwargs, repr(agent), tuple(seeds))
+        vector = gym.make_vec(
+            env,
+            num_envs=len(seeds),
+            autoreset_mode=AutoresetMode.DISABLED,
+            device=device,
+            data_dir=data_dir,
+            **(dict(agent.env_kwargs) | env_kwargs),
+        )
+        assert isinstance(vector, DynPruneVectorEnv)
+        self._vector, self._agent = vector, agent
+        self._start = time.perf_counter()
+        self._before = {"total": 0.0, "train": 0.0, "evaluate": 0.0}
+        self._spent = {"prepare": 0.0, "select": 0.0}
+        self.over = False
+
+    def begin(self) -> None:
+        """Starts the runs, after what the agent prepares."""
+        seeds = self._cell.seeds
+        self._observation, _ = self._vector.reset(seed=list(seeds))
+        start = time.perf_counter()
+        rehearsal = self._vector.rehearsal(seeds)
+        self._agent.prepare(rehearsal)
+        self._spent["prepare"] = time.perf_counter() - start
+        self._preparation = rehearsal.visits
+        self._log = RunLog(self._vector)
+        self._agent.reset(self._vector.episode(seeds))
+
+    def step(self) -> np.ndarray:
+        """Plays one epoch; returns the (R,) progress, in [0, 1]."""
+        began = time.perf_counter()
+        action = self._agent.select(self._observation)
+        self._spent["select"] += time.perf_counter() - began
+        observation, reward, terminated, _, self._info = self._vector.step(action)
+        stepped, began = time.perf_counter() - began, time.perf_counter()
+        self._agent.update(self._observation, action, reward, observation)
+        self._spent["select"] += time.perf_counter() - began
+        self._log.add(self._info, reward, stepped)
+        self._observation, self.over = observation, bool(terminated.all())
+        progress: np.ndarray = self._info["progress"]
+        return progress
+
+    def _seconds(self) -> dict[str, float]:
+        """Seconds so far, those before an interruption included."""
+        now = {**self._vector.trainer.seconds, "total": time.perf_counter() - self._start}
+        return self._spent | {name: self._before[name] + value for name, value in now.items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epochs depend on, to be pickled before they begin."""
+        game = io.BytesIO()
+        torch.save(self._vector.get_state(), game)
+        return {
+            "seeds": list(self._cell.seeds),
+            "origin": _origin(self._agent),
+            "game": game.getvalue(),
+            "agent": pack_agent(self._agent),
+            "observation": self._observation,
+            "log": self._log.state(),
+            "preparation": self._preparation,
+            "seconds": self._seconds(),
+        }
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave, there or in another process; the numbers will be the same."""
+        self._vector.set_state(
+            torch.load(io.BytesIO(state["game"]), weights_only=True, map_location="cpu")
+        )
+        episode = self._vector.episode(self._cell.seeds)
+        self._agent = unpack_agent(state["agent"], episode.probe)
+        self._observation, self._preparation = state["observation"], state["preparation"]
+        self._log = RunLog(self._vector)
+        self._log.load_state(state["log"])
+        self._before = state["seconds"]
+        self._spent = {name: self._before[name] for name in self._spent}
+
+    def results(self) -> list[Result]:
+        """One per run, with its numbers on the test split."""
+        vector, info = self._vector, self._info
+        settings, learner = vector.settings, vector.trainer.learner
+        test = vector.evaluate("test")
+        seconds = self._seconds()
+        full_run = settings.recipe.epochs * settings.num_samples
+        shares = info["visits"] / max(1, info["visits"].sum())
+        results = []
+        for row, config in enumerate(self._cell.configs()):
+            history, selections = self._log.row(row)
+            history["seconds"] = [value * float(shares[row]) for value in history["seconds"]]
+            results.append(
+                Result(
+                    config=config,
+                    num_samples=settings.num_samples,
+                    epochs=settings.recipe.epochs,
+                    history=history,
+                    test_loss=float(test.loss[row]),
+                    test_accuracy=float(test.accuracy[row]),
+                    visits=int(info["visits"][row]),
+                    scored=int(info["scored"][row]),
+                    preparation=float(self._preparation[row]),
+                    saved=float(info["saved"][row] - self._preparation[row] / full_run),
+                    seconds={name: value * float(shares[row]) for name, value in seconds.items()},
+                    diverged=bool(info["diverged"][row]),
+                    replicas=len(self._cell.seeds),
+                    device=_device_name(vector.trainer.device),
+                    threads=1 if isinstance(learner, StackedLearner) else torch.get_num_threads(),
+                    versions=dict(versions()),
+                    selections=selections,
+                    commit=commit(),
+                    machine=machine(),
+                    company=list(self._cell.seeds),
+                )
+            )
+        vector.close()
+        return results
 
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
-
-
-def plan_cells(
-    env: str,
-    agents: Sequence[str],
-    budgets: Sequence[float],
-    seeds: Sequence[int],
-    env_kwargs: dict[str, Any],
-) -> list[Cell]:
-    """Every agent at every budget, and full data at budget 1 as the reference.
-
-    Seeds of small nets ride together on the replica axis; other runs are cells of their own, so
-    that several processes can share them.
-
-    Raises:
-        ValueError: an argument of the environment is not valid.
-    """
-    spec = gym.spec(env)
-    if spec.vector_entry_point != "dynprune_env.vector_env:DynPruneVectorEnv":
-        raise ValueError(f"{env} is not an environment of dynprune_env")
-    kwargs = checked_arguments(Settings, {**spec.kwargs, **env_kwargs}, env)
-    for budget in budgets:
-        Settings(**kwargs | {"budget": budget})
-    settings = Settings(**kwargs)
-    together = is_mlp(settings.resolved.model)
-    groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
-    pairs = [(agent, float(budget)) for budget in sorted(budgets) for agent in agents]
-    pairs += [] if ("full_data", 1.0) in pairs else [("full_data", 1.0)]
-    return [
-        Cell(env, {**env_kwargs, "budget": budget}, agent, group)
-        for agent, budget in pairs
-        for group in groups
-    ]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a cell: how many runs, and the error's text if it failed."""
-
-    cell: Cell
-    runs: int
-    error: str | None = None
-
-
-def run_sweep(
-    cells: Sequence[Cell],
-    make_agent: Callable[[str], SelectionAgent],
-    folder: Path,
-    *,
-    jobs: int = 1,
-    device: str = "auto",
-    data_dir: str | None = None,
-    imports: Sequence[str] = (),
-) -> Iterator[Outcome]:
-    """Plays cells in parallel processes; each finished run is saved at once, and never repeated.
-
-    Args:
-        cells: what to run; runs whose result lies in `folder` already are skipped.
-        make_agent: makes an agent from its spec, in the worker.
-        folder: takes one JSON file per run.
-        jobs: worker processes; 1 runs everything in this one.
-        device: where to train.
-        data_dir: folder of the data sets.
-        imports: modules that every worker imports, since they register tasks.
-
-    Yields:
-        What became of each cell, as soon as it is known. A failed one does not stop the others.
-    """
-    from joblib import Parallel, delayed, parallel_config
-
-    folder.mkdir(parents=True, exist_ok=True)
-    arguments = (make_agent, folder, device, data_dir, imports)
-    if jobs == 1:
-        yield from (_run_cell(cell, *arguments) for cell in cells)
-        return
-    with parallel_config("loky", inner_max_num_threads=1):
-        parallel = Parallel(n_jobs=jobs, return_as="generator_unordered")
-        yield from parallel(delayed(_run_cell)(cell, *arguments) for cell in cells)
-
-
-def _run_cell(
-    cell: Cell,
-    make_agent: Callable[[str], SelectionAgent],
-    folder: Path,
-    device: str,
-    data_dir: str | None,
-    imports: Sequence[str],
-) -> Outcome:
-    missing = [c.seed for c in cell.configs() if not (folder / f"{c.key}.json").exists()]
-    try:
-        if missing:
-            import_all(imports)
-            results = run_episodes(
-                cell.env,
-                make_agent(cell.agent),
-                missing,
-                env_kwargs=cell.env_kwargs,
-                device=device,
-                data_dir=data_dir,
-            )
-            for result in results:
-                result.save(folder)
-    except Exception as error:  # one broken agent must not lose the other runs
-        return Outcome(cell, len(cell.seeds), f"{type(error).__name__}: {error}")
-    return Outcome(cell, len(cell.seeds))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium as gym
 import typer
 from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -21,15 +20,17 @@ import dynprune_agents
 from dynprune_env import report
 from dynprune_env.files import written_whole
 from dynprune_env.registration import import_all
-from dynprune_env.results import Result, load_results
+from dynprune_env.results import Failure, Result, load_failures, load_results
 from dynprune_env.specs import literal
+from dynprune_env.terminal import SweepProgress, complain, console, progress_of
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-console = Console()
+VARIANTS = ("dynamic_random(replacement=False)", "learned(policy='weighted')")
+"""What a benchmark of all agents plays besides their defaults."""
 
 EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `dynprune envs`.")]
 KwargsOption = Annotated[
@@ -69,7 +70,7 @@ def before(
     """Dynamic data pruning as a game: steps are epochs, actions say which samples they visit.
 
     Start with `dynprune bench`: it plays all agents on the embedded Digits data, in under two
-    minutes, and leaves a table and a picture in results/.
+    minutes, and leaves tables, a picture and a page of plots in results/.
     """
     context.obj = imports or []
     if imports:
@@ -136,7 +137,8 @@ def run(
 
     Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
     """
-    from dynprune_env.benchmark import plan_cells, run_episodes
+    from dynprune_env.benchmark import run_episodes
+    from dynprune_env.sweeps import plan_cells
 
     player = dynprune_agents.make(agent)
     kwargs = _env_kwargs(env_kwargs, label_noise)
@@ -145,7 +147,7 @@ def run(
     cells = [cell for cell in everything if (cell.agent, cell.env_kwargs["budget"]) == wanted]
     _check_folder(out)  # before any work that could be lost
     results = []
-    with _progress("epochs") as progress:
+    with progress_of("epochs") as progress:
         for cell in cells:
             label = f"seed {', '.join(map(str, cell.seeds))}"
             task = progress.add_task(label if len(label) < 40 else f"{len(cell.seeds)} seeds")
@@ -170,6 +172,14 @@ def run(
 @app.command()
 def bench(
     context: typer.Context,
+    sweep: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME|FILE.toml]",
+            help="A sweep that ships with the package, or a file that describes one; options "
+            "replace what it says. See `dynprune sweeps`.",
+        ),
+    ] = "quick",
     env: Annotated[
         list[str] | None,
         typer.Option("--env", help="Environment id, repeatable. [DynPrune-Digits-v0]"),
@@ -182,11 +192,31 @@ def bench(
         list[float] | None,
         typer.Option("--budgets", help="A budget in (0, 1], repeatable. [0.3, 0.5, 0.7]"),
     ] = None,
-    seeds: SeedsOption = 10,
-    seed: SeedOption = 0,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="How many seeds. [the sweep's: 10]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The first seed. [the sweep's: 0]")
+    ] = None,
+    scale: Annotated[
+        float,
+        typer.Option(
+            "--scale", help="Share of the epochs and seeds, in (0, 1]; below 0.5 a smaller model."
+        ),
+    ] = 1.0,
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Processes.", show_default="all processors")
     ] = os.cpu_count() or 1,
+    backend: Annotated[
+        str, typer.Option("--backend", help="loky: this machine; ray: a Ray cluster.")
+    ] = "loky",
+    gpus: Annotated[
+        float, typer.Option("--gpus", min=0, help="GPUs that Ray reserves for each process.")
+    ] = 0.0,
+    save_every: Annotated[
+        float,
+        typer.Option("--save-every", min=0, help="Seconds between savings of a long run's state."),
+    ] = 30.0,
     env_kwargs: KwargsOption = None,
     label_noise: NoiseOption = None,
     out: OutOption = Path("results"),
@@ -196,66 +226,163 @@ def bench(
     """Plays several agents at several budgets, and full data as the reference.
 
     Without arguments: Digits, all agents, budgets 0.3, 0.5 and 0.7, ten seeds. A run whose result
-    is in the folder already is not repeated, so a stopped benchmark goes on where it was.
+    is in the folder already is not repeated, and a long one goes on from its last saved epoch: a
+    benchmark that was stopped goes on where it was. Runs that failed are tried again.
 
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
-    from dynprune_env.benchmark import plan_cells, run_sweep
+    from dynprune_env.execution import run_sweep
+    from dynprune_env.sweeps import load_sweep
 
     _check_folder(out)
-    variants = ["dynamic_random(replacement=False)", "learned(policy='weighted')"]
-    at_hand = [*dynprune_agents.names(), *variants]
-    specs = list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in agents or at_hand))
-    kwargs = _env_kwargs(env_kwargs, label_noise)
-    cells = [
-        cell
-        for each in env or ["DynPrune-Digits-v0"]
-        for cell in plan_cells(
-            each, specs, budgets or [0.3, 0.5, 0.7], range(seed, seed + seeds), kwargs
-        )
-    ]
-    failures = []
-    with _progress("runs") as progress:
-        task = progress.add_task("benchmark", total=sum(len(cell.seeds) for cell in cells))
+    plan = load_sweep(sweep)
+    if env:
+        plan = replace(plan, envs=tuple(env))
+    if seeds or seed is not None:
+        first = plan.seeds[0] if seed is None else seed
+        plan = replace(plan, seeds=tuple(range(first, first + (seeds or len(plan.seeds)))))
+    plan = replace(plan, budgets=tuple(budgets or plan.budgets))
+    plan = plan.scaled(scale).with_kwargs(_env_kwargs(env_kwargs, label_noise))
+    specs = agents or plan.agents or [*dynprune_agents.names(), *VARIANTS]
+    cells = plan.cells(list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in specs)))
+    failures = 0
+    with SweepProgress(cells) as progress:
         outcomes = run_sweep(
             cells,
             dynprune_agents.make,
             out,
             jobs=jobs,
+            backend=backend,
+            gpus=gpus,
             device=device,
             data_dir=data_dir,
+            save_every=save_every,
+            on_start=progress.start_cell,
             imports=context.obj,
         )
-        for outcome in outcomes:
-            progress.advance(task, outcome.runs)
-            if outcome.error:
-                failures.append(outcome)
-                name = f"{outcome.cell.agent} at budget {outcome.cell.env_kwargs['budget']}"
-                _complain(f"failed: {name}: {outcome.error}")
+        try:
+            for outcome in outcomes:
+                progress.end_cell(outcome)
+                if outcome.error:
+                    failures += 1
+                    name = f"{outcome.cell.agent} at budget {outcome.cell.env_kwargs['budget']}"
+                    complain(f"failed: {name}: {outcome.error}")
+        except KeyboardInterrupt:
+            complain(f"stopped; the same command goes on from what is saved in {out}")
+            raise typer.Exit(130) from None
 
     wanted = {config.key for cell in cells for config in cell.configs()}
-    results = [result for result in load_results([out]) if result.config.key in wanted]
+    foreign: list[str] = []
+    results = [r for r in load_results([out], foreign.append) if r.config.key in wanted]
+    failed = [each for each in load_failures([out]) if each.config.key in wanted]
+    _complain_of_foreign(foreign)
     if results:
-        _report(report.summarize(results), out)
+        _report(results, failed, out)
     if failures:
-        _complain(f"{len(failures)} of {len(cells)} cells failed; see above.")
+        complain(f"{failures} of {len(cells)} cells failed; see above, and {out}/failed/.")
+    if failures or foreign:
         raise typer.Exit(1)
+
+
+@app.command()
+def sweeps() -> None:
+    """Lists the sweeps that ship with the package."""
+    from dynprune_env.sweeps import load_sweep, names
+
+    table = Table("sweep", "what it plays", "budgets", "seeds", title="Sweeps")
+    for name in names():
+        sweep = load_sweep(name)
+        budgets = ", ".join(f"{budget:g}" for budget in sweep.budgets)
+        table.add_row(name, sweep.description, budgets, str(len(sweep.seeds)))
+    console.print(table)
+    console.print("Play one with `dynprune bench NAME`, or describe your own in a TOML file.")
 
 
 @app.command("report")
 def report_command(
     folders: Annotated[list[Path], typer.Argument(help="Folders of result files.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the tables and the page. [the first folder]"),
+    ] = None,
 ) -> None:
-    """Prints the table and draws the picture of results that exist already; runs nothing."""
-    _report(report.summarize(_load(folders)), folders[0])
+    """Prints the tables and writes the page of results that exist already; runs nothing."""
+    foreign: list[str] = []
+    results = _load(folders, foreign)
+    _complain_of_foreign(foreign)
+    _report(results, load_failures(folders), out or folders[0])
+    if foreign:
+        raise typer.Exit(1)
 
 
-def _load(folders: list[Path]) -> list[Result]:
-    """The results in some folders, at least one."""
-    results = list(load_results(folders))
+def _load(folders: list[Path], foreign: list[str] | None = None) -> list[Result]:
+    """The results in some folders, at least one; others than results go into `foreign`."""
+    results = list(load_results(folders, None if foreign is None else foreign.append))
+    if not results and foreign:
+        raise ValueError(foreign[0])
     if not results:
         raise ValueError(f"no result files in {', '.join(map(str, folders))}")
     return results
+
+
+def _complain_of_foreign(foreign: list[str]) -> None:
+    for message in foreign:
+        complain(f"left out: {message}")
+
+
+@app.command()
+def validate(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of result files.")],
+    runs: Annotated[int, typer.Option("--runs", min=1, help="How many, drawn at random.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the runs.")] = 0,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--key", help="A run's file name without .json, repeatable. [drawn]"),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option("--tolerance", min=0, help="Of accuracy and saved fraction, elsewhere."),
+    ] = 0.02,
+    device: DeviceOption = "auto",
+    data_dir: DataOption = None,
+) -> None:
+    """Replays runs from their configurations alone and says whether the numbers match.
+
+    On the machine that made a result, with the same libraries and on its CPU, all numbers but the
+    seconds have to be the same, bit for bit. Elsewhere roundings differ and training amplifies
+    them: test accuracy and saved fraction then have to be within the tolerance.
+    """
+    from dynprune_env.validation import validate as replay
+
+    results = {result.config.key: result for result in _load(folders)}
+    for key in keys or ():
+        if key not in results:
+            raise ValueError(f"there is no {key}.json in {', '.join(map(str, folders))}")
+    drawn = random.Random(seed).sample(sorted(results), min(runs, len(results)))
+    chosen = [results[key] for key in keys or drawn]
+    table = Table("run", "recorded", "replayed", "verdict", box=box.SIMPLE_HEAD)
+    wrong = 0
+    with progress_of("runs") as progress:
+        task = progress.add_task("validate", total=len(chosen))
+        for verdict in replay(
+            chosen, dynprune_agents.make, tolerance=tolerance, device=device, data_dir=data_dir
+        ):
+            config = verdict.result.config
+            name = f"{config.agent}, budget {config.budget:g}, seed {config.seed}, {config.env}"
+            told = "the same, bit for bit"
+            if not verdict.identical:
+                told = f"{100 * verdict.difference:+.2f} points"
+                told += ", reproduced" if verdict.reproduced else ", NOT reproduced"
+                told += f" ({'; '.join(verdict.excuses) or 'the same machine and versions'})"
+            wrong += not verdict.reproduced
+            accuracies = (verdict.result.test_accuracy, verdict.replay.test_accuracy)
+            cells = (name, *(f"{100 * accuracy:.2f} %" for accuracy in accuracies), told)
+            table.add_row(*map(Text, cells))
+            progress.advance(task)
+    console.print(table)
+    if wrong:
+        complain(f"{wrong} of {len(chosen)} runs did not reproduce")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -267,26 +394,11 @@ def kept(
     Turnover is one minus the Jaccard index of successive selections, drift one minus Spearman's
     correlation of all losses before and after an epoch; both are means over epochs and seeds.
     """
-    from dynprune_env.kept_when import plot_kept, summarize_kept
+    from dynprune_env.kept_when import kept_tables, plot_kept, summarize_kept
 
     rows = summarize_kept(_load(folders))
-    for (env, variant), group in groupby(rows, key=lambda row: (row.env, row.variant)):
-        table = Table(title=Text(f"{env} {variant}".strip()), box=box.SIMPLE_HEAD)
-        table.padding, table.pad_edge = (0, 1, 0, 0), False
-        table.add_column("agent", overflow="fold")
-        for header in ("budget", "always", "some", "never", "turnover", "drift", "wrong", "copies"):
-            table.add_column(f"{header}\n%", justify="right", no_wrap=True)
-        for row in group:
-            mean = row.mean
-            shares = (row.budget, mean.always, mean.sometimes, mean.never)
-            curves = (mean.turnover, mean.drift, mean.corrupted, mean.duplicates)
-            cells = [f"{100 * share:.0f}" for share in shares]
-            cells += [f"{100 * curve.mean():.1f}" if len(curve) else "" for curve in curves]
-            table.add_row(Text(row.agent.replace("(", "\n(", 1)), *cells)
-        console.print(table)
-    console.print(
-        "Means over epochs and seeds; wrong, copies: wrongly labelled or repeated, of kept."
-    )
+    for grid in kept_tables(rows):
+        grid.print(console)
     plot_kept(rows, folders[0] / "kept.png")
     console.print(f"Picture: {folders[0]}/kept.png")
 
@@ -402,7 +514,7 @@ def train(
         checkpoint_every=checkpoint_every,
         tensorboard=tensorboard,
     )
-    with _progress("steps") as progress:
+    with progress_of("steps") as progress:
         task = progress.add_task(f"train {algo}", total=steps)
 
         def show(done: int, metrics: dict[str, float]) -> None:
@@ -421,14 +533,31 @@ def train(
     console.print(f"Policy: {out} · curve: {out.with_suffix('.curve.png')}")
 
 
-def _report(rows: list[report.Row], folder: Path) -> None:
+def _report(results: list[Result], failures: list[Failure], folder: Path) -> None:
+    """Prints the tables, and writes them with the page and the picture."""
+    from dynprune_env.overall import overall_csv, overall_table, summarize_tasks
+    from dynprune_env.page import failure_table, write_page
+    from dynprune_env.published import published_tables
+
+    rows = report.summarize(results)
+    over = summarize_tasks(results)
+    grids = [overall_table(over)] if over else []
+    grids += published_tables(rows)
+    grids += [failure_table(failures)] if failures else []
     report.print_table(rows, console)
-    for name, text in (("table.md", report.to_markdown(rows)), ("table.csv", report.to_csv(rows))):
+    for grid in grids:
+        grid.print(console)
+    markdown = "\n".join([report.to_markdown(rows), *(grid.to_markdown() for grid in grids)])
+    texts = {"table.md": markdown, "table.csv": report.to_csv(rows)}
+    if over:
+        texts["overall.csv"] = overall_csv(over)
+    for name, text in texts.items():
         with written_whole(folder / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     report.plot_accuracy(rows, folder / "accuracy.png")
-    console.print(f"Runs: {folder}/*.json · table: {folder}/table.md, {folder}/table.csv")
-    console.print(f"Picture: {folder}/accuracy.png")
+    write_page(results, failures, folder / "report.html")
+    console.print(f"Tables in {folder}: {', '.join(texts)}; picture: accuracy.png")
+    console.print(f"Page: {folder}/report.html")
 
 
 def _check_folder(folder: Path) -> None:
@@ -474,23 +603,11 @@ def _pairs(pairs: list[str] | None, option: str) -> dict[str, Any]:
     return kwargs
 
 
-def _progress(unit: str) -> Progress:
-    counts = TextColumn("{task.percentage:>3.0f} % of " + unit)
-    columns = (TextColumn("{task.description}"), BarColumn(), counts)
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-
-
 def main() -> None:
     """Runs the command; a mistake in its arguments is one line, not a traceback."""
     sys.path.insert(0, "")  # so that --agent module:Class finds modules of the working directory
     try:
         app()
     except (ValueError, OSError, gym.error.Error) as error:
-        _complain(f"error: {error}")
+        complain(f"error: {error}")
         raise SystemExit(2) from None
-
-
-def _complain(text: str) -> None:
-    """One line on the standard error, whatever brackets the text holds."""
-    line = Text(" ".join(text.split()), style="red")
-    Console(stderr=True).print(line, soft_wrap=True)

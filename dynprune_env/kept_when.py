@@ -16,6 +16,7 @@ import numpy as np
 from dynprune_env.files import written_whole
 from dynprune_env.report import COLOURS, MARKERS
 from dynprune_env.results import HISTORY, Result
+from dynprune_env.tables import Grid
 
 if TYPE_CHECKING:
     from dynprune_env.vector_env import DynPruneVectorEnv
@@ -69,6 +70,15 @@ class RunLog:
             }
         )
         self._visits, self._ranks = self._statistics.visits.copy(), ranks
+
+    def state(self) -> dict[str, Any]:
+        """What was collected so far."""
+        return {"visits": self._visits, "ranks": self._ranks, "epochs": self._epochs}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state` gave."""
+        self._visits, self._ranks = state["visits"], state["ranks"]
+        self._epochs = state["epochs"]
 
     def row(self, row: int) -> tuple[dict[str, list[float]], str]:
         """One replica's history, a list per name of HISTORY, and its packed selections."""
@@ -165,6 +175,22 @@ def _mean_curve(curves: list[np.ndarray]) -> np.ndarray:
     for row, curve in zip(table, curves, strict=True):
         row[: len(curve)] = curve
     return np.nanmean(table, axis=0)
+
+
+def kept_tables(rows: Iterable[KeptRow]) -> list[Grid]:
+    """One table per (env, variant), in percent."""
+    groups: defaultdict[str, list[list[str]]] = defaultdict(list)
+    for row in rows:
+        mean = row.mean
+        shares = (row.budget, mean.always, mean.sometimes, mean.never)
+        curves = (mean.turnover, mean.drift, mean.corrupted, mean.duplicates)
+        cells = [f"{100 * share:.0f}" for share in shares]
+        cells += [f"{100 * curve.mean():.1f}" if len(curve) else "" for curve in curves]
+        groups[f"{row.env} {row.variant}".strip()].append([row.agent, *cells])
+    names = ("budget", "always", "some", "never", "turnover", "drift", "wrong", "copies")
+    headers = ["agent", *(f"{name}\n%" for name in names)]
+    caption = "Means over epochs and seeds; wrong, copies: wrongly labelled or repeated, of kept."
+    return [Grid(title, headers, cells, caption) for title, cells in groups.items()]
 
 
 def plot_kept(rows: Sequence[KeptRow], path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynprune_env.files import written_whole
 from dynprune_env.results import Result
+from dynprune_env.scores import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,20 +86,6 @@ class Row:
         return 1 - self.saved
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean of `values` (one per seed)."""
-    if min(values) == max(values):  # one seed or identical ones: nothing to resample
-        return fmean(values), fmean(values)
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    # Percentile, since BCa's correction is undefined for some small samples. `random_state`, since
-    # scipy calls it `rng` only from 1.15 on.
-    rng = np.random.default_rng(0)
-    result = bootstrap((values,), np.mean, method="percentile", random_state=rng)
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
 def summarize(results: Iterable[Result]) -> list[Row]:
     """One row per group of seeds, sorted by env, variant, budget, then accuracy descending.
 
@@ -114,7 +101,7 @@ def summarize(results: Iterable[Result]) -> list[Row]:
         if len({run.config.seed for run in runs}) < len(runs):  # would narrow the interval falsely
             raise ValueError(f"{agent} on {env} at budget {budget:g}: a seed occurs twice")
         accuracies = [run.test_accuracy for run in runs]
-        low, high = _interval(accuracies)
+        low, high = mean_interval(accuracies)
         row = Row(
             env=env,
             variant=variant,
@@ -142,7 +129,7 @@ def _order(row: Row) -> tuple[str, str, float, float, str]:
     return row.env, row.variant, row.budget, -row.accuracy, row.agent
 
 
-def _panels(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+def panels_of(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     """Rows by (env, variant), each sorted by budget, then best accuracy first."""
     panels: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in sorted(rows, key=_order):
@@ -157,7 +144,17 @@ def _best(panel: Iterable[Row]) -> dict[float, float]:
     return {row.budget: row.accuracy for row in sorted(panel, key=lambda row: row.accuracy)}
 
 
-def _short(count: float) -> str:
+def level_with_best(panel: Iterable[Row]) -> set[Row]:
+    """Rows whose interval overlaps with that of the best row of their budget, itself left out."""
+    found = set()
+    ranked = sorted(panel, key=lambda row: (row.budget, -row.accuracy))
+    for _, group in groupby(ranked, key=lambda row: row.budget):
+        best, *others = group
+        found |= {row for row in others if min(row.seeds, best.seeds) > 1 and row.high >= best.low}
+    return found
+
+
+def short(count: float) -> str:
     """Three digits of a count: 16170 is "16.2k"."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= 0.9995 * unit:  # from here on, three digits round to the unit
@@ -165,22 +162,27 @@ def _short(count: float) -> str:
     return f"{count:.0f}"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    """The row's cells under HEADERS; one seed has neither a spread nor an interval to show."""
+def _cells(row: Row, level: set[Row]) -> tuple[str, ...]:
+    """The row's cells under HEADERS; one seed has neither a spread nor an interval to show.
+
+    Those in `level` are marked.
+    """
     many = row.seeds > 1
     return (
         row.agent,
         f"{100 * row.accuracy:.2f}" + (f" ± {100 * row.spread:.2f}" if many else ""),
-        f"{100 * row.low:.2f}\N{EN DASH}{100 * row.high:.2f}" if many else "",
+        f"{100 * row.low:.2f}\N{EN DASH}{100 * row.high:.2f}{'≈' if row in level else ''}"
+        if many
+        else "",
         f"{row.test_loss:.3f}",
         f"{100 * row.saved:.1f}",
-        _short(row.visits),
+        short(row.visits),
         f"{row.seconds:.1f}" if row.seconds >= 10 else f"{row.seconds:.2f}",
         str(row.seeds) + (f" †{row.diverged}" if row.diverged else ""),
     )
 
 
-def _seeds(rows: Sequence[Row]) -> str:
+def seeds_of(rows: Sequence[Row]) -> str:
     """How many seeds a row has: "10 seeds", "3 to 10 seeds" or "one seed"."""
     fewest, most = min(row.seeds for row in rows), max(row.seeds for row in rows)
     if fewest < most:
@@ -192,10 +194,14 @@ def _caption(rows: Sequence[Row]) -> str:
     """States what the numbers are."""
     alone = " (neither for one seed)" if any(row.seeds == 1 for row in rows) else ""
     text = (
-        f"Test accuracy: mean ± standard deviation over {_seeds(rows)}; interval: 95 % percentile "
-        f"bootstrap of the mean over seeds{alone}. Saved: share of a full run's visits not spent, "
-        "scoring runs included, a scored sample counting a third. Bold: best mean of its budget."
+        f"Test accuracy: mean ± standard deviation over {seeds_of(rows)}; interval: 95 % "
+        f"percentile bootstrap of the mean over seeds{alone}. Saved: share of a full run's visits "
+        "not spent, scoring runs included, a scored sample counting a third. Bold: best mean of "
+        "its budget."
     )
+    if level_with_best(rows):
+        text += " ≈: overlaps with the interval of the best, so that these seeds hardly tell them"
+        text += " apart."
     if any(row.diverged for row in rows):
         text += " †k: k seeds diverged; the means include them."
     return text
@@ -208,8 +214,8 @@ def print_table(rows: Iterable[Row], console: Console) -> None:
     from rich.text import Text
 
     gap = 2 if console.width >= 100 else 1
-    room = console.width - 51 - 7 * gap  # for the agent: the other columns usually take 51
-    for (env, variant), panel in _panels(rows).items():
+    room = console.width - 52 - 7 * gap  # for the agent: the other columns usually take 52
+    for (env, variant), panel in panels_of(rows).items():
         # Text throughout: a spec or a variant may hold brackets that rich would take for markup.
         table = Table(
             title=Text.assemble((env, "bold"), f"\n{variant}" if variant else ""),
@@ -224,12 +230,13 @@ def print_table(rows: Iterable[Row], console: Console) -> None:
         table.add_column(HEADERS[0], overflow="fold")
         for header in HEADERS[1:]:
             table.add_column(header, justify="right", no_wrap=True)
-        best = _best(panel)
+        best, level = _best(panel), level_with_best(panel)
         for budget, group in groupby(panel, key=lambda row: row.budget):
             table.add_section()
-            table.add_row(Text(f"budget {100 * budget:g} %", style="italic"))
+            saved = f"budget {100 * budget:g} %,\nnominally saved {100 - 100 * budget:g} %"
+            table.add_row(Text(saved if budget < 1 else "budget 100 %", style="italic"))
             for row in group:
-                agent, *others = _cells(row)
+                agent, *others = _cells(row, level)
                 agent = agent.replace("(", "\n(", 1) if len(agent) > room else agent
                 style = "bold" if row.accuracy == best[budget] else ""
                 table.add_row(*map(Text, (agent, *others)), style=style)
@@ -240,15 +247,18 @@ def print_table(rows: Iterable[Row], console: Console) -> None:
 def to_markdown(rows: Iterable[Row]) -> str:
     """One Markdown table per (env, variant), with the columns of `print_table`."""
     lines = []
-    for (env, variant), panel in _panels(rows).items():
+    for (env, variant), panel in panels_of(rows).items():
         lines += [f"### {env}" + (f" ({variant})" if variant else ""), ""]
-        lines.append("| budget | " + " | ".join(HEADERS).replace("\n", " ") + " |")
-        lines.append("| ---: | :--- |" + " ---: |" * (len(HEADERS) - 1))
-        best = _best(panel)
+        lines.append(
+            "| budget | nominal saved % | " + " | ".join(HEADERS).replace("\n", " ") + " |"
+        )
+        lines.append("| ---: | ---: | :--- |" + " ---: |" * (len(HEADERS) - 1))
+        best, level = _best(panel), level_with_best(panel)
         for row in panel:
-            agent, accuracy, *others = (cell.replace("|", "\\|") for cell in _cells(row))
+            agent, accuracy, *others = (cell.replace("|", "\\|") for cell in _cells(row, level))
             accuracy = f"**{accuracy}**" if row.accuracy == best[row.budget] else accuracy
-            cells = (f"{100 * row.budget:g} %", f"`{agent}`", accuracy, *others)
+            nominal = f"{100 - 100 * row.budget:g}"
+            cells = (f"{100 * row.budget:g} %", nominal, f"`{agent}`", accuracy, *others)
             lines.append("| " + " | ".join(cells) + " |")
         lines += ["", _caption(panel), ""]
     return "\n".join(lines)
@@ -266,22 +276,23 @@ def to_csv(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _is_reference(row: Row) -> bool:
+def is_reference(row: Row) -> bool:
+    """Whether it is full data with all visits, to which the others are compared."""
     return row.agent.split("(")[0] == REFERENCE and row.budget == 1
 
 
 def _plot_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, dict[str, Any]]) -> None:
     """Draws one (env, variant); `styles` maps each agent to its colour and marker."""
-    shares = [100 * row.share for row in rows if not _is_reference(row)] or [100.0]
+    shares = [100 * row.share for row in rows if not is_reference(row)] or [100.0]
     span = max(max(shares) - min(shares), 20)
     # A constant sideways shift per agent keeps the intervals of agents at one share apart.
     step = min(0.012 * span, min(0.1 * span, 4) / max(len(styles), 1))
     limit = step * max(len(styles) - 1, 0) / 2
-    for row in filter(_is_reference, rows):
+    for row in filter(is_reference, rows):
         axes.axhspan(100 * row.low, 100 * row.high, color="black", alpha=0.08, linewidth=0)
         axes.axhline(100 * row.accuracy, **DASHED)
     for index, (agent, style) in enumerate(styles.items()):
-        line = [row for row in rows if row.agent == agent and not _is_reference(row)]
+        line = [row for row in rows if row.agent == agent and not is_reference(row)]
         line.sort(key=lambda row: row.share)
         x = [100 * row.share + step * index - limit for row in line]
         y = [100 * row.accuracy for row in line]
@@ -310,9 +321,9 @@ def plot_accuracy(rows: Iterable[Row], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    panels = _panels(rows)
+    panels = panels_of(rows)
     drawn = [row for panel in panels.values() for row in panel]
-    points = [row for row in drawn if not _is_reference(row)]
+    points = [row for row in drawn if not is_reference(row)]
     styles: dict[str, dict[str, Any]] = {}
     for index, agent in enumerate(sorted({row.agent for row in points} - {REFERENCE})):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
@@ -347,7 +358,7 @@ def plot_accuracy(rows: Iterable[Row], path: Path) -> None:
         axes.set_title("\n".join([env, *textwrap.wrap(variant, 60)]), fontsize=10)
     for axes in grid:  # what zip left over
         axes.remove()
-    title = f"mean over {_seeds(drawn)},\n95 % bootstrap interval"
+    title = f"mean over {seeds_of(drawn)},\n95 % bootstrap interval"
     if max(row.seeds for row in drawn) == 1:
         title = "one seed, hence no interval"
     legend = figure.legend(

@@ -1,17 +1,18 @@
-"""One finished run as one JSON file: written atomically, named by the hash of its configuration."""
+"""One run as one JSON file, finished or failed, named by the hash of its configuration."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dynprune_env.files import written_whole
 
-SCHEMA = 1
+SCHEMA = 2  # 1 lacks commit, machine and company
 HISTORY = (
     "kept",
     "visits",
@@ -95,6 +96,11 @@ class Result:
         threads: torch's intra-op threads.
         versions: of this package and of the libraries that decide numbers.
         selections: which samples each epoch trained, packed; see `kept_when`.
+        commit: git commit of the package's source checkout, "+" behind it if files had changed;
+            None if it is no checkout, or unknown.
+        machine: its processor, e.g. "x86_64 AMD EPYC 9654"; None if unknown.
+        company: the seeds that shared the replica axis, in order: together they give the same
+            numbers again, bit for bit on a CPU; None if unknown.
     """
 
     config: RunConfig
@@ -114,6 +120,9 @@ class Result:
     threads: int
     versions: dict[str, str]
     selections: str
+    commit: str | None = None
+    machine: str | None = None
+    company: list[int] | None = None
 
     def save(self, folder: Path) -> Path:
         """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""
@@ -132,8 +141,8 @@ class Result:
         """
         try:
             content = json.loads(path.read_text())
-            if content.pop("schema") != SCHEMA:
-                raise ValueError(f"its schema is not {SCHEMA}")
+            if content.pop("schema") not in range(1, SCHEMA + 1):
+                raise ValueError(f"its schema is not one of 1 to {SCHEMA}")
             content["config"] = RunConfig(**content["config"])
             result = cls(**content)
             if set(result.history) != set(HISTORY):
@@ -143,19 +152,72 @@ class Result:
             raise ValueError(f"{path} is not a dynprune result file: {error}") from error
 
 
-def load_results(folders: Iterable[Path]) -> Iterator[Result]:
+def load_results(
+    folders: Iterable[Path], on_foreign: Callable[[str], None] | None = None
+) -> Iterator[Result]:
     """Yields the results found in the folders, sorted by file name, each configuration once.
+
+    Args:
+        folders: where to look.
+        on_foreign: told of each JSON file that is not a result, which is then left out.
 
     Raises:
         FileNotFoundError: a folder does not exist.
-        ValueError: a JSON file is not a result.
+        ValueError: a JSON file is not a result, and there is no `on_foreign`.
     """
     seen: set[str] = set()
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
         for path in sorted(folder.glob("*.json")):
-            result = Result.load(path)
+            try:
+                result = Result.load(path)
+            except ValueError as error:
+                if on_foreign is None:
+                    raise
+                on_foreign(str(error))
+                continue
             if result.config.key not in seen:
                 seen.add(result.config.key)
                 yield result
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One run that ended with an error, `failed/<key>.json` in the folder of the results.
+
+    Attributes:
+        config: what was run.
+        error: the error's type, e.g. "RuntimeError".
+        message: its text.
+        traceback: the last lines of its traceback, or "".
+    """
+
+    config: RunConfig
+    error: str
+    message: str
+    traceback: str = ""
+
+    def save(self, folder: Path) -> None:
+        """Writes the record."""
+        with written_whole(failure_path(folder, self.config)) as temporary:
+            temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}))
+
+
+def failure_path(folder: Path, config: RunConfig) -> Path:
+    """Where the record of a failed run lies."""
+    return folder / "failed" / f"{config.key}.json"
+
+
+def load_failures(folders: Iterable[Path]) -> list[Failure]:
+    """The runs that failed and have no result in any of the folders; foreign files are left out."""
+    folders = list(map(Path, folders))
+    found: dict[str, Failure] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("failed/*.json"))):
+        with suppress(KeyError, TypeError, AttributeError, ValueError):
+            content = json.loads(path.read_text())
+            del content["schema"]
+            failure = Failure(**content | {"config": RunConfig(**content["config"])})
+            found[failure.config.key] = failure
+    done = {path.stem for folder in folders for path in folder.glob("*.json")}
+    return [failure for key, failure in sorted(found.items()) if key not in done]

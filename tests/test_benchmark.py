@@ -18,9 +18,12 @@ import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.dynamic_random import DynamicRandom
 from dynprune_env import files
-from dynprune_env.benchmark import LIBRARIES, Cell, plan_cells, run_episodes, run_sweep
+from dynprune_env.benchmark import Cell, run_episodes
+from dynprune_env.execution import run_sweep
+from dynprune_env.provenance import LIBRARIES
 from dynprune_env.report import Row, summarize
 from dynprune_env.results import HISTORY, Result, RunConfig, load_results
+from dynprune_env.sweeps import plan_cells
 from dynprune_env.tasks import TASKS
 from dynprune_env.variants import load_dataset
 
@@ -36,7 +39,7 @@ def play(agent: str | Agent = "dynamic_random", seeds: Any = (0,), **kwargs: Any
 def numbers(result: Result) -> dict[str, Any]:
     """What decides a table; neither the clock nor the company."""
     content = asdict(result)
-    for name in ("seconds", "replicas"):
+    for name in ("seconds", "replicas", "company"):
         del content[name]
     del content["history"]["seconds"]
     return content

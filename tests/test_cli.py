@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import dynprune_agents
-from dynprune_env import TASK_NAMES, benchmark, cli
+from dynprune_env import TASK_NAMES, cli, execution
 from dynprune_env.results import load_results
 
 SMALL = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2", "--device", "cpu"]
@@ -145,9 +145,9 @@ def test_a_second_bench_repeats_nothing_and_shows_the_same_table(
     call(*BENCH)
     before = {path: path.read_bytes() for path in Path("results").iterdir()}
     played: list[Any] = []
-    play = benchmark.run_episodes
+    play = execution.run_episodes
     monkeypatch.setattr(
-        benchmark, "run_episodes", lambda *a, **k: played.append(a) or play(*a, **k)
+        execution, "run_episodes", lambda *a, **k: played.append(a) or play(*a, **k)
     )
     call(*BENCH)
     assert not played
@@ -187,7 +187,7 @@ def test_report_makes_the_same_tables_again_from_the_files_alone(
     made = {name: Path("results", name).read_bytes() for name in ("table.md", "table.csv")}
     for name in (*made, "accuracy.png"):
         Path("results", name).unlink()
-    monkeypatch.setattr(benchmark, "run_episodes", None)
+    monkeypatch.setattr(execution, "run_episodes", None)
     assert "ucb" in call("report", "results").output
     assert {name: Path("results", name).read_bytes() for name in made} == made
     assert Path("results/accuracy.png").exists()

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"allocator", "files", "kernels", "ranks", "registration", "specs", "streams"},
-    {"datasets", "ledger", "models", "rank_kernels"},
+    {"allocator", "files", "kernels", "provenance", "ranks", "registration", "specs", "streams"},
+    {"datasets", "ledger", "models", "rank_kernels", "scores", "tables", "workers"},
     {"augment", "inputs", "variants", "selection"},
     {"streaming", "tasks", "statistics"},
     {"passes", "records"},
@@ -24,8 +24,14 @@ LAYERS = [
     {"env"},
     {"results"},
     {"report"},
+    {"overall", "published"},
     {"kept_when"},
+    {"figures"},
+    {"page"},
+    {"checkpoints"},
     {"benchmark"},
+    {"sweeps", "execution"},
+    {"terminal", "validation"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

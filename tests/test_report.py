@@ -227,7 +227,7 @@ def test_only_the_best_mean_of_a_budget_is_bold():
 def test_markdown_rows_have_as_many_cells_as_the_header():
     lines = to_markdown(summarize([*benchmark(), run(0.5, agent="a|b")])).splitlines()
     counts = {line.replace("\\|", "").count("|") for line in lines if line.startswith("|")}
-    assert counts == {10}
+    assert counts == {11}
 
 
 def drawn(rows, path, monkeypatch):

@@ -1,0 +1,375 @@
+"""The report's page: one HTML file with tables and inline SVG, no script, no network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+
+from dynprune_env import figures
+from dynprune_env.files import written_whole
+from dynprune_env.kept_when import summarize_kept
+from dynprune_env.overall import OverTasks, overall_table, summarize_tasks
+from dynprune_env.published import published_tables
+from dynprune_env.report import (
+    Row,
+    is_reference,
+    level_with_best,
+    panels_of,
+    seeds_of,
+    short,
+    summarize,
+)
+from dynprune_env.results import Failure, Result
+from dynprune_env.tables import Grid
+
+STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 1100px; padding: 1.5rem 1.5rem 4rem; background: #fff;
+  color: #1a1a1a; font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem; }
+h2 { font-size: 1.25rem; margin: 2.6rem 0 .4rem; padding-top: .8rem;
+  border-top: 2px solid #1a1a1a; }
+h3 { font-size: 1rem; margin: 1.6rem 0 .2rem; }
+p { max-width: 80ch; margin: .4rem 0; }
+nav ul, ul.warnings { margin: .4rem 0; padding-left: 1.2rem; }
+a { color: #005a8d; }
+.warning { background: #fff4d6; border-left: 4px solid #e69f00; padding: .5rem .8rem; }
+.note { color: #555; font-size: .85rem; }
+figure { margin: .8rem 0 1.2rem; }
+figure svg { display: block; width: 100%; height: auto; }
+figcaption { color: #555; font-size: .85rem; max-width: 95ch; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .83rem; font-variant-numeric: tabular-nums;
+  margin: .6rem 0; }
+caption { text-align: left; font-weight: 600; font-size: .95rem; padding: .3rem 0; }
+th, td { padding: .16rem .55rem; text-align: left; vertical-align: top; }
+thead th { border-bottom: 1.5px solid #1a1a1a; white-space: pre-line !important;
+  vertical-align: bottom; }
+thead th[colspan] { text-align: center; }
+tbody tr:nth-child(even) { background: #f5f6f8; }
+tbody th { font-weight: 400; font-family: ui-monospace, Menlo, Consolas, monospace; }
+td.number, th.number { text-align: right; white-space: nowrap; }
+td.saved { color: #555; }
+td.best { font-weight: 700; }
+summary { cursor: pointer; color: #005a8d; }
+pre { white-space: pre-wrap; font-size: .8rem; margin: 0; }
+@media print {
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  h2 { break-after: avoid; } figure, tr { break-inside: avoid; }
+  h3 { break-after: avoid; } thead { display: table-header-group; }
+  nav, details:not([open]) { display: none; } .scroll { overflow: visible; }
+  section[id^="panel"] { break-before: page; } .note, figcaption { font-size: 8pt; }
+  table { font-size: 7.5pt; } th, td { padding: .1rem .35rem; }
+}
+@page { size: A4; margin: 14mm; }
+"""
+
+
+def write_page(results: Sequence[Result], failures: Sequence[Failure], path: Path) -> None:
+    """Writes the page of some results and of the runs that failed.
+
+    Raises:
+        ValueError: there are no results.
+    """
+    rows = summarize(results)
+    styles = figures.choose_styles(rows)
+    over = summarize_tasks(results)
+    panels = panels_of(rows)
+    runs: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        runs[result.config.env, result.config.variant].append(result)
+    parts = [_head(rows, results, failures, list(panels))]
+    if over:
+        parts.append(_overall(over))
+    for number, (key, panel) in enumerate(panels.items()):
+        parts.append(_panel(number, key, panel, runs[key], styles))
+    published = published_tables(rows)
+    if published:
+        parts.append('<section id="published"><h2>Published figures</h2>')
+        parts += [*(grid.to_html() for grid in published), "</section>"]
+    parts += [_failed(failures), _provenance(results)]
+    text = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'  # else a browser asks a server for one
+        f"<title>dynprune report</title><style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(part for part in parts if part).replace(" %", "\N{NO-BREAK SPACE}%")
+        + "\n</body></html>\n"
+    )
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _name(key: tuple[str, str]) -> str:
+    env, variant = key
+    return env + (f" ({variant})" if variant else "")
+
+
+def _head(
+    rows: Sequence[Row],
+    results: Sequence[Result],
+    failures: Sequence[Failure],
+    panels: Sequence[tuple[str, str]],
+) -> str:
+    agents = {row.agent for row in rows}
+    links = [
+        f'<li><a href="#panel{i}">{escape(_name(key))}</a></li>' for i, key in enumerate(panels)
+    ]
+    text = (
+        f"<header><h1>dynprune report</h1><p>{len(results):,} runs of {len(agents)} agents, "
+        f"{seeds_of(rows)} a row. Test accuracy is that of the last model; the test split was read "
+        "once, after training. Visits, seconds and saved shares include scoring.</p></header>"
+    )
+    return f"{text}{_warnings(rows, failures)}<nav><ul>{''.join(links)}</ul></nav>"
+
+
+def _warnings(rows: Sequence[Row], failures: Sequence[Failure]) -> str:
+    """What a reader has to know before believing the numbers."""
+    found = []
+    if failures:
+        agents = sorted({failure.config.agent for failure in failures})
+        found.append(
+            f'<a href="#failed">{_runs(len(failures))} failed</a>, and no number here knows of it: '
+            + escape(", ".join(agents))
+        )
+    diverged = sorted({row.agent for row in rows if row.diverged})
+    if diverged:
+        count = sum(row.diverged for row in rows)
+        found.append(
+            f"{_runs(count)} diverged (†); the means include them: {escape(', '.join(diverged))}"
+        )
+    few = min(row.seeds for row in rows)
+    if few < 5:
+        found.append(
+            f"{few if few > 1 else 'one'} seed{'s' if few > 1 else ''} in some rows: "
+            + ("there is no interval." if few == 1 else "intervals of so few say little.")
+        )
+    if not found:
+        return ""
+    items = "".join(f"<li>{text}</li>" for text in found)
+    return f'<div class="warning"><ul class="warnings">{items}</ul></div>'
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count:,} runs"
+
+
+def _draw(svg: str, caption: str) -> str:
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _overall(over: OverTasks) -> str:
+    svg = figures.to_svg(figures.draw_overall(over), "overall")
+    caption = (
+        f"All agents over {over.tasks} tasks. Bars: 95 % intervals. Dashed: {over.baseline}, and "
+        "even odds. An arrow: further left than shown."
+    )
+    return (
+        f'<section id="overall"><h2>Over all tasks</h2>{_draw(svg, caption)}'
+        f"{replace(overall_table(over), title='').to_html()}</section>"
+    )
+
+
+def _panel(
+    number: int,
+    key: tuple[str, str],
+    rows: Sequence[Row],
+    runs: Sequence[Result],
+    styles: dict[str, figures.Style],
+) -> str:
+    """One environment and variant."""
+    parts = [f'<section id="panel{number}"><h2>{escape(_name(key))}</h2>', _told_apart(rows)]
+    shown = {row.agent for row in rows if not is_reference(row)}
+    styles = {agent: style for agent, style in styles.items() if agent in shown}
+    means = f"mean over {seeds_of(rows)} with 95 % bootstrap intervals"
+    if max(row.seeds for row in rows) == 1:
+        means = "one seed, hence no interval"
+    if styles:
+        parts.append(
+            _draw(
+                figures.to_svg(figures.draw_accuracy(rows, styles), f"accuracy{number}"),
+                f"Test accuracy against what was truly spent, {means}. Seconds depend on the "
+                "machine and its load.",
+            )
+        )
+    parts.append(_matrix(rows))
+    parts.append(f"<details><summary>All numbers</summary>{_details(rows).to_html()}</details>")
+    curves = [run for run in runs if run.config.agent in styles and run.config.budget < 1]
+    if curves and all(run.history.get("spent") for run in curves):
+        parts += [
+            "<h3>Learning curves</h3>",
+            _draw(
+                figures.to_svg(figures.draw_curves(curves, styles), f"curves{number}"),
+                f"Val accuracy after each epoch, {means}.",
+            ),
+            "<h3>What was kept when</h3>",
+            _draw(
+                figures.to_svg(figures.draw_kept(summarize_kept(curves), styles), f"kept{number}"),
+                "Share of the samples trained in every, in some and in no epoch that trained any; "
+                "turnover: one minus the Jaccard index of successive selections; drift: one minus "
+                "Spearman's correlation of all losses before and after an epoch. Means over seeds.",
+            ),
+        ]
+    return "\n".join([*parts, "</section>"])
+
+
+def _told_apart(rows: Sequence[Row]) -> str:
+    """Which agents the seeds do not tell from the best."""
+    level = level_with_best(rows)
+    sentences = []
+    for budget, group in groupby(rows, key=lambda row: row.budget):
+        best, *others = group
+        near = [row.agent for row in others if row in level]
+        if near:
+            names = escape(", ".join(near))
+            sentences.append(
+                f"<li>budget {100 * budget:g} %: <b>{escape(best.agent)}</b> is best, "
+                f"but its interval overlaps with those of {names}</li>"
+            )
+    if not sentences:
+        return ""
+    return f"<p>Overlapping intervals (≈):</p><ul>{''.join(sentences)}</ul>"
+
+
+def _matrix(rows: Sequence[Row]) -> str:
+    """Agents by budgets: accuracy and truly saved share."""
+    budgets = sorted({row.budget for row in rows if not is_reference(row)}) or [1.0]
+    found = {(row.agent, row.budget): row for row in rows}
+    level = level_with_best(rows)
+    best = {b: max((r.accuracy for r in rows if r.budget == b), default=0.0) for b in budgets}
+    means = {
+        agent: fmean(row.accuracy for row in rows if row.agent == agent and row.budget in budgets)
+        for agent in sorted({row.agent for row in rows if row.budget in budgets})
+    }
+    agents = sorted(means, key=lambda agent: -means[agent])
+    top = "".join(
+        f'<th colspan="2" scope="col">budget {100 * b:g} %\n'
+        f"nominally saved {100 - 100 * b:g} %</th>"
+        for b in budgets
+    )
+    under = '<th class="number">accuracy %</th><th class="number">saved %</th>' * len(budgets)
+    body = []
+    for agent in agents:
+        cells = [f'<th scope="row">{escape(agent)}</th>']
+        for budget in budgets:
+            row = found.get((agent, budget))
+            if row is None:
+                cells.append('<td class="number"></td><td class="number"></td>')
+                continue
+            kind = "number best" if row.accuracy == best[budget] else "number"
+            cells.append(
+                f'<td class="{kind}">{_accuracy(row)}{" ≈" if row in level else ""}'
+                f"{' †' if row.diverged else ''}</td>"
+                f'<td class="number saved">{100 * row.saved:.1f}</td>'
+            )
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    reference = [row for row in rows if is_reference(row)]
+    full = f" Full data at budget 100 %: {_accuracy(reference[0])}." if reference else ""
+    return (
+        '<div class="scroll"><table><caption>Test accuracy and truly saved share</caption><thead>'
+        f'<tr><th rowspan="2" scope="col">agent</th>{top}</tr><tr>{under}</tr></thead><tbody>'
+        + "\n".join(body)
+        + '</tbody></table></div><p class="note">Mean over '
+        + f"{seeds_of(rows)} ± half the width of its 95 % percentile bootstrap interval.{full} "
+        "Saved: share of a full run's visits not spent, scoring included. Bold: best mean. "
+        "≈: interval overlaps with the best's. †: a seed diverged.</p>"
+    )
+
+
+def _accuracy(row: Row) -> str:
+    half = 100 * (row.high - row.low) / 2
+    return f"{100 * row.accuracy:.2f}" + (f" ± {half:.2f}" if row.seeds > 1 else "")
+
+
+def _details(rows: Sequence[Row]) -> Grid:
+    return Grid(
+        "All numbers",
+        (
+            "agent",
+            "budget\n%",
+            "accuracy\n%",
+            "sd",
+            "95 %\ninterval",
+            "test\nloss",
+            "nominal\nsaved %",
+            "saved\n%",
+            "visits",
+            "scored",
+            "seconds",
+            "seeds",
+            "diverged",
+        ),
+        [
+            (
+                row.agent,
+                f"{100 * row.budget:g}",
+                f"{100 * row.accuracy:.2f}",
+                f"{100 * row.spread:.2f}" if row.seeds > 1 else "",
+                f"{100 * row.low:.2f}\N{EN DASH}{100 * row.high:.2f}" if row.seeds > 1 else "",
+                f"{row.test_loss:.3f}",
+                f"{100 - 100 * row.budget:g}",
+                f"{100 * row.saved:.1f}",
+                short(row.visits),
+                short(row.scored),
+                f"{row.seconds:.2f}",
+                str(row.seeds),
+                str(row.diverged or ""),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _failed(failures: Sequence[Failure]) -> str:
+    if not failures:
+        return ""
+    grid = failure_table(failures)
+    tails = {failure.traceback: failure.config.agent for failure in failures if failure.traceback}
+    details = "".join(
+        f"<details><summary>traceback of {escape(agent)}</summary><pre>{escape(text)}</pre>"
+        "</details>"
+        for text, agent in tails.items()
+    )
+    return f'<section id="failed"><h2>Failed runs</h2>{grid.to_html()}{details}</section>'
+
+
+def failure_table(failures: Iterable[Failure]) -> Grid:
+    """One row per agent, task and error."""
+    groups: defaultdict[tuple[str, str, str, str], list[int]] = defaultdict(list)
+    for failure in failures:
+        config = failure.config
+        task = f"{_name((config.env, config.variant))}, budget {100 * config.budget:g} %"
+        groups[config.agent, task, failure.error, failure.message].append(config.seed)
+    return Grid(
+        "Failed runs, in no other number",
+        ("agent", "task", "error", "message", "runs"),
+        [
+            (agent, task, error, message[:300], str(len(seeds)))
+            for (agent, task, error, message), seeds in sorted(groups.items())
+        ],
+        text_columns=(0, 1, 2, 3),
+    )
+
+
+def _provenance(results: Iterable[Result]) -> str:
+    """What made the results, and how many of them."""
+    groups: defaultdict[tuple[str, ...], int] = defaultdict(int)
+    for result in results:
+        versions = ", ".join(f"{name} {text}" for name, text in sorted(result.versions.items()))
+        unknown = "unknown"
+        groups[
+            result.device,
+            result.machine or unknown,
+            str(result.threads),
+            (result.commit or unknown)[:12],
+            versions,
+        ] += 1
+    rows = [(str(count), *group) for group, count in sorted(groups.items())]
+    heads = ("runs", "device", "processor", "threads", "commit", "versions")
+    grid = Grid("What made these results", heads, rows, text_columns=tuple(range(6)))
+    return f'<section id="provenance"><h2>Provenance</h2>{grid.to_html()}</section>'

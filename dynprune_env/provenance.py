@@ -1,0 +1,90 @@
+"""Where a result comes from: versions, git commit, processor."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+import subprocess
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+LIBRARIES = (
+    "dynprune",
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "gymnasium",
+    "stable-baselines3",
+)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of Python, of this package and of the libraries that decide numbers."""
+    found = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    with suppress(PackageNotFoundError):  # does without
+        found["numba"] = version("numba")
+    return found
+
+
+@cache
+def source_hash() -> str:
+    """Hash of this package's source files; a commit says nothing of changes made since."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+@cache
+def commit() -> str | None:
+    """Git commit of this package's source checkout; None if it is not in one.
+
+    A "+" behind it says that tracked files differed from the commit, where git is at hand to ask.
+    """
+    root = Path(__file__).resolve().parent.parent
+    found = _head(root)
+    if found is None:
+        return None
+    try:
+        asked = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return found
+    return f"{found}+" if done.stdout.strip() else found
+
+
+def _head(root: Path) -> str | None:
+    """The commit that a checkout stands at, read from its files."""
+    try:
+        git = root / ".git"
+        if git.is_file():  # a worktree points to its folder
+            git = root / git.read_text().removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref:"):
+            return head
+        name = head.removeprefix("ref:").strip()
+        common = git / "commondir"
+        shared = git / common.read_text().strip() if common.exists() else git
+        if (shared / name).exists():
+            return (shared / name).read_text().strip()
+        packed = (shared / "packed-refs").read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^([0-9a-f]{{40,}}) {re.escape(name)}$", packed, re.MULTILINE)
+    return found[1] if found else None
+
+
+@cache
+def machine() -> str:
+    """The processor, e.g. "x86_64 AMD EPYC 9654": other ones may round differently."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        name = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
+        model = name[1].strip() if name else ""
+    except OSError:
+        model = platform.processor()
+    return f"{platform.machine()} {model}".strip()

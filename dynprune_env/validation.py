@@ -1,0 +1,128 @@
+"""Does a result reproduce? Replays runs from their configurations and compares the numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from dynprune_env.benchmark import SelectionAgent, run_episodes
+from dynprune_env.results import Result
+
+TOLERANCE = 0.02
+"""How far test accuracy and saved fraction may be off where other roundings are to be expected."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a replay says.
+
+    Attributes:
+        result: the recorded one.
+        replay: the new one.
+        excuses: why the numbers may differ in their roundings: another machine, other versions,
+            a GPU, unknown company on the replica axis. Empty: they must be the same, bit for bit.
+        tolerance: how far accuracy and saved fraction may be off if there are excuses.
+    """
+
+    result: Result
+    replay: Result
+    excuses: tuple[str, ...]
+    tolerance: float
+
+    @property
+    def identical(self) -> bool:
+        """Whether all numbers but the seconds are the same, bit for bit."""
+        return _numbers(self.result) == _numbers(self.replay)
+
+    @property
+    def difference(self) -> float:
+        """Test accuracy of the replay minus the recorded one."""
+        return self.replay.test_accuracy - self.result.test_accuracy
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether the replay confirms the result."""
+        if self.identical or not self.excuses:
+            return self.identical
+        saved = self.replay.saved - self.result.saved
+        return max(abs(self.difference), abs(saved)) <= self.tolerance
+
+
+def validate(
+    results: Iterable[Result],
+    make_agent: Callable[[str], SelectionAgent],
+    *,
+    tolerance: float = TOLERANCE,
+    device: str = "auto",
+    data_dir: str | None = None,
+) -> Iterator[Verdict]:
+    """Plays runs again, with the seeds that shared their replica axis and as many threads.
+
+    Args:
+        results: what to check.
+        make_agent: makes an agent from its spec.
+        tolerance: see `Verdict`.
+        device: where to train.
+        data_dir: folder of the data sets.
+
+    Yields:
+        A verdict per result.
+    """
+    groups: defaultdict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        config = result.config
+        company = result.company or [config.seed]
+        groups[f"{(config.env, config.env_kwargs, config.agent, company)}"].append(result)
+    threads = torch.get_num_threads()
+    for group in groups.values():
+        first = group[0]
+        torch.set_num_threads(first.threads)
+        try:
+            replays = run_episodes(
+                first.config.env,
+                make_agent(first.config.agent),
+                first.company or [first.config.seed],
+                env_kwargs=first.config.env_kwargs,
+                device=device,
+                data_dir=data_dir,
+            )
+        finally:
+            torch.set_num_threads(threads)
+        by_seed = {replay.config.seed: replay for replay in replays}
+        for result in group:
+            replay = by_seed[result.config.seed]
+            yield Verdict(result, replay, _excuses(result, replay), tolerance)
+
+
+def _numbers(result: Result) -> dict[str, Any]:
+    """What a run has to reproduce."""
+    content = asdict(result)
+    for name in (
+        *("seconds", "replicas", "device", "threads", "versions", "commit", "machine", "company"),
+    ):
+        del content[name]
+    del content["history"]["seconds"]
+    return content
+
+
+def _excuses(result: Result, replay: Result) -> tuple[str, ...]:
+    """Why the two may differ in roundings, which training amplifies."""
+    found = []
+    if result.company is None and result.replicas > 1:
+        found.append("unknown company on the replica axis")
+    if result.machine != replay.machine:
+        found.append(f"machine {result.machine or 'unknown'}")
+    if result.device != replay.device:
+        found.append(f"device {result.device}")
+    elif result.device != "cpu":
+        found.append("a GPU adds up in no fixed order")
+    found += [
+        f"{name} {result.versions.get(name, 'unknown')}"
+        for name, version in replay.versions.items()
+        if result.versions.get(name) != version
+    ]
+    return tuple(found)

@@ -1,0 +1,335 @@
+"""Runs that were stopped or killed go on from their last saved epoch, to the same numbers."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dynprune_agents
+from dynprune_agents import Agent
+from dynprune_agents.dynamic_random import DynamicRandom
+from dynprune_env import benchmark
+from dynprune_env.benchmark import Cell, run_episodes
+from dynprune_env.checkpoints import Checkpoint, Stopped
+from dynprune_env.execution import RUNNING, run_sweep
+from dynprune_env.results import Result, load_failures, load_results
+
+DIGITS = "DynPrune-Digits-v0"
+SMALL: dict[str, Any] = {"train_size": 60, "epochs": 4, "budget": 0.7}
+
+
+def numbers(results: Any) -> dict[str, Any]:
+    """By key, all that a result says but the seconds and the commit."""
+    found = {}
+    for result in results:
+        content = asdict(result)
+        del content["seconds"], content["history"]["seconds"], content["commit"]
+        found[result.config.key] = content
+    return found
+
+
+def play(agent: Agent | str, checkpoint: Checkpoint | None = None, **kwargs: Any) -> list[Result]:
+    player = dynprune_agents.make(agent) if isinstance(agent, str) else agent
+    return run_episodes(
+        kwargs.pop("env", DIGITS),
+        player,
+        kwargs.pop("seeds", (3, 4)),
+        env_kwargs={**SMALL, **kwargs},
+        device="cpu",
+        checkpoint=checkpoint,
+    )
+
+
+def stop_after(epochs: int, agent: str, path: Path, **kwargs: Any) -> None:
+    """Plays as many epochs and leaves the state in `path`."""
+    stop = path.with_suffix(".stop")
+
+    class Counting(Checkpoint):
+        left = epochs
+
+        def pause(self, state: Any) -> None:
+            self.left -= 1
+            if self.left == 0:
+                stop.touch()
+            super().pause(state)
+
+    with pytest.raises(Stopped):
+        play(agent, Counting(path, 1e9, stop), **kwargs)
+    stop.unlink()
+
+
+# -- one state ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", dynprune_agents.names())
+def test_every_agent_goes_on_to_the_same_numbers(agent: str, tmp_path: Path) -> None:
+    expected = numbers(play(agent))
+    path = tmp_path / "run.state"
+    stop_after(1, agent, path)
+    assert path.stat().st_size > 0
+    assert numbers(play(agent, Checkpoint(path))) == expected
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_convolutional_net_goes_on_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kwargs: dict[str, Any] = {"train_size": 90, "task": "Pictures", "precision": "fp32"}
+    expected = numbers(play("ucb", seeds=(3,), **kwargs))
+    stop_after(2, "ucb", tmp_path / "run.state", seeds=(3,), **kwargs)
+    again = numbers(play("ucb", Checkpoint(tmp_path / "run.state"), seeds=(3,), **kwargs))
+    assert again == expected
+
+
+def test_a_run_goes_on_and_does_not_start_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.state"
+    stop_after(3, "dynamic_random", path)
+    monkeypatch.setattr(DynamicRandom, "reset", None)  # nobody resets the agent
+    (one, _) = play("dynamic_random", Checkpoint(path))
+    assert len(one.history["kept"]) == 4
+
+
+def test_states_are_saved_as_often_as_asked(tmp_path: Path) -> None:
+    saved: list[str] = []
+
+    class Watched(Checkpoint):
+        def save(self, state: Any) -> None:
+            saved.append("results" if "results" in state() else "state")
+            super().save(state)
+
+    play("full_data", Watched(tmp_path / "a", every=0), budget=1.0)
+    assert saved == ["state"] * 3 + ["results"]  # after the fourth epoch there are results
+    saved.clear()
+    play("full_data", Watched(tmp_path / "b", every=1e9), budget=1.0, seeds=(1,))
+    assert saved == []
+
+
+def test_seconds_before_the_interruption_count(tmp_path: Path) -> None:
+    path = tmp_path / "run.state"
+    stop_after(2, "full_data", path)
+    state = Checkpoint(path).load()
+    assert state is not None
+    state["seconds"]["total"] += 1000
+    Checkpoint(path).save(lambda: state)
+    results = play("full_data", Checkpoint(path))
+    assert sum(result.seconds["total"] for result in results) > 1000
+
+
+@pytest.mark.parametrize("what", ["torn", "of other code", "of other seeds"])
+def test_a_state_that_does_not_fit_is_ignored(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "run.state"
+    stop_after(2, "ucb", path, seeds=(8, 9) if what == "of other seeds" else (3, 4))
+    if what == "torn":
+        path.write_bytes(path.read_bytes()[:-100])
+    if what == "of other code":
+        monkeypatch.setattr(benchmark, "source_hash", lambda: "another")
+    asked = []
+    results = run_episodes(
+        DIGITS,
+        dynprune_agents.make("ucb"),
+        (3, 4),
+        env_kwargs=SMALL,
+        device="cpu",
+        on_epoch=asked.append,
+        checkpoint=Checkpoint(path),
+    )
+    assert len(asked) == len(results[0].history["kept"])
+    assert ("run starts again" in caplog.text) == (what == "torn")
+
+
+@dataclass
+class Unpicklable(DynamicRandom):
+    """Holds a generator."""
+
+    def reset(self, episode: Any) -> None:
+        super().reset(episode)
+        self.lots = (number for number in range(9))
+
+
+def test_an_agent_that_cannot_be_saved_plays_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        results = play(Unpicklable(), Checkpoint(tmp_path / "run.state", every=0), seeds=(1,))
+    assert len(results) == 1
+    assert "cannot be saved" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+# -- a sweep -----------------------------------------------------------------------------------
+
+
+def cells_of(*agents: str, seeds: tuple[int, ...] = (0, 1), **kwargs: Any) -> list[Cell]:
+    return [Cell(DIGITS, {**SMALL, **kwargs}, agent, seeds) for agent in agents]
+
+
+def test_a_kill_between_the_files_of_a_cell_leaves_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = cells_of("ucb", seeds=(0, 1, 2))
+    list(run_sweep(cells, dynprune_agents.make, tmp_path / "whole"))
+    save, saved = Result.save, []
+
+    def save_one(self: Result, folder: Path) -> Path:
+        if saved:
+            raise OSError("killed")
+        saved.append(self)
+        return save(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Result, "save", save_one)
+        (outcome,) = run_sweep(cells, dynprune_agents.make, tmp_path / "cut")
+    assert outcome.error == "OSError: killed"
+    monkeypatch.setattr(DynamicRandom, "select", None)
+    (outcome,) = run_sweep(cells, dynprune_agents.make, tmp_path / "cut")
+    assert outcome.error is None
+    found, expected = (numbers(load_results([tmp_path / name])) for name in ("cut", "whole"))
+    assert found == expected
+    assert not (tmp_path / "cut" / RUNNING).exists()
+
+
+def test_the_state_of_a_cell_that_was_killed_at_its_very_end_is_swept_up(tmp_path: Path) -> None:
+    cells = cells_of("ucb")
+    list(run_sweep(cells, dynprune_agents.make, tmp_path))
+    (tmp_path / RUNNING).mkdir()
+    (tmp_path / RUNNING / f"{cells[0].key}.state").touch()
+    list(run_sweep(cells, dynprune_agents.make, tmp_path))
+    assert not (tmp_path / RUNNING).exists()
+
+
+SLOW = '''
+import os, time
+from dataclasses import dataclass
+from dynprune_agents.ucb import UCB
+
+@dataclass
+class Slow(UCB):
+    """UCB that takes its time, and writes a line whenever it is asked."""
+    log: str = ""
+    wait: float = 0.02
+    label: int = 0
+
+    def select(self, observation):
+        with open(self.log, "a") as file:
+            file.write(f"{self.label}\\n")
+        time.sleep(self.wait)
+        return super().select(observation)
+'''
+
+
+def slow_cells(folder: Path, epochs: int, count: int) -> list[Cell]:
+    log = str(folder / "log.txt")
+    agents = [f"slow_agent:Slow(log={log!r}, label={label})" for label in range(1, count + 1)]
+    return cells_of(*agents, epochs=epochs, train_size=200)
+
+
+def sweep_slowly(folder: Path, cells: list[Cell]) -> None:
+    """What the killed process does."""
+    sys.path.insert(0, str(folder))
+    list(run_sweep(cells, dynprune_agents.make, folder / "out", jobs=2, save_every=0))
+
+
+@pytest.mark.slow
+def test_ten_kills_lose_nothing_and_double_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_agent.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    epochs, count, kills = 40, 6, 10
+    cells = slow_cells(tmp_path, epochs, count)
+    out, log = tmp_path / "out", tmp_path / "log.txt"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["dynprune_agents", "dynprune_env.execution"])
+    rng = random.Random(0)
+    texts: dict[str, bytes] = {}
+    for _ in range(kills):
+        lines = len(log.read_text()) if log.exists() else 0
+        process = context.Process(target=sweep_slowly, args=(tmp_path, cells))
+        process.start()
+        while process.is_alive() and (not log.exists() or len(log.read_text()) == lines):
+            time.sleep(0.01)  # until something is under way
+        time.sleep(rng.uniform(0, 0.25))
+        assert process.is_alive(), "the sweep was over before it was killed"
+        process.kill()
+        process.join()
+        before = dict(texts)
+        for path in out.glob("*.json"):
+            Result.load(path)  # none is torn
+            texts[path.name] = path.read_bytes()
+        assert texts.items() >= before.items()
+    outcomes = list(run_sweep(cells, dynprune_agents.make, out, save_every=0))
+    assert [outcome.error for outcome in outcomes] == [None] * count
+    assert all((out / name).read_bytes() == text for name, text in texts.items())
+    asked = len(log.read_text().split())
+
+    (whole := tmp_path / "whole").mkdir()
+    list(run_sweep(cells, dynprune_agents.make, whole))
+    undisturbed = len(log.read_text().split()) - asked
+    assert numbers(load_results([out])) == numbers(load_results([whole]))
+    assert {path.name for path in out.glob("*.json")} == {
+        f"{config.key}.json" for cell in cells for config in cell.configs()
+    }
+    # Each kill costs each of two processes the epoch under way, and one not saved yet; the log
+    # has one line an epoch.
+    assert undisturbed == count * epochs
+    assert undisturbed < asked <= undisturbed + kills * 2 * 2
+    assert not list(out.glob(f"{RUNNING}/*.state"))
+
+
+STOPPED = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from pathlib import Path
+import dynprune_agents
+from dynprune_env.execution import run_sweep
+from test_resume import slow_cells
+folder = Path(sys.argv[1])
+try:
+    list(run_sweep(
+        slow_cells(folder, 40, 3), dynprune_agents.make, folder / "out", jobs=int(sys.argv[3])
+    ))
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_saves_the_epochs_done(
+    jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_agent.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = [sys.executable, "-c", STOPPED, str(tmp_path), str(Path(__file__).parent), str(jobs)]
+    log = tmp_path / "log.txt"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 5):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert out.decode().strip() == "interrupted", err.decode()
+    assert "once more stops at once" in err.decode()
+    done = log.read_text().count("\n")
+    states = list((tmp_path / "out" / RUNNING).iterdir())
+    assert 1 <= len(states) <= jobs
+    assert {path.suffix for path in states} == {".state"}
+    cells = slow_cells(tmp_path, 40, 3)
+    outcomes = list(run_sweep(cells, dynprune_agents.make, tmp_path / "out"))
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    # Nothing was played twice.
+    assert log.read_text().count("\n") == 3 * 40
+    assert 5 <= done < 3 * 40
+    assert not load_failures([tmp_path / "out"])

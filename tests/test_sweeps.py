@@ -1,0 +1,152 @@
+"""Sweeps are read from TOML with clear errors, and those that ship hold what they promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_cli import call, results
+from typer.testing import CliRunner
+
+import dynprune_agents
+from dynprune_env import cli
+from dynprune_env.sweeps import Sweep, cost, load_sweep, names
+
+FILE = """
+description = "Mine."
+envs = ["DynPrune-Digits-v0", "DynPrune-Planted-v0"]
+agents = ["ucb", "ucb(c=2.0)"]
+budgets = [0.3, 1]
+seeds = 3
+seed = 5
+variants = [{}, { label_noise = 0.2 }]
+[env_kwargs]
+epochs = 4
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (path := tmp_path / "mine.toml").write_text(FILE)
+    return path
+
+
+def test_a_file_says_what_is_played(file: Path) -> None:
+    sweep = load_sweep(str(file))
+    assert sweep.seeds == (5, 6, 7)
+    cells = sweep.cells(sweep.agents)
+    assert len(cells) == 2 * 2 * (2 * 2 + 1)  # full data at budget 1 in every task
+    assert {cell.seeds for cell in cells} == {(5, 6, 7)}
+    assert {cell.env_kwargs.get("label_noise") for cell in cells} == {None, 0.2}
+    assert all(cell.env_kwargs["epochs"] == 4 for cell in cells)
+    assert len({cell.key for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seeds = ", "is not a sweep"),
+        ("seed = 'a'", "seed: 'a' is not int"),
+        ("seeds = 0", "seeds is how many, at least 1"),
+        ("agent = ['ucb']", "unknown key 'agent'; there are envs, agents"),
+        ("agents = 'ucb'", "agents is a list that is not empty"),
+        ("agents = []", "agents is a list that is not empty"),
+        ("agents = [1]", "agents: 1 is not text"),
+        ("budgets = [true]", "budgets: True is not float"),
+        ("variants = [1]", "variants: 1 is not a table"),
+        ("variants = [{ budget = 1 }]", "use budgets"),
+        ("env_kwargs = 3", "env_kwargs: 3 is not a table"),
+    ],
+)
+def test_a_mistake_in_a_file_is_named(text: str, expected: str, tmp_path: Path) -> None:
+    (path := tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.toml is not a sweep") as error:
+        load_sweep(str(path))
+    assert expected in str(error.value)
+
+
+def test_an_unknown_sweep_is_answered_with_those_that_exist() -> None:
+    with pytest.raises(ValueError, match="no sweep is called 'digit'; there are cifar10-small"):
+        load_sweep("digit")
+    with pytest.raises(FileNotFoundError, match=r"there is no file none\.toml"):
+        load_sweep("none.toml")
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_shipped_sweep_names_agents_and_arguments_that_exist(name: str) -> None:
+    sweep = load_sweep(name)
+    assert sweep.description
+    agents = [repr(dynprune_agents.make(spec)) for spec in sweep.agents]
+    assert agents == list(sweep.agents)  # spelt as the results will have them
+    assert len(sweep.cells(agents or ["ucb"])) > 1
+    assert sweep.scaled(0.1).cells(agents or ["ucb"])
+
+
+def test_the_papers_table_has_its_published_shape() -> None:
+    cells = load_sweep("paper").cells(load_sweep("paper").agents)
+    assert {cell.env for cell in cells} == {"DynPrune-CIFAR10-v0", "DynPrune-CIFAR100-v0"}
+    assert {cell.env_kwargs["budget"] for cell in cells} == {0.3, 0.5, 0.7, 1.0}
+    assert {frozenset(cell.env_kwargs) for cell in cells} == {frozenset({"budget"})}
+    assert cost(cells[-1]) == 200 * 45_000  # one seed of full data, with the task's own ResNet-18
+
+
+def test_a_scaled_sweep_keeps_its_shape() -> None:
+    whole = load_sweep("paper")
+    short = whole.scaled(0.1)
+    cells, few = whole.cells(whole.agents), short.cells(short.agents)
+
+    def shape(cells: list) -> set:
+        return {(cell.env, cell.agent, cell.env_kwargs["budget"]) for cell in cells}
+
+    assert shape(few) == shape(cells)
+    assert {cell.env_kwargs["epochs"] for cell in few} == {20}
+    assert {cell.env_kwargs["model"] for cell in few} == {"resnet9"}
+    assert len(few) * 5 == len(cells)  # one seed instead of five
+    half = whole.scaled(0.5)
+    assert "model" not in half.env_kwargs
+    assert half.env_kwargs["epochs"] == 100
+    assert whole.scaled(1) == whole
+    for scale in (0, 1.5):
+        with pytest.raises(ValueError, match="--scale is in"):
+            whole.scaled(scale)
+    with pytest.raises(ValueError, match="equally many epochs"):
+        Sweep(envs=("DynPrune-CIFAR10-v0", "DynPrune-Digits-v0")).scaled(0.1)
+
+
+def test_keyword_arguments_win_over_variants() -> None:
+    sweep = load_sweep("noise").with_kwargs({"label_noise": 0.1, "epochs": 3})
+    assert sweep.variants == ({},)
+    assert sweep.env_kwargs == {"label_noise": 0.1, "epochs": 3}
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def test_bench_plays_a_file_and_options_replace_what_it_says(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--seeds", "2", "--agents", "ucb", "--env", "DynPrune-Digits-v0"]
+    small = ["--env-kwargs", "train_size=60", "--jobs", "1", "--device", "cpu"]
+    call("bench", "mine.toml", *options, *small, "--scale", "0.5")
+    configs = [result.config for result in results()]
+    assert {config.seed for config in configs} == {5}
+    assert {config.agent for config in configs} == {"ucb", "full_data"}
+    assert {config.env_kwargs["epochs"] for config in configs} == {2}
+    assert {config.variant for config in configs} == {
+        "epochs=2, train_size=60",
+        "epochs=2, label_noise=0.2, train_size=60",
+    }
+
+
+def test_sweeps_lists_those_that_ship() -> None:
+    text = call("sweeps").output
+    assert all(name in text for name in names())
+    assert {"quick", "digits", "noise", "fashion-mnist", "cifar10-small", "paper"} <= set(names())
+
+
+def test_an_unknown_backend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["bench", "--agents", "ucb", "--seeds", "1", "--backend", "dask"]
+    result = CliRunner().invoke(cli.app, command)
+    assert "backend is one of loky, ray, got 'dask'" in str(result.exception)
