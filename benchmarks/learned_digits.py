@@ -47,7 +47,8 @@ def main(
     table: Path = Path("benchmarks/results/learned_digits.md"),
 ) -> None:
     """Plays all agents and writes the table."""
-    specs = [repr(dynprune_agents.make(spec)) for spec in agents or dynprune_agents.names()]
+    everyone = [*dynprune_agents.names(), "learned(policy='weighted')"]
+    specs = [repr(dynprune_agents.make(spec)) for spec in agents or everyone]
     runs = play(settings(), specs, out, jobs)
     handwritten = [spec for spec in specs if spec.split("(")[0] not in LEARNED]
     parts = [__doc__ or "", accuracy_table(runs, settings(), specs), FOOTNOTE]
