@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 TASK_NAMES = (
     "Digits",
     "Planted",
+    "Overlap",
     "FashionMNIST",
     "CIFAR10Small",
     "CIFAR100Small",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -116,15 +116,21 @@ def _read_digits(data_dir: str | None, download: bool) -> Pool:
     return Pool(everything.take(np.setdiff1d(np.arange(len(labels)), test)), everything.take(test))
 
 
-def _read_planted(data_dir: str | None, download: bool) -> Pool:
-    """Ten overlapping Gaussian classes in 32 dimensions, 130 samples each, and 100 for test."""
+def _read_planted(
+    data_dir: str | None, download: bool, noise: float = 1.3, unit: float = 1.0
+) -> Pool:
+    """Ten overlapping Gaussian classes in 32 dimensions, 130 samples each, and 100 for test.
+
+    Centres have a standard deviation of 1, the points around them of `noise`; features are divided
+    by `unit`.
+    """
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(10, 32))
 
     def draw(per_class: int) -> Split:
         labels = np.repeat(np.arange(10), per_class)
-        noise = rng.normal(scale=1.3, size=(len(labels), 32))
-        features = (centres[labels] + noise).astype(np.float32)
+        around = rng.normal(scale=noise, size=(len(labels), 32))
+        features = ((centres[labels] + around) / unit).astype(np.float32)
         return Split(torch.from_numpy(features), torch.from_numpy(labels))
 
     return Pool(train=draw(130), test=draw(100))
@@ -202,6 +208,7 @@ PLANTED = Source(
     image_shape=(32,),
     class_size=100,
 )
+OVERLAP = replace(PLANTED, name="Overlap", read=partial(_read_planted, noise=2.6, unit=2.8))
 FASHION_MNIST = Source(
     name="FashionMNIST",
     read=_torchvision_reader(

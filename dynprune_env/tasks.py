@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynprune_env.augment import Augmentation
-from dynprune_env.datasets import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, PLANTED, Source
+from dynprune_env.datasets import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, OVERLAP, PLANTED, Source
 from dynprune_env.models import Model
 from dynprune_env.registration import register_env
 from dynprune_env.specs import lookup
@@ -92,6 +92,7 @@ _SMALL_CNN_RECIPE = Recipe(
 TASKS: dict[str, Task] = {
     "Digits": Task(DIGITS, "mlp", _MLP_RECIPE),
     "Planted": Task(PLANTED, "mlp", _MLP_RECIPE, Variant(label_noise=0.8)),
+    "Overlap": Task(OVERLAP, "mlp", _MLP_RECIPE),
     "FashionMNIST": Task(
         FASHION_MNIST, "mlp(width=128)", Recipe(epochs=10, batch_size=128, learning_rate=0.1)
     ),
