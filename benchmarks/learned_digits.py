@@ -18,6 +18,7 @@ import dynprune_agents
 from benchmarks.learned_tables import Setting, accuracy_table, duel_table, play
 
 LEARNED = ("learned", "sb3")
+VARIANTS = ("learned(policy='weighted')", "learned(policy='robust')")
 ENV = "DynPrune-Digits-v0"
 DATA_SEEDS = range(100, 110)
 SEEDS = range(1000, 1005)
@@ -47,7 +48,7 @@ def main(
     table: Path = Path("benchmarks/results/learned_digits.md"),
 ) -> None:
     """Plays all agents and writes the table."""
-    everyone = [*dynprune_agents.names(), "learned(policy='weighted')"]
+    everyone = [*dynprune_agents.names(), *VARIANTS]
     specs = [repr(dynprune_agents.make(spec)) for spec in agents or everyone]
     runs = play(settings(), specs, out, jobs)
     handwritten = [spec for spec in specs if spec.split("(")[0] not in LEARNED]

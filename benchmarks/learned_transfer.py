@@ -25,7 +25,7 @@ from benchmarks.learned_tables import (
     play,
 )
 
-LEARNED = ("learned", "learned(policy='weighted')", "sb3")
+LEARNED = ("learned", "learned(policy='weighted')", "learned(policy='robust')")
 HANDWRITTEN = (
     "dynamic_random",
     "infobatch",
