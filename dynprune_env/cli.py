@@ -29,7 +29,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-VARIANTS = ("dynamic_random(replacement=False)", "learned(policy='weighted')")
+VARIANTS = (
+    "dynamic_random(replacement=False)",
+    "learned(policy='weighted')",
+    "learned(policy='robust')",
+)
 """What a benchmark of all agents plays besides their defaults."""
 
 EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `dynprune envs`.")]
