@@ -277,7 +277,9 @@ def test_the_shipped_generalist_is_the_default() -> None:
     assert load_scorer(Learned().policy)[1].shape == (load_scorer("generalist")[0].num_parameters,)
 
 
-@pytest.mark.parametrize("name", ["learned", "learned(policy='weighted')"])
+@pytest.mark.parametrize(
+    "name", ["learned", "learned(policy='weighted')", "learned(policy='robust')"]
+)
 def test_shipped_policies_beat_dynamic_random_where_labels_are_wrong(name: str) -> None:
     kwargs = {"budget": 0.5, "label_noise": 0.4, "data_seed": 7}
     accuracy = {}
