@@ -538,7 +538,8 @@ def train(
 
 
 def _report(results: list[Result], failures: list[Failure], folder: Path) -> None:
-    """Prints the tables, and writes them with the page and the picture."""
+    """Prints the tables, and writes them with the page and the pictures."""
+    from dynprune_env.figures import draw_overall
     from dynprune_env.overall import overall_csv, overall_table, summarize_tasks
     from dynprune_env.page import failure_table, write_page
     from dynprune_env.published import published_tables
@@ -559,8 +560,12 @@ def _report(results: list[Result], failures: list[Failure], folder: Path) -> Non
         with written_whole(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     report.plot_accuracy(rows, folder / "accuracy.png")
+    pictures = ["accuracy.png"]
+    if over:
+        draw_overall(over).savefig(folder / "overall.png", format="png", dpi=110)
+        pictures.append("overall.png")
     write_page(results, failures, folder / "report.html")
-    console.print(f"Tables in {folder}: {', '.join(texts)}; picture: accuracy.png")
+    console.print(f"Tables in {folder}: {', '.join(texts)}; pictures: {', '.join(pictures)}")
     console.print(f"Page: {folder}/report.html")
 
 
