@@ -37,7 +37,14 @@ MIXTURE = Mixture(
     label_noise=(0.0, 0.0, 0.1, 0.2, 0.3, 0.4),
     env_kwargs={"reward": "val_accuracy"},
 )
-SHIPPED = ("learned", "learned(policy='weighted')", "sb3", "epsilon_greedy", "kakurenbo")
+SHIPPED = (
+    "learned",
+    "learned(policy='weighted')",
+    "learned(policy='robust')",
+    "sb3",
+    "epsilon_greedy",
+    "kakurenbo",
+)
 DATA_SEEDS, SEEDS = range(50, 54), range(500, 504)
 
 
@@ -64,6 +71,7 @@ FORMULATIONS = [
     Formulation("es", settings={"imitation": 0}),
     Formulation("es", settings=START),
     Formulation("es", settings={**START, "sigma": 0.15}),
+    Formulation("es", settings={**START, "loss_share": 0.0}),
     Formulation("es", settings={**START, "max_weight": 0.6}),
     Formulation("es", reward="val_loss", settings=START),
     Formulation("es", *SHORT),

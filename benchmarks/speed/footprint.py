@@ -5,19 +5,29 @@ from __future__ import annotations
 import subprocess
 import sys
 
-RUN = """
-import resource, gymnasium as gym, numpy as np, dynprune_env
+PEAK = """
+def megabytes():
+    # Not getrusage's: a child starts with its parent's peak.
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+"""
+
+RUN = (
+    PEAK
+    + """
+import gymnasium as gym, numpy as np, dynprune_env
 env = gym.make("DynPrune-CIFAR10Small-v0", budget=0.5, epochs=2)
 env.reset(seed=0)
 env.step(np.ones(45_000, dtype=bool))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(megabytes())
 """
+)
 
-RESETS = """
-import resource, gymnasium as gym, numpy as np, dynprune_env
+RESETS = (
+    PEAK
+    + """
+import gymnasium as gym, numpy as np, dynprune_env
 env = gym.make("DynPrune-Digits-v0", budget=0.5)
-def megabytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 for reset in range(111):
     env.reset(seed=reset)
     env.step(np.ones(1000, dtype=bool))
@@ -25,6 +35,7 @@ for reset in range(111):
         before = megabytes()
 print(megabytes() - before)
 """
+)
 
 IMPORT = """
 import time, gymnasium
