@@ -44,7 +44,10 @@ def plot(found: dict[str, dict[int, float]], path: Path) -> None:
     figure = Figure(figsize=(10, 2.8), layout="constrained")
     for axes, (name, points) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
         axes.loglog(list(points), list(points.values()), "o-", color="#0072B2")
+        for x, y in points.items():
+            axes.annotate(f"{y:.2g}", (x, y), (0, 6), textcoords="offset points", ha="center")
         axes.set_xlabel(name)
+        axes.margins(x=0.15)
         axes.set_xticks(list(points), [f"{x:,}" for x in points])
         axes.minorticks_off()
         axes.set_ylim(min(points.values()) / 2, max(points.values()) * 2)
