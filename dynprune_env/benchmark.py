@@ -224,7 +224,9 @@ class _Game:
                     diverged=bool(info["diverged"][row]),
                     replicas=len(self._cell.seeds),
                     device=_device_name(vector.trainer.device),
-                    threads=1 if isinstance(learner, StackedLearner) else torch.get_num_threads(),
+                    threads=learner.threads
+                    if isinstance(learner, StackedLearner)
+                    else torch.get_num_threads(),
                     versions=dict(versions()),
                     selections=selections,
                     commit=commit(),

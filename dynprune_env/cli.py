@@ -562,7 +562,8 @@ def _report(results: list[Result], failures: list[Failure], folder: Path) -> Non
     report.plot_accuracy(rows, folder / "accuracy.png")
     pictures = ["accuracy.png"]
     if over:
-        draw_overall(over).savefig(folder / "overall.png", format="png", dpi=110)
+        with written_whole(folder / "overall.png") as temporary:
+            draw_overall(over).savefig(temporary, format="png", dpi=110)
         pictures.append("overall.png")
     write_page(results, failures, folder / "report.html")
     console.print(f"Tables in {folder}: {', '.join(texts)}; pictures: {', '.join(pictures)}")

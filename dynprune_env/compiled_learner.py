@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from threadpoolctl import ThreadpoolController
-from torch import Tensor, nn
+from torch import Tensor
 
 from dynprune_env.kernels import score_rows, train_passes
 from dynprune_env.passes import Pass
 from dynprune_env.stacked_learner import StackedLearner
-from dynprune_env.tasks import Recipe
-from dynprune_env.variants import Dataset
 
 
 class CompiledLearner(StackedLearner):
@@ -27,15 +25,8 @@ class CompiledLearner(StackedLearner):
     have no augmentation.
     """
 
-    def __init__(
-        self,
-        make_model: Callable[[], nn.Module],
-        dataset: Dataset,
-        recipe: Recipe,
-        num_replicas: int,
-        device: torch.device,
-    ):
-        super().__init__(make_model, dataset, recipe, num_replicas, device)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
         self.threads = torch.get_num_threads()
         self._sizes = np.array(self.sizes, dtype=np.int64)
         self._labels = self.labels.numpy()

@@ -62,7 +62,9 @@ def make_learner(
     streamed = isinstance(dataset.train.images, Streamed)
     if streamed or linear_layers(fresh_model(make_model, 0)) is None:
         return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16, compiled)
-    kind = StackedLearner
+    kind: type[StackedLearner] = StackedLearner
     if device.type == "cpu" and not recipe.augmentation and find_spec("numba"):
-        from dynprune_env.compiled_learner import CompiledLearner as kind  # slow to import
+        from dynprune_env.compiled_learner import CompiledLearner  # slow to import
+
+        kind = CompiledLearner
     return kind(make_model, dataset, recipe, num_replicas, device)

@@ -35,7 +35,12 @@ class StackedLearner:
 
     The parameters of replica r are one row of `parameters`, (R, P); a layer's weights are a view
     of it. Same arguments as ModuleLearner; `make_model` must build a net of `linear_layers`.
+
+    Attributes:
+        threads: more bring nothing to products this small, and are slow on a busy machine.
     """
+
+    threads = 1
 
     def __init__(
         self,

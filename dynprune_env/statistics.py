@@ -15,6 +15,8 @@ MAX_LOSS = 20.0
 MAX_MARGIN = 50.0
 """Margins are clipped to ± this, in logits."""
 
+_COMPILED = find_spec("numba") is not None
+
 SMOOTHING = 0.5
 """Weight of the newest loss in `loss_mean` and `loss_var`."""
 
@@ -32,7 +34,7 @@ def sample_values(logits: Tensor, labels: Tensor) -> np.ndarray:
         from the one-hot label; Paul et al. 2021), correct (0 or 1). Not finite where the logits
         are not.
     """
-    if logits.device.type == "cpu" and find_spec("numba"):
+    if _COMPILED and logits.device.type == "cpu":
         from dynprune_env.kernels import fill_sample_values  # slow to import
 
         values = np.empty((5, len(logits)), dtype=np.float32)

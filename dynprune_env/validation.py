@@ -122,7 +122,7 @@ def _excuses(result: Result, replay: Result) -> tuple[str, ...]:
         found.append("a GPU adds up in no fixed order")
     found += [
         f"{name} {result.versions.get(name, 'unknown')}"
-        for name, version in replay.versions.items()
-        if result.versions.get(name) != version
+        for name in sorted({*result.versions, *replay.versions})
+        if result.versions.get(name) != replay.versions.get(name)
     ]
     return tuple(found)

@@ -142,6 +142,12 @@ def test_a_scorer_that_imitates_sees_through_wrong_labels() -> None:
     assert difference > 3 * error
 
 
+@pytest.mark.parametrize("bad", [{"imitation": 2}, {"imitation": -1}, {"loss_share": 1.5}], ids=str)
+def test_settings_that_cannot_be_searched_with_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        EvolutionSettings(**bad)
+
+
 def test_the_val_loss_decides_between_equal_returns() -> None:
     one = trainer(settings=replace(FEW, imitation=0, loss_share=0.25, members=2), num_envs=2)
     returns, losses = np.array([0.5, 0.5]), np.array([0.3, 0.1])

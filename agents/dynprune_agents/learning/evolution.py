@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from joblib import Parallel, delayed
 
-from dynprune_agents._agent import Agent
+from dynprune_agents._agent import Agent, check_shares
 from dynprune_agents._planner import Planner
 from dynprune_agents._policies import load_scorer, save_scorer
 from dynprune_agents._scorer import Scorer
@@ -140,7 +140,8 @@ class EvolutionSettings:
         average: decay of the averaged parameters, which are the result.
         loss_share: weight of the final val loss in a game's ranking; the rest is the return's. The
             loss tells apart what differs by less than one val sample.
-        imitation: games for the start by imitation (see `imitation`); 0 starts as dynamic random.
+        imitation: games for the start by imitation (see `imitation`), at least one for each of its
+            three rounds; 0 starts as dynamic random.
     """
 
     width: int = 12
@@ -153,6 +154,16 @@ class EvolutionSettings:
     average: float = 0.98
     loss_share: float = 0.5
     imitation: int = 60
+
+    def __post_init__(self) -> None:
+        """Checks what would end in an error later.
+
+        Raises:
+            ValueError: a share is not one, or the games do not fill the rounds.
+        """
+        check_shares(loss_share=self.loss_share)
+        if self.imitation < 0 or 0 < self.imitation < IMITATION_ROUNDS:
+            raise ValueError(f"imitation is 0 or at least {IMITATION_ROUNDS}, got {self.imitation}")
 
 
 class EvolutionTrainer:
