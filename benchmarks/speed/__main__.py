@@ -14,10 +14,10 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.speed import footprint, gpu, growth, selection, steps, vector
+from benchmarks.speed import footprint, gpu, growth, profile, selection, steps, vector
 from benchmarks.speed.clock import Row, cpu_clock, to_markdown, wall_clock
 
-PARTS = ("steps", "today", "vector", "gpu", "waits", "selection", "footprint", "growth")
+PARTS = ("steps", "today", "vector", "gpu", "waits", "selection", "footprint", "growth", "profile")
 
 
 def processor() -> str:
@@ -59,6 +59,8 @@ def measure(part: str, rounds: float, sizes: Sizes, device: str) -> list[Row] | 
         return f"Times the host waits for the device in a ResNet-18 step: {gpu.waits(4_000)}."
     if part == "selection":
         return selection.selection_table(sizes.samples)
+    if part == "profile":
+        return profile.profile_text()
     return footprint.footprint_text(selection.statistics_bytes())
 
 
