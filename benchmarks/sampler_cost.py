@@ -12,7 +12,6 @@ as streams of a map-style data set, and nothing else is done with them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
@@ -23,6 +22,7 @@ import typer
 from torch.utils.data import DataLoader, TensorDataset
 
 import dynprune_agents
+from benchmarks.speed.clock import take_turns
 from dynprune_env import Indexed, PruningSampler
 from dynprune_env.datasets import Split
 from dynprune_env.models import make_model
@@ -76,20 +76,6 @@ class Loop:
                 self.sampler.record(indices, logits)
         if self.sampler is not None:
             self.sampler.select()
-
-
-def take_turns(
-    actions: dict[str, Callable[[], object]], rounds: int, now: Callable[[], float]
-) -> dict[str, np.ndarray]:
-    """Seconds of each action in each round, after one round of warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
-    for number in range(rounds + 1):
-        for name, action in actions.items():
-            start = now()
-            action()
-            if number:
-                seconds[name].append(now() - start)
-    return {name: np.array(values) for name, values in seconds.items()}
 
 
 def main(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
 
-from dynprune_env.report import REFERENCE
+from dynprune_env.report import REFERENCE, to_csv
 from dynprune_env.results import Result
 from dynprune_env.scores import (
     interquartile_mean,
@@ -155,9 +153,4 @@ def overall_table(over: OverTasks) -> Grid:
 
 def overall_csv(over: OverTasks) -> str:
     """One column per attribute of `Overall`, unrounded."""
-    text = io.StringIO()
-    names = [field.name for field in fields(Overall)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in over.rows)
-    return text.getvalue()
+    return to_csv(over.rows)

@@ -264,13 +264,16 @@ def to_markdown(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def to_csv(rows: Iterable[Row]) -> str:
-    """Comma-separated values: one column per attribute of `Row`, unrounded, shares in [0, 1]."""
+def to_csv(rows: Iterable[Any]) -> str:
+    """Comma-separated values of dataclass instances, such as `Row`: one column per attribute.
+
+    Unrounded, shares in [0, 1].
+    """
     rows = list(rows)
     if not rows:
         raise ValueError(NOTHING)
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return text.getvalue()
