@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 from rich.progress import track
-from scipy.stats import trim_mean
 
 import dynprune_agents
 from dynprune_env import Result
 from dynprune_env.benchmark import Cell
 from dynprune_env.execution import run_sweep
 from dynprune_env.results import RunConfig, load_results
-from dynprune_env.scores import mean_interval
+from dynprune_env.scores import interquartile_mean, mean_interval, stratified_interval
 
 REFERENCE = "full_data"
 
@@ -167,7 +166,6 @@ def lead_table(
     Of the accuracy itself, and of its paired difference to a baseline, which does not depend on
     how hard a data set is (Agarwal et al. 2021, arXiv:2108.13264).
     """
-    rng = np.random.default_rng(0)
     base = [accuracies(runs, setting, baseline) for setting in settings]
     rows = []
     for agent in agents:
@@ -175,12 +173,8 @@ def lead_table(
         leads = [one - other for one, other in zip(ours, base, strict=True)]
         cells = []
         for strata in (ours, leads):
-            drawn = [
-                trim_mean(np.concatenate([rng.choice(s, len(s)) for s in strata]), 0.25)
-                for _ in range(2000)
-            ]
-            low, high = np.quantile(drawn, [0.025, 0.975])
-            middle = trim_mean(np.concatenate(strata), 0.25)
+            low, high = stratified_interval(strata)
+            middle = float(interquartile_mean(np.concatenate(strata)))
             cells.append((middle, f"{middle:.2f} ({low:.2f} to {high:.2f})"))
         rows.append((cells[1][0], f"| `{agent}` | {cells[0][1]} | {cells[1][1]} |"))
     lines = [
