@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -95,16 +96,16 @@ class ImageTable:
         return torch.where(noise[..., 2, None, None, None].bool(), images.flip(-1), images)
 
     def batches(
-        self, ids: Tensor, size: int, noise: Tensor | None = None, seed: int = 0
+        self, ids: Tensor, size: int | list[int], noise: Tensor | None = None, seed: int = 0
     ) -> Iterator[Tensor]:
-        """The images of these ids (k,), `size` at a time, the last ones as many as are left.
+        """The images of these ids (k,), batch by batch.
 
         Args:
             ids: (k,) int64.
-            size: samples per batch.
+            size: samples per batch (the last has as many as are left), or of each batch.
             noise: (k, 3) int64; None for the plain images.
             seed: of the epoch, for data sets that draw their own transforms; unused here.
         """
-        for start in range(0, len(ids), size):
-            batch = slice(start, start + size)
-            yield self.batch(ids[batch], None if noise is None else noise[batch])
+        own = repeat(None) if noise is None else noise.split(size)
+        for batch, drawn in zip(ids.split(size), own, strict=False):
+            yield self.batch(batch, drawn)

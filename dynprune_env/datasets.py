@@ -136,6 +136,48 @@ def _read_planted(
     return Pool(train=draw(130), test=draw(100))
 
 
+def _read_crowd(data_dir: str | None, download: bool) -> Pool:
+    """A hundred Gaussian classes in 32 dimensions, 30 samples each, and 10 for test.
+
+    Centres have a standard deviation of 1, the points around them of 1.2.
+    """
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(100, 32))
+
+    def draw(per_class: int) -> Split:
+        labels = np.repeat(np.arange(100), per_class)
+        around = rng.normal(scale=1.2, size=(len(labels), 32))
+        features = ((centres[labels] + around) / 1.6).astype(np.float32)
+        return Split(torch.from_numpy(features), torch.from_numpy(labels))
+
+    return Pool(train=draw(30), test=draw(10))
+
+
+def _read_clutter(data_dir: str | None, download: bool) -> Pool:
+    """Each of the digits somewhere in a 16x16 image, among eight fragments of other digits.
+
+    After the cluttered MNIST of Mnih et al. (2014), arXiv:1406.6247.
+    """
+    digits = _read_digits(data_dir, download)
+    rng = np.random.default_rng(0)
+    pieces = digits.train.images.numpy().reshape(-1, 8, 8)
+
+    def scatter(split: Split) -> Split:
+        canvas = np.zeros((len(split), 16, 16), dtype=np.float32)
+        for image, digit in zip(canvas, split.images.numpy().reshape(-1, 8, 8), strict=True):
+            for piece in pieces[rng.integers(len(pieces), size=8)]:
+                top, left = rng.integers(0, 5, size=2)
+                y, x = rng.integers(0, 13, size=2)
+                image[y : y + 4, x : x + 4] = piece[top : top + 4, left : left + 4]
+            y, x = rng.integers(0, 9, size=2)
+            image[y : y + 8, x : x + 8] = np.maximum(image[y : y + 8, x : x + 8] * 0.3, digit)
+        return Split(
+            torch.from_numpy(np.round(255 * canvas).astype(np.uint8))[:, None], split.labels
+        )
+
+    return Pool(train=scatter(digits.train), test=scatter(digits.test))
+
+
 class DataNotFoundError(FileNotFoundError):
     """A data set's files are neither in the searched folder nor could they be downloaded."""
 
@@ -209,6 +251,18 @@ PLANTED = Source(
     class_size=100,
 )
 OVERLAP = replace(PLANTED, name="Overlap", read=partial(_read_planted, noise=2.6, unit=2.8))
+CROWD = Source(
+    name="Crowd",
+    read=_read_crowd,
+    num_pool=3000,
+    num_val=600,
+    num_classes=100,
+    image_shape=(32,),
+    class_size=24,
+)
+CLUTTER = replace(
+    DIGITS, name="Clutter", read=_read_clutter, image_shape=(1, 16, 16), mean=(0.193,), std=(0.33,)
+)
 FASHION_MNIST = Source(
     name="FashionMNIST",
     read=_torchvision_reader(

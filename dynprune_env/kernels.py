@@ -139,15 +139,17 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen
     images, scale, shift, labels = data
     order, weights, starts, rates, rate_starts = passes
     batch_size, momentum, decay, smoothing = recipe
-    length = batch_size * np.max(sizes[:, 1])
-    inputs = np.empty((batch_size, images.shape[1]), np.float32)
+    largest = batch_size + batch_size // 2  # of the last batch; see `batch_sizes`
+    length = largest * np.max(sizes[:, 1])
+    inputs = np.empty((largest, images.shape[1]), np.float32)
     activations = np.empty((len(sizes), length), np.float32)
     slopes = np.empty((2, length), np.float32)
     update = np.empty(parameters.shape[1], np.float32)
     for row in rows:
         begin, own, velocity = starts[row], parameters[row], velocities[row]
-        for rate in rates[rate_starts[row] : rate_starts[row + 1]]:
-            end = min(begin + batch_size, starts[row + 1])
+        for batch in range(rate_starts[row], rate_starts[row + 1]):
+            last, rate = batch + 1 == rate_starts[row + 1], rates[batch]
+            end = starts[row + 1] if last else begin + batch_size
             ids, m = order[begin:end], end - begin
             x = inputs[:m]
             gather(images, ids, scale, shift, x)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynprune_env.allocator import keep_freed_memory
+from dynprune_env.batches import batch_sizes
 from dynprune_env.passes import SCORING_BATCH, Pass, fresh_model, image_tables, seeded
 from dynprune_env.tasks import Recipe
 from dynprune_env.variants import Dataset
@@ -27,7 +28,7 @@ class ModuleLearner:
         device: where.
         bf16: whether forward and backward run under bf16 autocast.
         compiled: whether `torch.compile` makes the models' code, on CUDA with graphs. Batches of
-            the full size use it, smaller ones the plain module, so that nothing is compiled twice.
+            the full size use it, other ones the plain module, so that nothing is compiled twice.
     """
 
     def __init__(
@@ -100,25 +101,26 @@ class ModuleLearner:
     def _train_one(self, row: int, job: Pass, seen: Tensor) -> None:
         """The hot loop: one pass over one replica's kept samples; `seen` takes their logits."""
         self.models[row].train()
-        images, smoothing, size = self.images["train"], self.recipe.label_smoothing, len(job.order)
+        images, smoothing = self.images["train"], self.recipe.label_smoothing
         optimizer, per_batch = self.optimizers[row], self.recipe.batch_size
-        for rate, start, x in zip(
+        sizes = batch_sizes(len(job.order), per_batch)
+        for rate, ids, weights, x, logits in zip(
             job.rates.tolist(),
-            range(0, size, per_batch),
-            images.batches(job.order, per_batch, job.noise, job.seed),
+            job.order.split(sizes),
+            job.weights.split(sizes),
+            images.batches(job.order, sizes, job.noise, job.seed),
+            seen.split(sizes),
             strict=True,
         ):
-            batch = slice(start, start + per_batch)
-            ids = job.order[batch]
-            logits = self._forward(row, x, full=len(ids) == per_batch)
+            found = self._forward(row, x, full=len(ids) == per_batch)
             losses = F.cross_entropy(
-                logits, self.labels[ids], reduction="none", label_smoothing=smoothing
+                found, self.labels[ids], reduction="none", label_smoothing=smoothing
             )
-            (losses * job.weights[batch]).mean().backward()
+            (losses * weights).mean().backward()
             optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
-            seen[batch] = logits.detach()
+            logits[...] = found.detach()
 
     @torch.no_grad()
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from dynprune_env.actions import decode
+from dynprune_env.batches import batch_sizes
 from dynprune_env.ledger import Ledger, visiting_order
 from dynprune_env.observations import OBSERVATIONS, Shape, progress_vector
 from dynprune_env.ranks import Ranks
@@ -254,7 +255,9 @@ class PruningSampler(Sampler[int]):
         before, after = float(self._ledger.progress[0]), float(self._after.progress[0])
         return before + share * (after - before)
 
-    def steps_remaining(self, batch_size: int, drop_last: bool = False) -> int:
+    def steps_remaining(
+        self, batch_size: int, drop_last: bool = False, whole_batches: bool = False
+    ) -> int:
         """How many batches this process's loader will still give, from the start of this epoch.
 
         Exact for agents that spend the budget evenly; for those of a pace of their own an
@@ -263,12 +266,15 @@ class PruningSampler(Sampler[int]):
         Args:
             batch_size: samples per batch; with gradients accumulated over k batches, k times that.
             drop_last: of the loader.
+            whole_batches: whether `WholeBatches` makes the loader's batches.
         """
         total, ledger = 0, copy.deepcopy(self._ledger)
         kept, share, done = len(self._order), len(self), len(self._done)
         while ledger.progress[0] < 1:
             batches = share // batch_size if drop_last else -(-share // batch_size)
-            trained = done + min(share, batches * batch_size)
+            if whole_batches:
+                batches = len(batch_sizes(share, batch_size))
+            trained = done + min(share, batches * batch_size if drop_last else share)
             total += batches
             ledger.epoch += 1
             ledger.visits += min(kept, trained * self._ranks.number)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.batches import batch_sizes
 from dynprune_env.passes import SCORING_BATCH, Pass, fresh_model, image_tables
 from dynprune_env.tasks import Recipe
 from dynprune_env.variants import Dataset
@@ -110,14 +111,17 @@ class StackedLearner:
         if jobs[0].noise is not None:
             noise = _padded([job.noise for job in jobs if job.noise is not None])
         rates = _padded([torch.from_numpy(job.rates).float() for job in jobs]).to(order.device)
-        remaining = torch.tensor(counts, device=order.device)
+        sizes = [batch_sizes(count, size) for count in counts]
+        lengths = _padded([torch.tensor(each, dtype=torch.int64) for each in sizes])
+        lengths = lengths.to(order.device)
         parameters, momentum = self.parameters[rows], self.momentum[rows]
         classes = self.sizes[-1][1]
         seen = torch.empty(*order.shape, classes, device=order.device)
 
-        for step, begin in enumerate(range(0, counts[0], size)):
-            m = sum(count > begin for count in counts)  # the others have finished: frozen
-            batch = slice(begin, min(begin + size, counts[0]))
+        for step in range(len(sizes[0])):
+            m = sum(len(each) > step for each in sizes)  # the others have finished: frozen
+            begin = step * size
+            batch = slice(begin, begin + max(each[step] for each in sizes[:m]))
             ids = order[:m, batch]
             x = images.batch(ids, None if noise is None else noise[:m, batch]).flatten(2)
             layers = self._layers(parameters[:m])
@@ -132,8 +136,9 @@ class StackedLearner:
             slope = torch.softmax(logits, 2).sub_(smoothing / classes)
             labels = self.labels[ids][..., None]
             slope.scatter_add_(2, labels, slope.new_full((), smoothing - 1).expand(labels.shape))
-            here = (remaining[:m] - begin).clamp_max(size)
-            slope *= (weights[:m, batch] / here[:, None])[..., None]
+            here = lengths[:m, step, None]  # what follows them is padding, or the next batch
+            within = torch.arange(ids.shape[1], device=ids.device) < here
+            slope *= (weights[:m, batch] * within / here)[..., None]
 
             update = torch.empty_like(parameters[:m])
             for (weight, _), h, (weight_slope, bias_slope) in zip(

@@ -76,9 +76,9 @@ class StreamTable:
         return next(self.batches(ids, max(1, len(ids)), noise))
 
     def batches(
-        self, ids: Tensor, size: int, noise: Tensor | None = None, seed: int = 0
+        self, ids: Tensor, size: int | list[int], noise: Tensor | None = None, seed: int = 0
     ) -> Iterator[Tensor]:
-        """The inputs of these ids (k,), `size` at a time; see `ImageTable.batches`."""
+        """The inputs of these ids (k,), batch by batch; see `ImageTable.batches`."""
         self._keys.ids, self._keys.size, self._keys.seed = ids.cpu(), size, seed
         start = 0
         for raw in self._loader:
@@ -93,7 +93,7 @@ class _Keys:
     """The batches of the pass at hand, as lists of (position, seed)."""
 
     ids: Tensor
-    size: int
+    size: int | list[int]
     seed: int
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

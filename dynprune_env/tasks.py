@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynprune_env.augment import Augmentation
-from dynprune_env.datasets import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, OVERLAP, PLANTED, Source
+from dynprune_env.datasets import (
+    CIFAR10,
+    CIFAR100,
+    CLUTTER,
+    CROWD,
+    DIGITS,
+    FASHION_MNIST,
+    OVERLAP,
+    PLANTED,
+    Source,
+)
 from dynprune_env.models import Model
 from dynprune_env.registration import register_env
 from dynprune_env.specs import lookup
@@ -25,7 +35,7 @@ class Recipe:
 
     Attributes:
         epochs: T, the epochs of a full run.
-        batch_size: samples per gradient step; the last batch of an epoch may be smaller.
+        batch_size: samples per gradient step, but for the last of an epoch (`batch_sizes`).
         learning_rate: at the peak of the schedule.
         warmup: share of the run in which the learning rate rises, in [0, 1).
         momentum: Nesterov momentum.
@@ -93,6 +103,12 @@ TASKS: dict[str, Task] = {
     "Digits": Task(DIGITS, "mlp", _MLP_RECIPE),
     "Planted": Task(PLANTED, "mlp", _MLP_RECIPE, Variant(label_noise=0.8)),
     "Overlap": Task(OVERLAP, "mlp", _MLP_RECIPE),
+    "Crowd": Task(CROWD, "mlp", Recipe(epochs=8, batch_size=64, learning_rate=0.1)),
+    "Clutter": Task(
+        CLUTTER,
+        "small_cnn(width=6)",
+        Recipe(epochs=8, batch_size=64, learning_rate=0.1, augmentation=Augmentation(crop=2)),
+    ),
     "FashionMNIST": Task(
         FASHION_MNIST, "mlp(width=128)", Recipe(epochs=10, batch_size=128, learning_rate=0.1)
     ),

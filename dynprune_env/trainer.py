@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.batches import batch_sizes
 from dynprune_env.learners import Pass, StackedLearner, make_learner
 from dynprune_env.ledger import SCORING_COST, Ledger, visiting_order
 from dynprune_env.statistics import MAX_LOSS, SampleStatistics, sample_values
@@ -143,7 +144,7 @@ class Trainer(Ledger):
         """The learning rate of every batch: the schedule on the way from `before` to `after`."""
         rates = []
         for start, end, count in zip(before, after, counts, strict=True):
-            batches = -(-count // self.recipe.batch_size)
+            batches = len(batch_sizes(count, self.recipe.batch_size))
             middle = (np.arange(batches) + 0.5) / max(1, batches)
             rates.append(self.recipe.rate(start + (end - start) * middle))
         return rates

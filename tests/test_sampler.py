@@ -23,7 +23,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 import dynprune_agents
 from dynprune_agents import Agent
-from dynprune_env import Indexed, PruningSampler, trainer
+from dynprune_env import Indexed, PruningSampler, WholeBatches, trainer
 from dynprune_env.learners import ModuleLearner
 from dynprune_env.models import make_model
 from dynprune_env.passes import fresh_model
@@ -128,7 +128,8 @@ def test_a_plain_loop_visits_what_the_environment_visits(
         split.labels, dynprune_agents.make(name), epochs=6, budget=0.5, num_classes=10, seed=7
     )
     loader = DataLoader(
-        Indexed(TensorDataset(split.images, split.labels)), recipe.batch_size, sampler=sampler
+        Indexed(TensorDataset(split.images, split.labels)),
+        batch_sampler=WholeBatches(sampler, recipe.batch_size),
     )
     for job, (val_loss, val_accuracy) in zip(passes, val, strict=True):
         visited = []
@@ -246,24 +247,35 @@ def test_the_sampler_works_with_accumulation_mixed_precision_and_a_schedule() ->
     assert sampler.steps_remaining(16) == 0
 
 
-@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("last", ["kept", "dropped", "joined"])
 @given(n=st.integers(1, 40), epochs=st.integers(1, 6), size=st.integers(1, 9), seed=st.integers(0))
 def test_the_steps_that_remain_are_exact_for_an_even_pace(
-    drop_last: bool, n: int, epochs: int, size: int, seed: int
+    last: str, n: int, epochs: int, size: int, seed: int
 ) -> None:
     agent = dynprune_agents.make("dynamic_random")
     seed %= 1000
     sampler = PruningSampler(n, agent, epochs=epochs, budget=(1 + seed % 10) / 10, seed=seed)
-    expected, counted = sampler.steps_remaining(size, drop_last), 0
+    drops, joins = last == "dropped", last == "joined"
+    expected, counted = sampler.steps_remaining(size, drops, joins), 0
+    ways = {"batch_size": size, "sampler": sampler, "drop_last": drops}
+    loader = DataLoader(
+        range(n), **({"batch_sampler": WholeBatches(sampler, size)} if joins else ways)
+    )
     while not sampler.finished:
-        for ids in torch.from_numpy(sampler.kept).split(size):
-            if len(ids) == size or (len(ids) and not drop_last):
-                sampler.record(ids, losses=torch.ones(len(ids)))
-                counted += 1
+        length = len(loader)
+        for number, ids in enumerate(loader, start=1):
+            assert number <= length
+            sampler.record(ids, losses=torch.ones(len(ids)))
+            counted += 1
         if not counted and len(sampler):
             return  # no batch at all: a mistake that `select` tells of
         sampler.select()
     assert counted == expected
+
+
+def test_whole_batches_need_a_positive_size() -> None:
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        WholeBatches(new_sampler("ucb"), 0)
 
 
 def test_progress_rises_with_every_record_to_one() -> None:

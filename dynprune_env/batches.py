@@ -1,0 +1,60 @@
+"""How a pass is cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from torch.utils.data import Sampler
+
+
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """Sizes of the batches of a pass over `count` samples: full ones, and a last one near it.
+
+    A rest of under half a batch joins the last one. A gradient step on two samples, with a batch
+    norm of their own, would undo an epoch: how many samples an action keeps, modulo the batch
+    size, would decide the run.
+
+    Args:
+        count: at least 0.
+        batch_size: at least 1.
+
+    Returns:
+        Sizes that sum to `count`: the last from half to under one and a half `batch_size`, or
+        `count` where that is less than a half. Empty for 0.
+    """
+    if not count:
+        return []
+    full = max(1, (2 * count + batch_size) // (2 * batch_size)) - 1
+    return [batch_size] * full + [count - full * batch_size]
+
+
+class WholeBatches(Sampler[list[int]]):
+    """Cuts the visits of a sampler as the environment does, for `DataLoader(batch_sampler=...)`.
+
+    Args:
+        sampler: a `PruningSampler`, or any other with a length.
+        batch_size: samples per batch; the last may be larger by nearly a half.
+
+    Raises:
+        ValueError: batch_size is not positive.
+    """
+
+    def __init__(self, sampler: Sampler[int], batch_size: int):
+        if batch_size < 1:
+            raise ValueError(f"batch_size is at least 1, got {batch_size}")
+        self.sampler = sampler
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The ids of each batch of this epoch."""
+        ids = iter(self.sampler)
+        for size in self._sizes():
+            yield list(islice(ids, size))
+
+    def __len__(self) -> int:
+        """Batches in this epoch."""
+        return len(self._sizes())
+
+    def _sizes(self) -> list[int]:
+        return batch_sizes(len(self.sampler), self.batch_size)  # type: ignore[arg-type]
