@@ -432,7 +432,8 @@ def train(
         typer.Option(
             "--vary",
             metavar="KEY=[...]",
-            help="Values of a keyword argument of the environment to draw from, repeatable.",
+            help="Values of a keyword argument of the environment to draw from, repeatable; "
+            "TASK:KEY=[...] for one task only.",
         ),
     ] = None,
     env_kwargs: KwargsOption = None,
@@ -590,7 +591,7 @@ def _env_kwargs(pairs: list[str] | None, label_noise: float | None) -> dict[str,
 
 def _lists(pairs: list[str] | None) -> dict[str, Sequence[Any]]:
     """Parses KEY=[VALUE, ...] pairs."""
-    lists = _pairs(pairs, "--vary")
+    lists = _pairs(pairs, "--vary", scoped=1)
     for key, values in lists.items():
         if not isinstance(values, list | tuple):
             raise ValueError(f"--vary takes KEY=[VALUE, ...], got {key}={values!r}")
@@ -599,12 +600,15 @@ def _lists(pairs: list[str] | None) -> dict[str, Sequence[Any]]:
     return lists
 
 
-def _pairs(pairs: list[str] | None, option: str) -> dict[str, Any]:
-    """Parses KEY=VALUE pairs; values are Python literals, anything else is a string."""
+def _pairs(pairs: list[str] | None, option: str, scoped: int = 0) -> dict[str, Any]:
+    """Parses KEY=VALUE pairs; values are Python literals, anything else is a string.
+
+    With `scoped` 1, TASK:KEY=VALUE is one too.
+    """
     kwargs: dict[str, Any] = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
-        if not equals or not key.isidentifier():
+        if not equals or not all(part.isidentifier() for part in key.split(":", scoped)):
             raise ValueError(f"{option} takes KEY=VALUE, got {pair!r}")
         try:
             kwargs[key] = literal(value, pair)

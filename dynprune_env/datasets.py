@@ -154,7 +154,7 @@ def _read_crowd(data_dir: str | None, download: bool) -> Pool:
 
 
 def _read_clutter(data_dir: str | None, download: bool) -> Pool:
-    """Each of the digits somewhere in a 16x16 image, among eight fragments of other digits.
+    """Each of the digits somewhere in a 12x12 image, among five fragments of other digits.
 
     After the cluttered MNIST of Mnih et al. (2014), arXiv:1406.6247.
     """
@@ -163,13 +163,13 @@ def _read_clutter(data_dir: str | None, download: bool) -> Pool:
     pieces = digits.train.images.numpy().reshape(-1, 8, 8)
 
     def scatter(split: Split) -> Split:
-        canvas = np.zeros((len(split), 16, 16), dtype=np.float32)
+        canvas = np.zeros((len(split), 12, 12), dtype=np.float32)
         for image, digit in zip(canvas, split.images.numpy().reshape(-1, 8, 8), strict=True):
-            for piece in pieces[rng.integers(len(pieces), size=8)]:
+            for piece in pieces[rng.integers(len(pieces), size=5)]:
                 top, left = rng.integers(0, 5, size=2)
-                y, x = rng.integers(0, 13, size=2)
+                y, x = rng.integers(0, 9, size=2)
                 image[y : y + 4, x : x + 4] = piece[top : top + 4, left : left + 4]
-            y, x = rng.integers(0, 9, size=2)
+            y, x = rng.integers(0, 5, size=2)
             image[y : y + 8, x : x + 8] = np.maximum(image[y : y + 8, x : x + 8] * 0.3, digit)
         return Split(
             torch.from_numpy(np.round(255 * canvas).astype(np.uint8))[:, None], split.labels
@@ -261,7 +261,7 @@ CROWD = Source(
     class_size=24,
 )
 CLUTTER = replace(
-    DIGITS, name="Clutter", read=_read_clutter, image_shape=(1, 16, 16), mean=(0.193,), std=(0.33,)
+    DIGITS, name="Clutter", read=_read_clutter, image_shape=(1, 12, 12), mean=(0.223,), std=(0.339,)
 )
 FASHION_MNIST = Source(
     name="FashionMNIST",

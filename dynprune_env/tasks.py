@@ -106,7 +106,7 @@ TASKS: dict[str, Task] = {
     "Crowd": Task(CROWD, "mlp", Recipe(epochs=8, batch_size=64, learning_rate=0.1)),
     "Clutter": Task(
         CLUTTER,
-        "small_cnn(width=6)",
+        "small_cnn(width=8)",
         Recipe(epochs=8, batch_size=64, learning_rate=0.1, augmentation=Augmentation(crop=2)),
     ),
     "FashionMNIST": Task(

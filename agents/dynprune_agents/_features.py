@@ -19,10 +19,15 @@ SAMPLE_FEATURES = (
     "correct",
     "forgetting",
     "unvisited",
+    "z_margin",
+    "z_class_loss",
+    "z_loss_in_class",
 )
 """Per sample. z_: clipped z-scores over the samples of the run; the others as they are, scaled into
 about [-1, 1]: loss_mean over ln C minus 1 (0 is a uniform prediction), confidence, whether the last
-prediction was right, forgetting events, whether it was never visited."""
+prediction was right, forgetting events, whether it was never visited. class_loss is the mean
+loss_mean of the samples with the same label, loss_in_class what loss_mean exceeds it by: early in a
+run some classes are known and others are not, and a high loss says nothing of a label yet."""
 
 RUN_FEATURES = (
     "progress",
@@ -44,6 +49,15 @@ ln C, val accuracy, and val accuracy minus the share of visited samples predicte
 wrong labels make positive."""
 
 
+def class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The mean over the samples of the same label, (R, n) float64, from (R, n) each."""
+    rows, classes = len(labels), int(labels.max(initial=0)) + 1
+    cells = (labels.astype(np.int64) + classes * np.arange(rows)[:, None]).ravel()
+    sums = np.bincount(cells, values.ravel(), rows * classes)
+    counts = np.bincount(cells, minlength=rows * classes)
+    return (sums / np.maximum(1, counts))[cells].reshape(labels.shape)
+
+
 def sample_features(
     observation: dict[str, np.ndarray], epochs: int | np.ndarray, num_classes: int | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +76,7 @@ def sample_features(
     nat = scale[..., None]
     visited = columns["visits"] > 0
     relative = np.minimum(columns["loss_mean"] / nat, 4)
+    class_loss = class_means(columns["loss_mean"], columns["label"])
     samples = np.stack(
         [
             standardise(columns["loss"]),
@@ -75,6 +90,9 @@ def sample_features(
             2 * columns["correct"] - 1,
             np.minimum(columns["forgetting"], 3) / 3,
             ~visited,
+            standardise(columns["margin"]),
+            standardise(class_loss),
+            standardise(columns["loss_mean"] - class_loss),
         ],
         axis=-1,
     ).astype(np.float32)

@@ -58,13 +58,25 @@ def _read(path: Path, changed: int) -> tuple[Scorer, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             head = json.loads(str(file["head"]))
             scorer = Scorer(**head["scorer"])
-            flat = np.concatenate([file[name].ravel() for name in scorer.shapes])
+            flat = np.zeros(scorer.num_parameters, dtype=np.float32)
+            places = {
+                "A": _places(head["sample_features"], SAMPLE_FEATURES),
+                "B": (of_run := _places(head["run_features"], RUN_FEATURES)),
+                "outer": of_run,
+            }
+            for name, part in scorer.split(flat).items():
+                part[places.get(name, slice(None))] = file[name]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a policy that `dynprune train` wrote: {error}") from error
-    for kind, known in (("sample_features", SAMPLE_FEATURES), ("run_features", RUN_FEATURES)):
-        if head[kind] != list(known):
-            raise ValueError(f"{path} was trained on other {kind}: {head[kind]}, not {known}")
-    return scorer, flat.astype(np.float32)
+    return scorer, flat
+
+
+def _places(names: list[str], known: tuple[str, ...]) -> list[int]:
+    """Where features are now; what came after a policy was trained weighs nothing in it."""
+    lost = sorted(set(names) - set(known))
+    if lost:
+        raise ValueError(f"it was trained on features that are no more: {', '.join(lost)}")
+    return [known.index(name) for name in names]
 
 
 def load_scorer(policy: str) -> tuple[Scorer, np.ndarray]:

@@ -67,9 +67,17 @@ class Scorer(FlatNetwork):
             parts.append(scale * rng.standard_normal(shape).ravel())
         return np.concatenate(parts).astype(np.float32)
 
-    def adopt(self, other: Scorer, flat: np.ndarray) -> np.ndarray:
-        """The parameters of a scorer with no more outputs than this one, the rest zero, (P,)."""
-        mine = np.zeros(self.num_parameters, dtype=flat.dtype)
+    def adopt(self, other: Scorer, flat: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The parameters of a scorer with no more outputs or units than this one, (P,).
+
+        It plays the same: further outputs are zero, further units random, but nothing reads them.
+
+        Raises:
+            ValueError: the other has more units.
+        """
+        if other.width > self.width:
+            raise ValueError(f"a policy of width {other.width} does not fit into {self.width}")
+        mine = self.initial(rng)
         views = self.split(mine)
         for name, part in other.split(flat).items():
             views[name][tuple(slice(length) for length in part.shape)] = part

@@ -222,8 +222,8 @@ class EvolutionTrainer:
             if self.plans:
                 raise ValueError("--start takes a scorer, which --action score_weights is not")
             other, flat = load_scorer(start)
-            self.network = Scorer(other.width, *bounds)
-            flat = self.network.adopt(other, flat)
+            self.network = Scorer(max(other.width, self.settings.width), *bounds)
+            flat = self.network.adopt(other, flat, np.random.default_rng([seed, 1]))
         self.started = self.plans or start is not None or self.settings.imitation == 0
         self.mean = flat.astype(np.float64)
         self.first, self.second = np.zeros_like(self.mean), np.zeros_like(self.mean)

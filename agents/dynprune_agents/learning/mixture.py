@@ -47,7 +47,9 @@ class Mixture:
         envs: Gymnasium ids.
         budgets: shares of a full run's visits.
         label_noise: shares of labels redrawn; None leaves the task's own.
-        vary: further keyword arguments of the environment with the values to draw from.
+        vary: further keyword arguments of the environment with the values to draw from. A name
+            such as "Digits:epochs" counts for that task alone, and there replaces the general
+            values, those of budget and label_noise too.
         env_kwargs: keyword arguments that all games share, such as the observation kind.
     """
 
@@ -64,14 +66,19 @@ class Mixture:
             return values[int(rng.integers(len(values)))]
 
         env = pick(self.envs)
-        kwargs = {
-            **self.env_kwargs,
-            "budget": pick(self.budgets),
-            "label_noise": pick(self.label_noise),
-            **{name: pick(values) for name, values in self.vary.items()},
-            "data_seed": int(rng.integers(FIRST_SEED, 1 << 31)),
-        }
-        return Game(env, kwargs)
+        drawn = {name: pick(values) for name, values in self.choices(env).items()}
+        data_seed = int(rng.integers(FIRST_SEED, 1 << 31))
+        return Game(env, {**self.env_kwargs, **drawn, "data_seed": data_seed})
+
+    def choices(self, env: str) -> dict[str, Sequence[Any]]:
+        """Keyword arguments of this environment's games and the values that each is drawn from."""
+        task = gym.spec(env).kwargs["task"]
+        found: dict[str, Sequence[Any]] = {"budget": self.budgets, "label_noise": self.label_noise}
+        for name, values in sorted(self.vary.items(), key=lambda pair: ":" in pair[0]):
+            of, _, argument = name.rpartition(":")
+            if of in ("", task):
+                found[argument] = values
+        return found
 
     def check(self) -> None:
         """Checks every value that can be drawn, before anything is trained.
@@ -79,11 +86,17 @@ class Mixture:
         Raises:
             ValueError: a list is empty, or an environment refuses a value.
         """
-        choices = {"budget": self.budgets, "label_noise": self.label_noise, **self.vary}
-        for name, values in {"env": self.envs, **choices}.items():
-            if not values:
+        general = {"env": self.envs, "budget": self.budgets, "label_noise": self.label_noise}
+        for name, listed in {**general, **self.vary}.items():
+            if not listed:
                 raise ValueError(f"nothing to draw {name} from: the list is empty")
+        tasks = [gym.spec(env).kwargs["task"] for env in self.envs]
+        for name in self.vary:
+            of = name.rpartition(":")[0]
+            if of not in ("", *tasks):
+                raise ValueError(f"{name} is of a task that is not played: {', '.join(tasks)} are")
         for env in self.envs:
+            choices = self.choices(env)
             first = {name: values[0] for name, values in choices.items()}
             for name, values in choices.items():
                 for value in values:

@@ -360,11 +360,11 @@ class SB3Trainer:
 
     def _longest(self) -> int:
         """T of the longest game."""
-        lengths = self.mixture.vary.get("epochs", [self.mixture.env_kwargs.get("epochs")])
+        own = [self.mixture.env_kwargs.get("epochs")]
         return max(
             Game(env, {**self.mixture.env_kwargs, "epochs": length}).settings().recipe.epochs
             for env in self.mixture.envs
-            for length in lengths
+            for length in self.mixture.choices(env).get("epochs", own)
         )
 
     # -- what comes out -------------------------------------------------------------------------
