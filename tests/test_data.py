@@ -33,7 +33,18 @@ from dynprune_env.tasks import TASKS
 from dynprune_env.variants import Dataset, Variant, load_dataset
 
 
-@pytest.fixture(params=["Digits", "Planted", "Overlap", "FashionMNIST", "CIFAR10", "CIFAR100"])
+@pytest.fixture(
+    params=[
+        "Digits",
+        "Planted",
+        "Overlap",
+        "Crowd",
+        "Clutter",
+        "FashionMNIST",
+        "CIFAR10",
+        "CIFAR100",
+    ]
+)
 def source(request: pytest.FixtureRequest, need_data: Callable[[str], None]) -> Source:
     """Every data set that can be read here."""
     need_data(request.param)

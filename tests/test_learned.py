@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dynprune_agents
-from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES, sample_features
+from dynprune_agents._features import (
+    RUN_FEATURES,
+    SAMPLE_FEATURES,
+    class_means,
+    sample_features,
+)
 from dynprune_agents._policies import FOLDER, load_scorer, save_scorer
 from dynprune_agents._scorer import SCALE, Scorer, gumbel
 from dynprune_agents.learned import Learned
@@ -38,6 +44,8 @@ def seen(**columns: Any) -> dict[str, np.ndarray]:
         "forgetting",
         "visits",
         "age",
+        "margin",
+        "label",
     )
     rows = {name: np.float32([columns.pop(name, [0, 0, 0, 0])]) for name in names}
     progress = [columns.pop(name, 0) for name in PROGRESS]
@@ -103,6 +111,7 @@ def test_sample_features_are_standardised_or_scaled() -> None:
         correct=[1, 0, 1, 0],
         forgetting=[0, 3, 9, 1],
         visits=[1, 1, 0, 1],
+        margin=[-1, 0, 1, 2],
         budget=1,
     )
     samples, _ = sample_features(observation, epochs=10, num_classes=10)
@@ -114,6 +123,18 @@ def test_sample_features_are_standardised_or_scaled() -> None:
     assert columns["correct"] == [1, -1, 1, -1]
     assert columns["forgetting"] == pytest.approx([0, 1, 1, 1 / 3])
     assert columns["unvisited"] == [0, 0, 1, 0]
+    assert columns["z_margin"] == columns["z_loss"]
+
+
+def test_losses_are_compared_with_those_of_the_same_label_too() -> None:
+    losses, labels = [[1, 3, 5, 7], [1, 3, 5, 7]], [[0, 0, 2, 2], [1, 0, 0, 1]]
+    means = class_means(np.float32(losses), np.float32(labels))
+    assert means.tolist() == [[2, 2, 6, 6], [4, 4, 4, 4]]
+    observation = seen(loss=losses[0], loss_mean=losses[0], label=labels[0], budget=1)
+    samples, _ = sample_features(observation, epochs=10, num_classes=10)
+    columns = dict(zip(SAMPLE_FEATURES, samples[0].T.tolist(), strict=True))
+    assert columns["z_class_loss"] == [-1, -1, 1, 1]
+    assert columns["z_loss_in_class"] == [-1, 1, -1, 1]
 
 
 @pytest.mark.parametrize("task", ["Digits", "Planted"])
@@ -168,7 +189,7 @@ def test_one_network_per_replica_scores_as_each_does_alone() -> None:
 def test_gradient_weights_are_bounded_powers_of_two_and_start_at_one() -> None:
     masks, scorer = Scorer(width=2), Scorer(width=2, max_weight=1.5)
     _, flat = random_scorer(1, masks)
-    flat = scorer.adopt(masks, flat)
+    flat = scorer.adopt(masks, flat, np.random.default_rng(1))
     rng = np.random.default_rng(0)
     samples = rng.normal(size=(2, 4, len(SAMPLE_FEATURES))).astype(np.float32)
     run = rng.normal(size=(2, len(RUN_FEATURES))).astype(np.float32)
@@ -216,7 +237,7 @@ def test_a_scorer_of_zeros_is_dynamic_random_at_an_even_pace() -> None:
     agent = InTraining(scorer, np.zeros(scorer.num_parameters, np.float32))
     game = episode(8, budget=0.25, seeds=MANY)
     agent.reset(game)
-    columns = {"loss": np.arange(8), "loss_var": 0, "forgetting": 0}
+    columns = {"loss": np.arange(8), "loss_var": 0, "forgetting": 0, "label": 0}
     mask = agent.select(observed(game, 0, **columns))
     assert (mask.sum(axis=1) == 2).all()
     assert_frequencies(mask, 0.25)
@@ -257,8 +278,39 @@ def test_a_wrong_policy_is_refused_with_what_would_be_right(tmp_path: Path) -> N
     content = dict(np.load(tmp_path / "old.zip"))
     content["head"] = str(content["head"]).replace("z_age", "z_rank")
     np.savez(tmp_path / "old.npz", **content)
-    with pytest.raises(ValueError, match=r"was trained on other sample_features"):
+    with pytest.raises(ValueError, match=r"trained on features that are no more: z_rank"):
         load_scorer(str(tmp_path / "old.npz"))
+
+
+def test_a_policy_trained_before_a_feature_came_plays_as_it_did(tmp_path: Path) -> None:
+    scorer, flat = random_scorer()
+    parts = scorer.split(flat.copy())
+    parts["A"][SAMPLE_FEATURES.index("z_age")] = 0
+    parts["B"][-1] = parts["outer"][-1] = 0
+    expected = np.concatenate([part.ravel() for part in parts.values()])
+    save_scorer(tmp_path / "now.npz", scorer, flat, {})
+    content = dict(np.load(tmp_path / "now.npz"))
+    head = json.loads(str(content["head"]))
+    head["sample_features"].remove("z_age")
+    head["run_features"].pop()
+    content |= {"head": json.dumps(head), "B": content["B"][:-1], "outer": content["outer"][:-1]}
+    content["A"] = np.delete(content["A"], SAMPLE_FEATURES.index("z_age"), axis=0)
+    np.savez(tmp_path / "before.npz", **content)
+    assert np.array_equal(load_scorer(str(tmp_path / "before.npz"))[1], expected)
+
+
+def test_a_wider_network_adopts_what_a_narrow_one_plays() -> None:
+    narrow, wide = Scorer(width=3), Scorer(width=5)
+    _, flat = random_scorer(1, narrow)
+    adopted = wide.adopt(narrow, flat, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(2, 4, len(SAMPLE_FEATURES))).astype(np.float32)
+    run = rng.normal(size=(2, len(RUN_FEATURES))).astype(np.float32)
+    one, two = narrow.judge(flat, samples, run), wide.judge(adopted, samples, run)
+    np.testing.assert_allclose(one.scores, two.scores, rtol=1e-5)
+    assert (wide.split(adopted)["A"][:, 3:] != 0).all()
+    with pytest.raises(ValueError, match="width 5 does not fit into 3"):
+        narrow.adopt(wide, adopted, rng)
 
 
 SHIPPED = sorted(path for path in FOLDER.iterdir() if path.suffix in (".npz", ".zip"))

@@ -64,11 +64,25 @@ def test_a_mixture_draws_every_value_and_data_of_its_own() -> None:
     assert min(seeds) >= FIRST_SEED
 
 
+def test_what_is_drawn_for_one_task_replaces_what_is_drawn_for_all() -> None:
+    mixture = Mixture(
+        envs=("DynPrune-Digits-v0", "DynPrune-Planted-v0"),
+        vary={"Planted:epochs": [7], "epochs": [2], "Digits:budget": [0.9]},
+    )
+    mixture.check()
+    rng = np.random.default_rng(0)
+    games = [mixture.draw(rng) for _ in range(20)]
+    drawn = {(g.env, g.env_kwargs["epochs"], g.env_kwargs["budget"]) for g in games}
+    assert drawn == {("DynPrune-Digits-v0", 2, 0.9), ("DynPrune-Planted-v0", 7, 0.3)}
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({"budgets": ()}, "nothing to draw budget from"),
         ({"budgets": (0.5, 2.0)}, r"budget is a share .* got 2\.0"),
+        ({"vary": {"Planted:epochs": [3]}}, "Planted:epochs is of a task that is not played"),
+        ({"vary": {"Digits:epoch": [3]}}, "no parameter 'epoch'; it has .*epochs"),
         ({"vary": {"epoch": [3]}}, "no parameter 'epoch'; it has .*epochs"),
         ({"label_noise": (0.0, 1.2)}, r"label_noise .* got 1\.2"),
         ({"envs": ("DynPrune-Digits-v0", "DynPrune-MNIST-v0")}, "MNIST"),
@@ -156,14 +170,14 @@ def test_the_command_trains_a_policy_that_plays(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["--budgets", "0.3", "--budgets", "0.6", "--label-noise", "0.2", "--steps", "60"]
-    done = call(*COMMAND, *options, "--vary", "epochs=[2, 3]")
+    done = call(*COMMAND, *options, "--vary", "Digits:epochs=[2, 3]")
     assert done.exit_code == 0, (done.output, done.exception)
     assert "above dynamic random" in done.output
     assert "Policy: policy.zip" in done.output
     with np.load("policy.zip") as file:
         origin = json.loads(str(file["head"]))["origin"]
     assert origin["mixture"]["budgets"] == [0.3, 0.6]
-    assert origin["mixture"]["vary"] == {"epochs": [2, 3]}
+    assert origin["mixture"]["vary"] == {"Digits:epochs": [2, 3]}
     assert origin["steps"] >= 60
     small = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2"]
     played = call("run", *small, "--agent", "learned(policy='policy.zip')")
