@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dynprune_env.allocator import keep_freed_memory
 from dynprune_env.batches import batch_sizes
@@ -112,6 +113,8 @@ class ModuleLearner:
             seen.split(sizes),
             strict=True,
         ):
+            if len(ids) == 1:  # no variance: batch norm takes its running averages
+                _freeze_batch_norm(self.models[row])
             found = self._forward(row, x, full=len(ids) == per_batch)
             losses = F.cross_entropy(
                 found, self.labels[ids], reduction="none", label_smoothing=smoothing
@@ -169,3 +172,9 @@ class ModuleLearner:
 
 def _copy(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.detach().clone()
+
+
+def _freeze_batch_norm(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()

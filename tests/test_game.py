@@ -181,6 +181,13 @@ def test_two_samples_more_than_whole_batches_do_not_ruin_batch_norm() -> None:
     assert accuracy(450) > 0.8 * whole
 
 
+def test_a_pass_over_one_sample_trains_a_net_with_batch_norm() -> None:
+    env = make(task="Clutter", train_size=100, budget=1.0)  # pools down to one pixel: no variance
+    infos = [step[-1] for step in play(env, [np.arange(100) < 1] * 2, seed=0)]
+    assert [info["kept"] for info in infos] == [0, 1, 1]
+    assert infos[0]["val_loss"] != infos[1]["val_loss"] != infos[2]["val_loss"]
+
+
 def test_the_rates_of_a_full_run_are_these() -> None:
     env = make(budget=1.0, epochs=5, learning_rate=0.2)  # three batches, the peak after one epoch
     env.reset(seed=0)
