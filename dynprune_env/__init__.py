@@ -18,6 +18,7 @@ TASK_NAMES = (
     "Overlap",
     "Crowd",
     "Clutter",
+    "Pairs",
     "FashionMNIST",
     "CIFAR10Small",
     "CIFAR100Small",

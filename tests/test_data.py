@@ -40,6 +40,7 @@ from dynprune_env.variants import Dataset, Variant, load_dataset
         "Overlap",
         "Crowd",
         "Clutter",
+        "Pairs",
         "FashionMNIST",
         "CIFAR10",
         "CIFAR100",
