@@ -18,7 +18,6 @@ TASK_NAMES = (
     "Overlap",
     "Crowd",
     "Clutter",
-    "Pairs",
     "FashionMNIST",
     "CIFAR10Small",
     "CIFAR100Small",

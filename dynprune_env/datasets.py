@@ -178,24 +178,6 @@ def _read_clutter(data_dir: str | None, download: bool) -> Pool:
     return Pool(train=scatter(digits.train), test=scatter(digits.test))
 
 
-def _read_pairs(data_dir: str | None, download: bool) -> Pool:
-    """Two of the digits side by side, a hundred classes: 30 of each, and 10 for test."""
-    digits = _read_digits(data_dir, download)
-    rng = np.random.default_rng(0)
-
-    def pair(split: Split, per_class: int) -> Split:
-        images, labels = split.images.view(-1, 8, 8), split.labels.numpy()
-        numbers = np.repeat(np.arange(100), per_class)
-        halves = []
-        for places in (numbers // 10, numbers % 10):
-            ids = [rng.choice(np.flatnonzero(labels == digit)) for digit in places]
-            halves.append(images[ids])
-        pixels = torch.cat(halves, dim=2).mul(255).round().to(torch.uint8)
-        return Split(pixels[:, None], torch.from_numpy(numbers))
-
-    return Pool(train=pair(digits.train, 30), test=pair(digits.test, 10))
-
-
 class DataNotFoundError(FileNotFoundError):
     """A data set's files are neither in the searched folder nor could they be downloaded."""
 
@@ -280,9 +262,6 @@ CROWD = Source(
 )
 CLUTTER = replace(
     DIGITS, name="Clutter", read=_read_clutter, image_shape=(1, 12, 12), mean=(0.223,), std=(0.339,)
-)
-PAIRS = replace(
-    CROWD, name="Pairs", read=_read_pairs, image_shape=(1, 8, 16), mean=(0.305,), std=(0.376,)
 )
 FASHION_MNIST = Source(
     name="FashionMNIST",

@@ -17,7 +17,6 @@ from dynprune_env.datasets import (
     DIGITS,
     FASHION_MNIST,
     OVERLAP,
-    PAIRS,
     PLANTED,
     Source,
 )
@@ -109,11 +108,6 @@ TASKS: dict[str, Task] = {
         CLUTTER,
         "small_cnn(width=8)",
         Recipe(epochs=8, batch_size=64, learning_rate=0.1, augmentation=Augmentation(crop=2)),
-    ),
-    "Pairs": Task(
-        PAIRS,
-        "small_cnn(width=8)",
-        Recipe(epochs=8, batch_size=64, learning_rate=0.1, augmentation=Augmentation(crop=1)),
     ),
     "FashionMNIST": Task(
         FASHION_MNIST, "mlp(width=128)", Recipe(epochs=10, batch_size=128, learning_rate=0.1)

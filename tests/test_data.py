@@ -40,7 +40,6 @@ from dynprune_env.variants import Dataset, Variant, load_dataset
         "Overlap",
         "Crowd",
         "Clutter",
-        "Pairs",
         "FashionMNIST",
         "CIFAR10",
         "CIFAR100",
