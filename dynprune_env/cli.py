@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import gymnasium as gym
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -91,9 +90,9 @@ def envs() -> None:
     from dynprune_env.models import model_name
     from dynprune_env.tasks import find_task, task_names
 
-    table = Table(title="Environments")
-    for header in ("id", "train samples", "classes", "model", "epochs", "batch"):
-        table.add_column(header, no_wrap=header in ("id", "model"))
+    table = Table(title="Environments")  # 80 columns wide
+    for header in ("id", "samples", "classes", "model", "epochs"):
+        table.add_column(header, no_wrap=True)
     for name in task_names():
         task = find_task(name)
         table.add_row(
@@ -102,7 +101,6 @@ def envs() -> None:
             str(task.source.num_classes),
             model_name(task.model),
             str(task.recipe.epochs),
-            str(task.recipe.batch_size),
         )
     console.print(table)
     console.print('Make one with gym.make("dynprune_env:DynPrune-Digits-v0", budget=0.3).')

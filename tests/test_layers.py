@@ -9,7 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"allocator", "files", "kernels", "provenance", "ranks", "registration", "specs", "streams"},
+    {
+        "allocator",
+        "batches",
+        "files",
+        "kernels",
+        "provenance",
+        "ranks",
+        "registration",
+        "specs",
+        "streams",
+    },
     {"datasets", "ledger", "models", "rank_kernels", "scores", "tables", "workers"},
     {"augment", "inputs", "variants", "selection"},
     {"streaming", "tasks", "statistics"},
