@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import gymnasium as gym
 import typer
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
