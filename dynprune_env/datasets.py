@@ -116,41 +116,29 @@ def _read_digits(data_dir: str | None, download: bool) -> Pool:
     return Pool(everything.take(np.setdiff1d(np.arange(len(labels)), test)), everything.take(test))
 
 
-def _read_planted(
-    data_dir: str | None, download: bool, noise: float = 1.3, unit: float = 1.0
+def _read_gaussians(
+    data_dir: str | None,
+    download: bool,
+    noise: float = 1.3,
+    unit: float = 1.0,
+    classes: int = 10,
+    per_class: tuple[int, int] = (130, 100),
 ) -> Pool:
-    """Ten overlapping Gaussian classes in 32 dimensions, 130 samples each, and 100 for test.
+    """Overlapping Gaussian classes in 32 dimensions.
 
     Centres have a standard deviation of 1, the points around them of `noise`; features are divided
-    by `unit`.
+    by `unit`. `per_class` says how many there are in the pool and for test.
     """
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(10, 32))
+    centres = rng.normal(size=(classes, 32))
 
-    def draw(per_class: int) -> Split:
-        labels = np.repeat(np.arange(10), per_class)
+    def draw(count: int) -> Split:
+        labels = np.repeat(np.arange(classes), count)
         around = rng.normal(scale=noise, size=(len(labels), 32))
         features = ((centres[labels] + around) / unit).astype(np.float32)
         return Split(torch.from_numpy(features), torch.from_numpy(labels))
 
-    return Pool(train=draw(130), test=draw(100))
-
-
-def _read_crowd(data_dir: str | None, download: bool) -> Pool:
-    """A hundred Gaussian classes in 32 dimensions, 30 samples each, and 10 for test.
-
-    Centres have a standard deviation of 1, the points around them of 1.2.
-    """
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(100, 32))
-
-    def draw(per_class: int) -> Split:
-        labels = np.repeat(np.arange(100), per_class)
-        around = rng.normal(scale=1.2, size=(len(labels), 32))
-        features = ((centres[labels] + around) / 1.6).astype(np.float32)
-        return Split(torch.from_numpy(features), torch.from_numpy(labels))
-
-    return Pool(train=draw(30), test=draw(10))
+    return Pool(train=draw(per_class[0]), test=draw(per_class[1]))
 
 
 def _read_clutter(data_dir: str | None, download: bool) -> Pool:
@@ -243,17 +231,17 @@ DIGITS = Source(
 )
 PLANTED = Source(
     name="Planted",
-    read=_read_planted,
+    read=_read_gaussians,
     num_pool=1300,
     num_val=300,
     num_classes=10,
     image_shape=(32,),
     class_size=100,
 )
-OVERLAP = replace(PLANTED, name="Overlap", read=partial(_read_planted, noise=2.6, unit=2.8))
+OVERLAP = replace(PLANTED, name="Overlap", read=partial(_read_gaussians, noise=2.6, unit=2.8))
 CROWD = Source(
     name="Crowd",
-    read=_read_crowd,
+    read=partial(_read_gaussians, noise=1.2, unit=1.6, classes=100, per_class=(30, 10)),
     num_pool=3000,
     num_val=600,
     num_classes=100,
