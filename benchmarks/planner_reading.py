@@ -1,0 +1,74 @@
+"""What a policy on `score_weights` does, read from its choices: the nine numbers over a run.
+
+Plays it on Digits (32 runs a setting) and averages what it chooses at the same progress.
+
+    python -m benchmarks.planner_reading
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import gymnasium as gym
+import numpy as np
+import typer
+from gymnasium.vector import AutoresetMode
+from matplotlib.figure import Figure
+
+import dynprune_agents
+from benchmarks.learned_reading import COLOURS, ENV, SETTINGS
+from dynprune_env.actions import ScoreWeights
+
+
+def watch(spec: str, noise: float, budget: float, seeds: range) -> np.ndarray:
+    """Mean choices in each epoch that all runs reached, (epochs, 9)."""
+    agent = dynprune_agents.make(spec)
+    envs = gym.make_vec(
+        f"dynprune_env:{ENV}",
+        num_envs=len(seeds),
+        autoreset_mode=AutoresetMode.DISABLED,
+        **{**dict(agent.env_kwargs), "budget": budget, "label_noise": noise, "data_seed": 100},
+    )
+    observation, _ = envs.reset(seed=list(seeds))
+    agent.reset(envs.unwrapped.episode(list(seeds)))
+    chosen, ended = [], np.zeros(len(seeds), dtype=bool)
+    while not ended.any():
+        action = agent.select(observation)
+        chosen.append(action.mean(0))
+        observation, _, ended, _, _ = envs.step(action)
+    return np.stack(chosen)
+
+
+def main(
+    agent: Annotated[str, typer.Option("--agent")] = "sb3",
+    seeds: int = 32,
+    picture: Path = Path("docs/planner_policy.png"),
+) -> None:
+    """Draws the picture and prints its numbers."""
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    grid = figure.subplots(2, len(ScoreWeights.NAMES), sharex=True, sharey=True)
+    for noise, budget in SETTINGS:
+        row, colour = int(noise > 0), COLOURS[(0.1, 0.3, 0.5).index(budget)]
+        chosen = watch(agent, noise, budget, range(2000, 2000 + seeds))
+        for axes, name, values in zip(grid[row], ScoreWeights.NAMES, chosen.T, strict=True):
+            place = (np.arange(len(values)) + 0.5) / len(values)
+            axes.plot(place, values, color=colour, label=f"budget {budget:.0%}")
+            axes.set_title(name if row == 0 else "", fontsize=9)
+            axes.axhline(0, color="0.6", linewidth=0.8)
+            axes.set_axisbelow(True)
+            axes.grid(color="0.92", linewidth=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+            thirds = " ".join(f"{part.mean():.2f}" for part in np.array_split(values, 3))
+            print(f"{noise:.0%} noise, budget {budget}, {name}, thirds of the run: {thirds}")
+    for row, title in enumerate(("clean labels", "40% of the labels redrawn")):
+        grid[row][0].set_ylabel(title)
+    grid[1][4].set_xlabel("share of the epochs")
+    grid[0][-1].legend(frameon=False, fontsize=7)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=110)
+    print(f"Picture: {picture}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
