@@ -9,7 +9,7 @@ as likely as under dynamic random.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
@@ -28,8 +28,8 @@ PHASES = 5
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 
 
-def watch(spec: str, noise: float, budget: float, seeds: range) -> dict[str, np.ndarray]:
-    """All decisions of some runs, (D,) each: what was seen of a sample, and whether it was kept."""
+def begin(spec: str, noise: float, budget: float, seeds: range) -> tuple[Any, Any, Any]:
+    """An agent, its environments with one run per seed, and their first observation."""
     agent = dynprune_agents.make(spec)
     envs = gym.make_vec(
         f"dynprune_env:{ENV}",
@@ -39,6 +39,12 @@ def watch(spec: str, noise: float, budget: float, seeds: range) -> dict[str, np.
     )
     observation, _ = envs.reset(seed=list(seeds))
     agent.reset(envs.unwrapped.episode(list(seeds)))
+    return agent, envs, observation
+
+
+def watch(spec: str, noise: float, budget: float, seeds: range) -> dict[str, np.ndarray]:
+    """All decisions of some runs, (D,) each: what was seen of a sample, and whether it was kept."""
+    agent, envs, observation = begin(spec, noise, budget, seeds)
     ties, seen, ended = ReplicaRandom(list(seeds)), [], np.zeros(len(seeds), dtype=bool)
     wrong = envs.unwrapped.dataset.corrupted
     while not ended.all():

@@ -10,28 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import gymnasium as gym
 import numpy as np
 import typer
-from gymnasium.vector import AutoresetMode
 from matplotlib.figure import Figure
 
-import dynprune_agents
-from benchmarks.learned_reading import COLOURS, ENV, SETTINGS
+from benchmarks.learned_reading import COLOURS, SETTINGS, begin
 from dynprune_env.actions import ScoreWeights
 
 
 def watch(spec: str, noise: float, budget: float, seeds: range) -> np.ndarray:
     """Mean choices in each epoch that all runs reached, (epochs, 9)."""
-    agent = dynprune_agents.make(spec)
-    envs = gym.make_vec(
-        f"dynprune_env:{ENV}",
-        num_envs=len(seeds),
-        autoreset_mode=AutoresetMode.DISABLED,
-        **{**dict(agent.env_kwargs), "budget": budget, "label_noise": noise, "data_seed": 100},
-    )
-    observation, _ = envs.reset(seed=list(seeds))
-    agent.reset(envs.unwrapped.episode(list(seeds)))
+    agent, envs, observation = begin(spec, noise, budget, seeds)
     chosen, ended = [], np.zeros(len(seeds), dtype=bool)
     while not ended.any():
         action = agent.select(observation)

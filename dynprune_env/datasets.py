@@ -239,13 +239,13 @@ PLANTED = Source(
     class_size=100,
 )
 OVERLAP = replace(PLANTED, name="Overlap", read=partial(_read_gaussians, noise=2.6, unit=2.8))
-CROWD = Source(
+CROWD = replace(
+    PLANTED,
     name="Crowd",
     read=partial(_read_gaussians, noise=1.2, unit=1.6, classes=100, per_class=(30, 10)),
     num_pool=3000,
     num_val=600,
     num_classes=100,
-    image_shape=(32,),
     class_size=24,
 )
 CLUTTER = replace(

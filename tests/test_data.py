@@ -16,6 +16,7 @@ from episodes import make
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dynprune_env import TASK_NAMES
 from dynprune_env.datasets import (
     CIFAR10,
     DIGITS,
@@ -33,18 +34,7 @@ from dynprune_env.tasks import TASKS
 from dynprune_env.variants import Dataset, Variant, load_dataset
 
 
-@pytest.fixture(
-    params=[
-        "Digits",
-        "Planted",
-        "Overlap",
-        "Crowd",
-        "Clutter",
-        "FashionMNIST",
-        "CIFAR10",
-        "CIFAR100",
-    ]
-)
+@pytest.fixture(params=[task for task in TASK_NAMES if not task.endswith("Small")])
 def source(request: pytest.FixtureRequest, need_data: Callable[[str], None]) -> Source:
     """Every data set that can be read here."""
     need_data(request.param)
