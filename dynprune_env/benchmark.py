@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -19,9 +17,10 @@ from gymnasium.vector import AutoresetMode
 from dynprune_env.checkpoints import Checkpoint, pack_agent, unpack_agent
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
-from dynprune_env.provenance import commit, machine, source_hash, versions
+from dynprune_env.provenance import code_hash, commit, machine, source_hash, versions
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import SelectionAgent, Settings
+from dynprune_env.tasks import own_factory
 from dynprune_env.vector_env import DynPruneVectorEnv
 
 
@@ -79,7 +78,7 @@ def run_episodes(
         Stopped: the checkpoint said so, and has saved the runs.
     """
     state = checkpoint.load() if checkpoint else None
-    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == _origin(agent):
+    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == _origin(env, agent):
         if "results" in state:
             return list(state["results"])
         seeds = state["seeds"]
@@ -96,16 +95,20 @@ def run_episodes(
     results = game.results()
     if checkpoint and len(results) > 1:
         # Were a few of their files lost, the rest would be played in another company.
-        ended = {"seeds": list(seeds), "origin": _origin(agent), "results": results}
+        ended = {"seeds": list(seeds), "origin": _origin(env, agent), "results": results}
         checkpoint.save(lambda: ended)
     return results
 
 
-def _origin(agent: SelectionAgent) -> dict[str, str | None]:
+def _origin(env: str, agent: SelectionAgent) -> dict[str, str | None]:
     """A state belongs to the code that made it; that of an agent may change between two tries."""
-    path = getattr(sys.modules[type(agent).__module__], "__file__", None)
-    code = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else None
-    return {**versions(), "package": source_hash(), "agent": code}
+    made_by = own_factory(gym.spec(env).kwargs.get("task", ""))
+    return {
+        **versions(),
+        "package": source_hash(),
+        "agent": code_hash(type(agent)),
+        "task": code_hash(made_by) if made_by else None,
+    }
 
 
 class _Game:
@@ -174,7 +177,7 @@ class _Game:
         torch.save(self._vector.get_state(), game)
         return {
             "seeds": list(self._cell.seeds),
-            "origin": _origin(self._agent),
+            "origin": _origin(self._cell.env, self._agent),
             "game": game.getvalue(),
             "agent": pack_agent(self._agent),
             "observation": self._observation,

@@ -147,6 +147,11 @@ def is_own(name: str) -> bool:
     return name in _OWN
 
 
+def own_factory(name: str) -> Callable[[], Task] | None:
+    """The function that makes a task of one's own, None for those of dynprune."""
+    return _OWN.get(name)
+
+
 def task_names() -> list[str]:
     """All tasks, one's own last."""
     return list(dict.fromkeys([*TASKS, *_OWN]))

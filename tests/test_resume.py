@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def play(agent: Agent | str, checkpoint: Checkpoint | None = None, **kwargs: Any
         kwargs.pop("env", DIGITS),
         player,
         kwargs.pop("seeds", (3, 4)),
+        on_epoch=kwargs.pop("on_epoch", None),
         env_kwargs={**SMALL, **kwargs},
         device="cpu",
         checkpoint=checkpoint,
@@ -333,3 +335,25 @@ def test_ctrl_c_saves_the_epochs_done(
     assert log.read_text().count("\n") == 3 * 40
     assert 5 <= done < 3 * 40
     assert not load_failures([tmp_path / "out"])
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_state_is_gone_on_with_unless_the_task_was_edited(
+    edited: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / f"task_edited_{edited}.py"
+    register = f"register_task('Edited{edited}', own_words)"
+    module.write_text(
+        f"import own\nfrom dynprune_env import register_task\n"
+        f"def own_words(): return own.own_words()\n{register}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import_module(module.stem)
+    task = {"env": f"DynPrune-Edited{edited}-v0", "train_size": None}
+    full = len(play("ucb", **task)[0].history["kept"])
+    stop_after(1, "ucb", tmp_path / "run.state", **task)
+    if edited:
+        module.write_text(module.read_text() + "# edited\n")
+    epochs: list[Any] = []
+    play("ucb", Checkpoint(tmp_path / "run.state"), on_epoch=epochs.append, **task)
+    assert len(epochs) == full - (not edited)
