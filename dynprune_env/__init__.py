@@ -7,7 +7,7 @@ samples, the reward is the loss improvement.
 from importlib import import_module
 from typing import Any
 
-from dynprune_env.registration import register_env
+from dynprune_env.common.registration import register_env
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ _EXPORTS = {
     "Evaluation": "trainer",
     "PruningSampler": "sampler",
     "Recipe": "tasks",
-    "ReplicaRandom": "streams",
+    "ReplicaRandom": "common.randomness",
     "Result": "results",
     "RunConfig": "results",
     "SampleStatistics": "statistics",

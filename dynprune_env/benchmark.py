@@ -15,9 +15,9 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.checkpoints import Checkpoint, pack_agent, unpack_agent
+from dynprune_env.common.provenance import code_hash, commit, machine, source_hash, versions
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
-from dynprune_env.provenance import code_hash, commit, machine, source_hash, versions
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import SelectionAgent, Settings
 from dynprune_env.tasks import own_factory

@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-from dynprune_env.files import written_whole
+from dynprune_env.common.files import written_whole
 from dynprune_env.rehearsal import Probe
 
 logger = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from rich.text import Text
 
 import dynprune_agents
 from dynprune_env import report
-from dynprune_env.files import written_whole
-from dynprune_env.registration import import_all
+from dynprune_env.common.files import written_whole
+from dynprune_env.common.registration import import_all
+from dynprune_env.common.specs import literal
 from dynprune_env.results import Failure, Result, load_failures, load_results
-from dynprune_env.specs import literal
 from dynprune_env.terminal import SweepProgress, complain, console, progress_of
 
 app = typer.Typer(

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.datasets import Split
-from dynprune_env.streams import Purpose, stream_seed
 
 
 def as_inputs(batch: Any) -> Tensor:

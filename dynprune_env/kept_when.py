@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynprune_env.files import written_whole
+from dynprune_env.common.files import written_whole
 from dynprune_env.report import COLOURS, MARKERS
 from dynprune_env.results import HISTORY, Result
 from dynprune_env.tables import Grid

@@ -7,24 +7,15 @@ calling an operation at a time. Here one call trains whole passes, and holds no 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numba import njit
+
+from dynprune_env.common.jit import jit
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles at the first call; keeps the machine code on disk where that can be written."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # "no locator available": neither the package nor the home can be written
-        return njit(nogil=True)(function)
-
-
-@compiled
+@jit
 def forward(x, sizes, parameters, activations):
     """Fills `activations` layer by layer, (m, units) each in one flat row per layer.
 
@@ -55,7 +46,7 @@ def forward(x, sizes, parameters, activations):
     return h
 
 
-@compiled
+@jit
 def gather(images, ids, scale, shift, x):
     """Fills x (m, F) float32 with the normalised images of these ids."""
     for i in range(len(ids)):
@@ -64,7 +55,7 @@ def gather(images, ids, scale, shift, x):
             x[i, j] = np.float32(image[j]) * scale[j] + shift[j]
 
 
-@compiled
+@jit
 def loss_slope(logits, labels, weights, smoothing, slope):
     """Fills slope (m, C) with the gradient of the weighted mean cross-entropy."""
     m, classes = logits.shape
@@ -83,7 +74,7 @@ def loss_slope(logits, labels, weights, smoothing, slope):
         slope[i, labels[i]] -= (_ONE - smoothing) * gain
 
 
-@compiled
+@jit
 def backward(x, sizes, parameters, activations, slopes, update):
     """Fills update (P,) with the gradient of all parameters, from the slope of the logits.
 
@@ -112,7 +103,7 @@ def backward(x, sizes, parameters, activations, slopes, update):
                         lower[i, j] = _ZERO
 
 
-@compiled
+@jit
 def descend(parameters, velocity, update, rate, momentum, decay):
     """A step with Nesterov momentum and weight decay, as `torch.optim.SGD` makes it."""
     for k in range(len(parameters)):
@@ -121,7 +112,7 @@ def descend(parameters, velocity, update, rate, momentum, decay):
         parameters[k] -= rate * (gradient + momentum * velocity[k])
 
 
-@compiled
+@jit
 def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen):
     """The hot loop: one pass over the kept samples of each of these replicas, in place.
 
@@ -162,7 +153,7 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen
             begin = end
 
 
-@compiled
+@jit
 def score_rows(rows, table, ids, sizes, parameters, logits):
     """Logits of these samples under each of these replicas.
 
@@ -187,7 +178,7 @@ def score_rows(rows, table, ids, sizes, parameters, logits):
             logits[i, begin : begin + size] = found
 
 
-@compiled
+@jit
 def fill_sample_values(logits, labels, values):
     """What `statistics.sample_values` returns, for logits (V, C) and labels (V,), into (5, V)."""
     classes = logits.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dynprune_env.streams import Purpose, stream
+from dynprune_env.common.randomness import Purpose, stream
 
 SCORING_COST = 1 / 3
 """Visits charged for scoring a sample without training on it: a forward pass of three."""

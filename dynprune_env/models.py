@@ -8,7 +8,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from dynprune_env.specs import checked_arguments, lookup, parse_spec
+from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
 
 Shape = tuple[int, ...]
 Model = str | Callable[[], nn.Module]

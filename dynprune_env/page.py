@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from dynprune_env import figures
-from dynprune_env.files import written_whole
+from dynprune_env.common.files import written_whole
 from dynprune_env.kept_when import summarize_kept
 from dynprune_env.overall import OverTasks, overall_table, summarize_tasks
 from dynprune_env.published import published_tables

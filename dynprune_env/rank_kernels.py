@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynprune_env.kernels import compiled
+from dynprune_env.common.jit import jit
 
 _DIGIT = 11
 """Bits per pass of the radix sort: its counters stay in the first-level cache."""
 
 
-@compiled
+@jit
 def fill_ranks(scores, seed, ranks):
     """Position of each score in rising order; ties fall at random.
 
@@ -57,7 +57,7 @@ def fill_ranks(scores, seed, ranks):
         ranks[ids[place]] = place
 
 
-@compiled
+@jit
 def fill_z_scores(values, limit, scores):
     """What `selection.standardise` returns, row by row.
 

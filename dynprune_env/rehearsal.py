@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection import keep_top
-from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.trainer import SCORING_COST, Trainer
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dynprune_env.files import written_whole
+from dynprune_env.common.files import written_whole
 
 SCHEMA = 2  # 1 lacks commit, machine and company
 HISTORY = (

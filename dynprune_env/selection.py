@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from dynprune_env.streams import ReplicaRandom
+from dynprune_env.common.randomness import ReplicaRandom
 
 _LARGE, _SAMPLE = 100_000, 4_096
 _COMPILED = find_spec("numba") is not None

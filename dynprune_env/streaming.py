@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dynprune_env.augment import ImageTable
+from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.datasets import Source
 from dynprune_env.inputs import as_input, drawn, own_generators
-from dynprune_env.streams import Purpose, stream_seed
 
 
 class Streamed:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynprune_env.augment import Augmentation
+from dynprune_env.common.registration import register_env
+from dynprune_env.common.specs import lookup
 from dynprune_env.datasets import (
     CIFAR10,
     CIFAR100,
@@ -21,8 +23,6 @@ from dynprune_env.datasets import (
     Source,
 )
 from dynprune_env.models import Model
-from dynprune_env.registration import register_env
-from dynprune_env.specs import lookup
 from dynprune_env.variants import Variant
 
 NO_AUGMENTATION = Augmentation()

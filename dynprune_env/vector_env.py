@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dynprune_env.actions import ACTIONS, Action, decode
-from dynprune_env.files import written_whole
+from dynprune_env.common.files import written_whole
 from dynprune_env.models import make_model, model_name
 from dynprune_env.observations import OBSERVATIONS, Shape, progress_vector
 from dynprune_env.own_tasks import check_outputs

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from episodes import assert_same, make, make_vector
+from helpers.episodes import assert_same, make, make_vector
 
 import dynprune_agents
 from dynprune_agents import Agent

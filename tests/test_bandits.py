@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import MANY, assert_frequencies, episode, kept, observed
+from helpers.by_hand import MANY, assert_frequencies, episode, kept, observed
 
 import dynprune_agents
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from episodes import make
+from helpers.episodes import make
 
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.dynamic_random import DynamicRandom
-from dynprune_env import files
 from dynprune_env.benchmark import Cell, run_episodes
+from dynprune_env.common import files
+from dynprune_env.common.provenance import LIBRARIES
 from dynprune_env.execution import run_sweep
-from dynprune_env.provenance import LIBRARIES
 from dynprune_env.report import Row, summarize
 from dynprune_env.results import HISTORY, Result, RunConfig, load_results
 from dynprune_env.sweeps import plan_cells

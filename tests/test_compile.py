@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from episodes import assert_same, make, play, random_masks
+from helpers.episodes import assert_same, make, play, random_masks
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from episodes import make
+from helpers.episodes import make
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_stacked
-from episodes import (
+from helpers.episodes import (
     assert_same,
     differs,
     go_on,

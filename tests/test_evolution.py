@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from episodes import make_vector
+from helpers.episodes import make_vector
 from stable_baselines3 import PPO
 
 from dynprune_agents._features import sample_features

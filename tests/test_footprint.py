@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 import numpy as np
-from episodes import make, run_script
+from helpers.episodes import make, run_script
 
 from benchmarks.speed.selection import statistics_bytes
 

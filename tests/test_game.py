@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from episodes import (
+from helpers.episodes import (
     assert_same,
     go_on,
     make,
@@ -28,10 +28,10 @@ from hypothesis.extra.numpy import arrays
 from dynprune_env import module_learner, trainer
 from dynprune_env.augment import Augmentation, ImageTable
 from dynprune_env.batches import batch_sizes
+from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.models import make_model
 from dynprune_env.observations import OBSERVATIONS
 from dynprune_env.rewards import REWARDS
-from dynprune_env.streams import Purpose, stream_seed
 from dynprune_env.tasks import TASKS, Recipe
 
 FULL = np.ones(48)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import stable_baselines3.common.env_checker as sb3
 import torch
-from episodes import assert_same, leaves, make, make_vector, play, run_script
+from helpers.episodes import assert_same, leaves, make, make_vector, play, run_script
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import env_checker
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv

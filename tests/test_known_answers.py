@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from by_hand import standard_error
+from helpers.by_hand import standard_error
 
 import dynprune_agents
 from dynprune_env import run_episodes

@@ -9,25 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from by_hand import MANY, assert_frequencies, episode, observed
-from episodes import make_vector
+from helpers.by_hand import MANY, assert_frequencies, episode, observed
+from helpers.episodes import make_vector
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dynprune_agents
-from dynprune_agents._features import (
-    RUN_FEATURES,
-    SAMPLE_FEATURES,
-    class_means,
-    sample_features,
-)
+from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES, class_means, sample_features
 from dynprune_agents._policies import FOLDER, load_scorer, save_scorer
 from dynprune_agents._scorer import SCALE, Scorer, gumbel
 from dynprune_agents.learned import Learned
 from dynprune_agents.learning.evolution import InTraining
 from dynprune_env import run_episodes
+from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.observations import PROGRESS
-from dynprune_env.streams import ReplicaRandom
 
 SMALL = {"train_size": 60, "epochs": 3}
 NAT = math.log(10)

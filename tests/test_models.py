@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from episodes import make
+from helpers.episodes import make
 from torch import nn
 
 from dynprune_env.models import MODELS, check_model, make_model

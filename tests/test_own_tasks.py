@@ -12,26 +12,18 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import own
+from helpers import own
 import pytest
 import torch
-from episodes import assert_same, play, random_masks
+from helpers.episodes import assert_same, play, random_masks
 from gymnasium.utils import env_checker
-from own import RECIPE, Bag, Pictures, cnn, tokens
+from helpers.own import RECIPE, Bag, Pictures, cnn, tokens
 from torch import nn
 from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
 import dynprune_agents
-from dynprune_env import (
-    Augmentation,
-    Task,
-    cli,
-    own_task,
-    register_task,
-    run_episodes,
-    tasks,
-)
+from dynprune_env import Augmentation, Task, cli, own_task, register_task, run_episodes, tasks
 from dynprune_env.results import load_results
 from dynprune_env.streaming import StreamTable
 
@@ -48,7 +40,7 @@ def mine() -> Iterator[Callable[[Callable[[], Task]], None]]:
 @pytest.fixture(autouse=True)
 def _no_own_words() -> Iterator[None]:
     """Leaves no task behind for tests of all tasks."""
-    sys.modules.pop("own", None)
+    sys.modules.pop("helpers.own", None)
     yield
     forget("OwnWords")
 
@@ -198,16 +190,16 @@ def dynprune(*arguments: str) -> str:
 
 
 def test_envs_lists_a_task_that_was_imported() -> None:
-    assert "DynPrune-OwnWords-v0" in dynprune("--import", "own", "envs")
+    assert "DynPrune-OwnWords-v0" in dynprune("--import", "helpers.own", "envs")
 
 
 def test_bench_plays_an_imported_task_in_worker_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(Path(own.__file__).parent), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(Path(own.__file__).parents[1]), prepend=":")
     text = dynprune(
-        *("--import", "own", "bench", "--env", "DynPrune-OwnWords-v0", "--agents", "ucb"),
+        *("--import", "helpers.own", "bench", "--env", "DynPrune-OwnWords-v0", "--agents", "ucb"),
         *("--budgets", "0.5", "--seeds", "2", "--jobs", "2"),
     )
     results = list(load_results([Path("results")]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranks_by_hand import N, train
+from helpers.ranks_by_hand import N, train
 
 SCRIPT = Path(__file__).with_name("ranks_by_hand.py")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from episodes import make, make_vector, random_masks
+from helpers.episodes import make, make_vector, random_masks
 
 from dynprune_env import env as env_module
 

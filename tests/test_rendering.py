@@ -16,15 +16,7 @@ import numpy as np
 import pytest
 
 from dynprune_env import rendering
-from dynprune_env.rendering import (
-    HEIGHT,
-    ROWS,
-    WIDTH,
-    EpochFrame,
-    Window,
-    _keep_image,
-    draw_panel,
-)
+from dynprune_env.rendering import HEIGHT, ROWS, WIDTH, EpochFrame, Window, _keep_image, draw_panel
 
 # Left, top, right and bottom of each part in pixels, without the headings that name the epoch.
 PARTS = {

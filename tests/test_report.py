@@ -318,7 +318,7 @@ def test_a_failed_write_keeps_the_old_plot_and_leaves_nothing_else(tmp_path, mon
     def fail(*_):
         raise OSError("disk")
 
-    monkeypatch.setattr("dynprune_env.files.os.replace", fail)
+    monkeypatch.setattr("dynprune_env.common.files.os.replace", fail)
     with pytest.raises(OSError, match="disk"):
         plot_accuracy(summarize([run(0.8)]), path)
     assert os.listdir(tmp_path) == ["plot.png"]

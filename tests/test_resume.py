@@ -344,7 +344,7 @@ def test_a_state_is_gone_on_with_unless_the_task_was_edited(
     module = tmp_path / f"task_edited_{edited}.py"
     register = f"register_task('Edited{edited}', own_words)"
     module.write_text(
-        f"import own\nfrom dynprune_env import register_task\n"
+        f"from helpers import own\nfrom dynprune_env import register_task\n"
         f"def own_words(): return own.own_words()\n{register}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from by_hand import MANY, assert_frequencies, episode, kept, observed, selected
+from helpers.by_hand import MANY, assert_frequencies, episode, kept, observed, selected
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from episodes import make, watch_passes
+from helpers.episodes import make, watch_passes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -24,13 +24,13 @@ from torch.utils.data.distributed import DistributedSampler
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_env import Indexed, PruningSampler, WholeBatches, trainer
+from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.learners import ModuleLearner
 from dynprune_env.models import make_model
 from dynprune_env.passes import fresh_model
 from dynprune_env.ranks import Ranks
 from dynprune_env.records import from_losses
 from dynprune_env.statistics import sample_values
-from dynprune_env.streams import Purpose, stream_seed
 
 N, CLASSES = 60, 3
 REFUSED = ("forgetting", "el2n", "grand", "aum", "cartography", "ccs", "dyn_unc", "rho_loss")

@@ -13,8 +13,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from by_hand import episode, observed
-from episodes import SMALL, make, make_vector, run_script
+from helpers.by_hand import episode, observed
+from helpers.episodes import SMALL, make, make_vector, run_script
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 import dynprune_agents

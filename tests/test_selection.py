@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dynprune_env import selection
+from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection import keep_top, rank, standardise
-from dynprune_env.streams import Purpose, ReplicaRandom, stream_seed
 
 SCORES = hnp.arrays(
     np.float64,

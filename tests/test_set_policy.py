@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from episodes import make_vector, run_script
+from helpers.episodes import make_vector, run_script
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import settings as property_settings

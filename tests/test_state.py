@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from episodes import (
+from helpers.episodes import (
     assert_same,
     differs,
     go_on,
@@ -133,7 +133,7 @@ import numpy as np, torch
 torch.set_num_threads(1)
 from dynprune_env import trainer
 from dynprune_env.learners import ModuleLearner
-from episodes import make, make_vector
+from helpers.episodes import make, make_vector
 from test_state import digest
 if "ModuleLearner" in sys.argv:
     trainer.make_learner = ModuleLearner

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from by_hand import MANY, assert_frequencies, episode, kept, observed
-from episodes import assert_same, differs, make, make_vector
+from helpers.by_hand import MANY, assert_frequencies, episode, kept, observed
+from helpers.episodes import assert_same, differs, make, make_vector
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

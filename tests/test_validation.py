@@ -13,8 +13,9 @@ from test_cli import BENCH, call
 from typer.testing import CliRunner
 
 import dynprune_agents
-from dynprune_env import cli, provenance
+from dynprune_env import cli
 from dynprune_env.benchmark import run_episodes
+from dynprune_env.common import provenance
 from dynprune_env.results import Result, load_results
 from dynprune_env.validation import Verdict, validate
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from episodes import assert_same, make, make_vector
+from helpers.episodes import assert_same, make, make_vector
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 

@@ -7,7 +7,7 @@ from inspect import getdoc, isabstract
 from pkgutil import iter_modules
 
 from dynprune_agents._agent import Agent, PeriodicAgent
-from dynprune_env.specs import checked_arguments, lookup, parse_spec
+from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
 
 __all__ = ["Agent", "PeriodicAgent", "agent_class", "describe", "make", "names"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES
 from dynprune_agents._scorer import Scorer
-from dynprune_env.files import written_whole
+from dynprune_env.common.files import written_whole
 
 FOLDER = Path(__file__).parent / "policies"
 

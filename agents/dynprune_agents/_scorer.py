@@ -9,7 +9,7 @@ import numpy as np
 
 from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES
 from dynprune_agents._network import FlatNetwork
-from dynprune_env.streams import ReplicaRandom
+from dynprune_env.common.randomness import ReplicaRandom
 
 SCALE = 5.0
 """Of the scores against the noise: a step of the search then changes what is kept."""

@@ -8,7 +8,7 @@ from typing import Any
 from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
 from dynprune_agents.learning.mixture import Mixture
 from dynprune_agents.learning.training import PolicyTrainer
-from dynprune_env.specs import checked_arguments, lookup
+from dynprune_env.common.specs import checked_arguments, lookup
 
 ALGORITHMS = ("es", "ppo", "a2c", "sac", "td3", "dqn", "trpo", "ars", "tqc")
 

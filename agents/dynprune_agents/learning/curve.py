@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynprune_env.files import written_whole
+from dynprune_env.common.files import written_whole
 
 
 def plot_curve(

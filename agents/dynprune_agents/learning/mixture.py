@@ -10,8 +10,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from dynprune_env.common.specs import checked_arguments
 from dynprune_env.settings import Settings
-from dynprune_env.specs import checked_arguments
 from dynprune_env.vector_env import DynPruneVectorEnv
 
 FIRST_SEED = 1 << 20

@@ -31,8 +31,8 @@ from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
 from dynprune_agents.learning.set_policy import SetPolicy, check_policy_fits
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.sb3 import SB3
-from dynprune_env.files import written_whole
-from dynprune_env.specs import lookup
+from dynprune_env.common.files import written_whole
+from dynprune_env.common.specs import lookup
 
 GROUP_SIZE = 8
 """Most replicas that play one game. Fewer games mean larger, faster stacks of networks; more games

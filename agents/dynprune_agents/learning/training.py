@@ -19,7 +19,7 @@ from dynprune_agents.dynamic_random import DynamicRandom
 from dynprune_agents.learning.curve import plot_curve
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_env.benchmark import run_episodes
-from dynprune_env.files import written_whole
+from dynprune_env.common.files import written_whole
 
 EVALUATION_GAMES = 24
 EVALUATION_SEEDS = 4

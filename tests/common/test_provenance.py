@@ -10,8 +10,8 @@ import pytest
 
 import dynprune_agents
 import dynprune_env
-from dynprune_env import provenance
-from dynprune_env.provenance import code_hash, source_hash
+from dynprune_env.common import provenance
+from dynprune_env.common.provenance import code_hash, source_hash
 
 
 @pytest.fixture

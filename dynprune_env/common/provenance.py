@@ -7,7 +7,6 @@ import platform
 import re
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -68,17 +67,15 @@ def code_hash(*things: Any) -> str:
     files: set[Path] = set()
     for name in names & sys.modules.keys():
         path = Path(getattr(sys.modules[name], "__file__", None) or "")
-        if not path.is_file() or path.is_relative_to(_STANDARD_LIBRARY):
+        top = name.partition(".")[0]
+        if not path.is_file() or top in sys.stdlib_module_names:
             continue
-        folders = getattr(sys.modules.get(name.partition(".")[0]), "__path__", None)
+        folders = getattr(sys.modules.get(top), "__path__", None)
         if folders is None:
             files |= _loaded_from(path.parent)
         else:
             files |= {file for folder in folders for file in Path(folder).rglob("*.py")}
     return hash_files(files)
-
-
-_STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
 def _loaded_from(folder: Path) -> set[Path]:
@@ -93,7 +90,7 @@ def commit() -> str | None:
 
     A "+" behind it says that tracked files differed from the commit, where git is at hand to ask.
     """
-    root = Path(__file__).resolve().parent.parent
+    root = Path(dynprune_env.__file__).resolve().parent.parent
     found = _head(root)
     if found is None:
         return None

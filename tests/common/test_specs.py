@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynprune_env.specs import checked_arguments, literal, lookup, parse_spec
+from dynprune_env.common.specs import checked_arguments, literal, lookup, parse_spec
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True).filter(str.isidentifier)
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
