@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import repeat
 
 import numpy as np
@@ -11,29 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynprune_env.datasets import Source
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Which random changes a training image gets.
-
-    Attributes:
-        crop: zero padding in pixels before a random crop to the old size; 0 for no crop.
-        flip: whether to mirror half of the images.
-    """
-
-    crop: int = 0
-    flip: bool = False
-
-    def __bool__(self) -> bool:
-        return self.crop > 0 or self.flip
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Noise for all n samples, (n, 3) int64: row offset, column offset, mirrored or not."""
-        offsets = torch.randint(2 * self.crop + 1, (n, 2), generator=generator)
-        mirrored = torch.randint(2, (n, 1), generator=generator) * int(self.flip)
-        return torch.cat([offsets, mirrored], dim=1)
+from dynprune_env.tasks.datasets import Source
 
 
 class ImageTable:

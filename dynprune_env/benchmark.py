@@ -20,7 +20,7 @@ from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.settings import SelectionAgent, Settings
-from dynprune_env.tasks import own_factory
+from dynprune_env.tasks.registry import own_factory
 from dynprune_env.vector_env import DynPruneVectorEnv
 
 

@@ -88,8 +88,8 @@ def before(
 @app.command()
 def envs() -> None:
     """Lists the environments."""
-    from dynprune_env.models import model_name
-    from dynprune_env.tasks import find_task, task_names
+    from dynprune_env.tasks.models import model_name
+    from dynprune_env.tasks.registry import find_task, task_names
 
     table = Table(title="Environments")  # 80 columns wide
     for header in ("id", "samples", "classes", "model", "epochs"):

@@ -13,9 +13,9 @@ from dynprune_env.augment import ImageTable
 from dynprune_env.module_learner import ModuleLearner
 from dynprune_env.passes import Pass, fresh_model
 from dynprune_env.stacked_learner import StackedLearner, linear_layers
-from dynprune_env.streaming import Streamed
-from dynprune_env.tasks import Recipe
-from dynprune_env.variants import Dataset
+from dynprune_env.tasks.inputs import Streamed
+from dynprune_env.tasks.recipes import Recipe
+from dynprune_env.tasks.variants import Dataset
 
 
 class Learner(Protocol):

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.augment import ImageTable
-from dynprune_env.datasets import Source
-from dynprune_env.streaming import Streamed, StreamTable
-from dynprune_env.tasks import Recipe
-from dynprune_env.variants import Dataset
+from dynprune_env.streaming import StreamTable
+from dynprune_env.tasks.datasets import Source
+from dynprune_env.tasks.inputs import Streamed
+from dynprune_env.tasks.recipes import Recipe
+from dynprune_env.tasks.variants import Dataset
 
 SCORING_BATCH = 1024
 """Samples per forward pass where no gradient is needed."""

@@ -11,12 +11,13 @@ import torch
 
 from dynprune_env.actions import ACTIONS
 from dynprune_env.common.specs import checked_arguments, lookup
-from dynprune_env.models import check_model, is_mlp
 from dynprune_env.observations import OBSERVATIONS
 from dynprune_env.rehearsal import Probe, Rehearsal
 from dynprune_env.rewards import REWARDS
-from dynprune_env.tasks import Recipe, Task, find_task
-from dynprune_env.variants import Variant
+from dynprune_env.tasks.models import check_model, is_mlp
+from dynprune_env.tasks.recipes import Recipe
+from dynprune_env.tasks.registry import Task, find_task
+from dynprune_env.tasks.variants import Variant
 
 
 @dataclass(frozen=True)

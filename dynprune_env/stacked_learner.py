@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dynprune_env.batches import batch_sizes
 from dynprune_env.passes import SCORING_BATCH, Pass, fresh_model, image_tables
-from dynprune_env.tasks import Recipe
-from dynprune_env.variants import Dataset
+from dynprune_env.tasks.recipes import Recipe
+from dynprune_env.tasks.variants import Dataset
 
 STACK = 16
 """Replicas stacked at a time on a CPU: their parameters then stay in the second-level cache."""

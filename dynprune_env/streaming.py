@@ -12,42 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from dynprune_env.augment import ImageTable
 from dynprune_env.common.randomness import Purpose, stream_seed
-from dynprune_env.datasets import Source
-from dynprune_env.inputs import as_input, drawn, own_generators
-
-
-class Streamed:
-    """Inputs of a map-style data set, read when they are needed: stands in for their tensor.
-
-    Args:
-        dataset: gives (input, label); picklable where there are workers.
-        workers: processes that read ahead; 0 reads in this one.
-        ids: (n,) int64, which samples; None for all.
-        device: where batches go.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        workers: int,
-        ids: np.ndarray | None = None,
-        device: torch.device | None = None,
-    ):
-        self.dataset = dataset
-        self.workers = workers
-        self.ids = np.arange(len(dataset)) if ids is None else ids
-        self.device = device or torch.device("cpu")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: Tensor) -> Streamed:
-        """A selection; nothing is read."""
-        return Streamed(self.dataset, self.workers, self.ids[index.cpu().numpy()], self.device)
-
-    def to(self, device: torch.device) -> Streamed:
-        """The same, for another device; nothing is read."""
-        return Streamed(self.dataset, self.workers, self.ids, device)
+from dynprune_env.tasks.datasets import Source
+from dynprune_env.tasks.inputs import Streamed, as_input, drawn, own_generators
 
 
 class StreamTable:

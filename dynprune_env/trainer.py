@@ -16,8 +16,8 @@ from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.learners import Pass, StackedLearner, make_learner
 from dynprune_env.ledger import SCORING_COST, Ledger, visiting_order
 from dynprune_env.statistics import MAX_LOSS, SampleStatistics, sample_values
-from dynprune_env.tasks import Recipe
-from dynprune_env.variants import Dataset
+from dynprune_env.tasks.recipes import Recipe
+from dynprune_env.tasks.variants import Dataset
 
 
 class Evaluation(NamedTuple):

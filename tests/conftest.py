@@ -15,11 +15,11 @@ from hypothesis import settings
 from torch import nn
 
 from dynprune_env import trainer
-from dynprune_env.augment import Augmentation
-from dynprune_env.datasets import DataNotFoundError, Pool, Source, Split, read_pool
 from dynprune_env.learners import ModuleLearner, StackedLearner
-from dynprune_env.models import MODELS
-from dynprune_env.tasks import TASKS, Recipe, Task
+from dynprune_env.tasks.datasets import DataNotFoundError, Pool, Source, Split, read_pool
+from dynprune_env.tasks.models import MODELS
+from dynprune_env.tasks.recipes import Augmentation, Recipe
+from dynprune_env.tasks.registry import TASKS, Task
 
 os.environ.setdefault("MPLBACKEND", "agg")  # no test opens a window
 

@@ -19,10 +19,11 @@ import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_env import Episode, Settings, run_episodes, trainer
 from dynprune_env.actions import MAX_WEIGHT
-from dynprune_env.datasets import Pool, Source, Split
 from dynprune_env.learners import ModuleLearner
 from dynprune_env.observations import PROGRESS
-from dynprune_env.tasks import TASKS, Recipe, Task
+from dynprune_env.tasks.datasets import Pool, Source, Split
+from dynprune_env.tasks.recipes import Recipe
+from dynprune_env.tasks.registry import TASKS, Task
 
 every_agent = pytest.mark.parametrize("name", dynprune_agents.names())
 

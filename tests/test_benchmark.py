@@ -24,8 +24,8 @@ from dynprune_env.execution import run_sweep
 from dynprune_env.report import Row, summarize
 from dynprune_env.results import HISTORY, Result, RunConfig, load_results
 from dynprune_env.sweeps import plan_cells
-from dynprune_env.tasks import TASKS
-from dynprune_env.variants import load_dataset
+from dynprune_env.tasks.registry import TASKS
+from dynprune_env.tasks.variants import load_dataset
 
 DIGITS = "DynPrune-Digits-v0"
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3}

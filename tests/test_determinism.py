@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_stacked
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from helpers.episodes import (
     assert_same,
     differs,
@@ -21,13 +22,13 @@ from helpers.episodes import (
     row_of,
     watch_passes,
 )
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from dynprune_env import stacked_learner, trainer
 from dynprune_env.actions import ACTIONS
 from dynprune_env.compiled_learner import CompiledLearner
 from dynprune_env.learners import ModuleLearner
-from dynprune_env.tasks import NO_AUGMENTATION, TASKS
+from dynprune_env.tasks.recipes import NO_AUGMENTATION
+from dynprune_env.tasks.registry import TASKS
 
 # Stacked matrix products round differently from single ones; the others are the same bit for bit.
 ROUNDING = {

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from gymnasium.error import ResetNeeded
 from helpers.episodes import (
     assert_same,
     go_on,
@@ -20,19 +21,19 @@ from helpers.episodes import (
     row_of,
     watch_passes,
 )
-from gymnasium.error import ResetNeeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from dynprune_env import module_learner, trainer
-from dynprune_env.augment import Augmentation, ImageTable
+from dynprune_env.augment import ImageTable
 from dynprune_env.batches import batch_sizes
 from dynprune_env.common.randomness import Purpose, stream_seed
-from dynprune_env.models import make_model
 from dynprune_env.observations import OBSERVATIONS
 from dynprune_env.rewards import REWARDS
-from dynprune_env.tasks import TASKS, Recipe
+from dynprune_env.tasks.models import make_model
+from dynprune_env.tasks.recipes import Augmentation, Recipe
+from dynprune_env.tasks.registry import TASKS
 
 FULL = np.ones(48)
 

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import stable_baselines3.common.env_checker as sb3
 import torch
-from helpers.episodes import assert_same, leaves, make, make_vector, play, run_script
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import env_checker
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from helpers.episodes import assert_same, leaves, make, make_vector, play, run_script
 
-from dynprune_env import TASK_NAMES, DynPruneVectorEnv, variants
+from dynprune_env import TASK_NAMES, DynPruneVectorEnv
 from dynprune_env.actions import ACTIONS
-from dynprune_env.datasets import DataNotFoundError
 from dynprune_env.observations import OBSERVATIONS
-from dynprune_env.tasks import TASKS
+from dynprune_env.tasks import variants
+from dynprune_env.tasks.datasets import DataNotFoundError
+from dynprune_env.tasks.registry import TASKS
 
 RESERVED = {"episode", "terminal_observation", "final_obs", "final_info", "TimeLimit.truncated"}
 

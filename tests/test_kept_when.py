@@ -20,8 +20,8 @@ from dynprune_agents import Agent
 from dynprune_env import cli, run_episodes
 from dynprune_env.kept_when import KeptWhen, kept_when, pack, plot_kept, summarize_kept, unpack
 from dynprune_env.results import HISTORY, Result, RunConfig
-from dynprune_env.tasks import TASKS
-from dynprune_env.variants import Variant
+from dynprune_env.tasks.registry import TASKS
+from dynprune_env.tasks.variants import Variant
 
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 40)))
 

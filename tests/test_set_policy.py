@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.episodes import make_vector, run_script
 from gymnasium import spaces
+from helpers.episodes import make_vector, run_script
 from hypothesis import given
 from hypothesis import settings as property_settings
 from hypothesis import strategies as st
@@ -276,8 +276,9 @@ from stable_baselines3 import PPO
 from dynprune_agents.learning.set_policy import SetPolicy
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_env import DynPruneVectorEnv
-from dynprune_env.datasets import Pool, Source, Split
-from dynprune_env.tasks import TASKS, Recipe, Task
+from dynprune_env.tasks.datasets import Pool, Source, Split
+from dynprune_env.tasks.registry import TASKS, Task
+from dynprune_env.tasks.recipes import Recipe
 
 def read(data_dir, download):
     generator = torch.Generator().manual_seed(0)

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from helpers.episodes import (
     assert_same,
     differs,
@@ -22,7 +23,6 @@ from helpers.episodes import (
     random_masks,
     run_script,
 )
-from gymnasium.error import ResetNeeded
 
 from dynprune_env.learners import ModuleLearner
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.episodes import assert_same, make, make_vector
 from gymnasium import spaces
+from helpers.episodes import assert_same, make, make_vector
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
 from dynprune_agents.learning.vec_env import GAME, DynPruneVecEnv

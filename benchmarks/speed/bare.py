@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 
 from dynprune_env.env import DynPruneEnv
-from dynprune_env.models import make_model
+from dynprune_env.tasks.models import make_model
 
 
 class Bare:

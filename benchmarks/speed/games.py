@@ -8,7 +8,7 @@ import numpy as np
 
 import dynprune_env  # noqa: F401 - registers the environments
 from dynprune_env.env import DynPruneEnv
-from dynprune_env.tasks import TASKS
+from dynprune_env.tasks.registry import TASKS
 
 SHARES = (1.0, 0.5, 0.1)
 

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynprune_env import TASK_NAMES
-from dynprune_env.datasets import (
+from dynprune_env.settings import Settings
+from dynprune_env.tasks.datasets import (
     CIFAR10,
     DIGITS,
     FASHION_MNIST,
@@ -29,9 +30,8 @@ from dynprune_env.datasets import (
     read_pool,
     stratified,
 )
-from dynprune_env.settings import Settings
-from dynprune_env.tasks import TASKS
-from dynprune_env.variants import Dataset, Variant, load_dataset
+from dynprune_env.tasks.registry import TASKS
+from dynprune_env.tasks.variants import Dataset, Variant, load_dataset
 
 
 @pytest.fixture(params=[task for task in TASK_NAMES if not task.endswith("Small")])

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from dynprune_env.datasets import Source, Split, apportion, data_folder, read_pool, stratified
+from dynprune_env.tasks.datasets import Source, Split, apportion, data_folder, read_pool, stratified
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,21 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from helpers import own
 import pytest
 import torch
-from helpers.episodes import assert_same, play, random_masks
 from gymnasium.utils import env_checker
+from helpers import own
+from helpers.episodes import assert_same, play, random_masks
 from helpers.own import RECIPE, Bag, Pictures, cnn, tokens
 from torch import nn
 from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
 import dynprune_agents
-from dynprune_env import Augmentation, Task, cli, own_task, register_task, run_episodes, tasks
+from dynprune_env import Augmentation, Task, cli, own_task, register_task, run_episodes
 from dynprune_env.results import load_results
 from dynprune_env.streaming import StreamTable
+from dynprune_env.tasks import registry as tasks
 
 ID = "DynPrune-Mine-v0"
 

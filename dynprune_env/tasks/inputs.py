@@ -1,4 +1,4 @@
-"""A user's own samples as tensors, checked where they come in."""
+"""A user's own samples, as tensors or read when they are needed, checked where they come in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,41 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from dynprune_env.common.randomness import Purpose, stream_seed
-from dynprune_env.datasets import Split
+from dynprune_env.tasks.datasets import Split
+
+
+class Streamed:
+    """Inputs of a map-style data set, read when they are needed: stands in for their tensor.
+
+    Args:
+        dataset: gives (input, label); picklable where there are workers.
+        workers: processes that read ahead; 0 reads in this one.
+        ids: (n,) int64, which samples; None for all.
+        device: where batches go.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        workers: int,
+        ids: np.ndarray | None = None,
+        device: torch.device | None = None,
+    ):
+        self.dataset = dataset
+        self.workers = workers
+        self.ids = np.arange(len(dataset)) if ids is None else ids
+        self.device = device or torch.device("cpu")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Tensor) -> Streamed:
+        """A selection; nothing is read."""
+        return Streamed(self.dataset, self.workers, self.ids[index.cpu().numpy()], self.device)
+
+    def to(self, device: torch.device) -> Streamed:
+        """The same, for another device; nothing is read."""
+        return Streamed(self.dataset, self.workers, self.ids, device)
 
 
 def as_inputs(batch: Any) -> Tensor:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from dynprune_env.augment import Augmentation
 from dynprune_env.common.registration import register_env
 from dynprune_env.common.specs import lookup
-from dynprune_env.datasets import (
+from dynprune_env.tasks.datasets import (
     CIFAR10,
     CIFAR100,
     CLUTTER,
@@ -22,45 +18,11 @@ from dynprune_env.datasets import (
     PLANTED,
     Source,
 )
-from dynprune_env.models import Model
-from dynprune_env.variants import Variant
+from dynprune_env.tasks.models import Model
+from dynprune_env.tasks.recipes import Augmentation, Recipe
+from dynprune_env.tasks.variants import Variant
 
-NO_AUGMENTATION = Augmentation()
 UNCHANGED = Variant()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained: stochastic gradient descent on a one-cycle schedule.
-
-    Attributes:
-        epochs: T, the epochs of a full run.
-        batch_size: samples per gradient step, but for the last of an epoch (`batch_sizes`).
-        learning_rate: at the peak of the schedule.
-        warmup: share of the run in which the learning rate rises, in [0, 1).
-        momentum: Nesterov momentum.
-        weight_decay: added to the gradient of every parameter.
-        label_smoothing: share of the target spread over all classes; only training sees it.
-        augmentation: random changes of the training images.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup: float = 0.2
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    augmentation: Augmentation = NO_AUGMENTATION
-
-    def rate(self, progress: np.ndarray) -> np.ndarray:
-        """Learning rate at a progress in [0, 1] (any shape).
-
-        One cycle (Smith & Topin 2018): a linear rise from 4 % of the peak, a cosine fall to 0.
-        """
-        rise = 0.04 + 0.96 * progress / self.warmup if self.warmup else np.ones_like(progress)
-        fall = 0.5 + 0.5 * np.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))
-        return self.learning_rate * np.where(progress < self.warmup, rise, fall)
 
 
 @dataclass(frozen=True)
@@ -82,7 +44,9 @@ class Task:
 
 
 _MLP_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.15)
+
 _CROP_AND_FLIP = Augmentation(crop=4, flip=True)
+
 # The recipe behind the published tables: 200 epochs of SGD 0.1, one cycle, label smoothing 0.1.
 _RESNET_RECIPE = Recipe(
     epochs=200,
@@ -92,6 +56,7 @@ _RESNET_RECIPE = Recipe(
     label_smoothing=0.1,
     augmentation=_CROP_AND_FLIP,
 )
+
 _SMALL_CNN_RECIPE = Recipe(
     epochs=8,
     batch_size=128,

@@ -1,0 +1,162 @@
+"""A task from one's own data and model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynprune_env.tasks.datasets import Pool, Source, Split, apportion
+from dynprune_env.tasks.inputs import (
+    Streamed,
+    as_input,
+    check_map_style,
+    is_pair,
+    read_labels,
+    read_samples,
+    read_split,
+)
+from dynprune_env.tasks.recipes import Recipe
+from dynprune_env.tasks.registry import UNCHANGED, Task
+from dynprune_env.tasks.variants import Variant
+
+
+def own_task(
+    train: Any,
+    test: Any,
+    model: str | Callable[[], nn.Module],
+    recipe: Recipe,
+    *,
+    val_size: int | None = None,
+    num_classes: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    variant: Variant = UNCHANGED,
+    stream: bool = False,
+    workers: int = 0,
+) -> Task:
+    """A task from one's own data; call it in the function that `register_task` takes.
+
+    Args:
+        train: (inputs, labels) as tensors or arrays, or a map-style data set of (input, label).
+            Inputs are (n, C, H, W) uint8 pixels, which are normalised; floats (n, ...) or integers
+            (n, ...), such as token ids, which reach the model as they are. Labels are (n,)
+            integers in [0, C).
+        test: likewise; only `evaluate("test")` reads it.
+        model: a function that makes a fresh module, logits (B, C) from a batch of inputs, drawing
+            its weights from torch's default generator; or a spec such as "mlp(width=32)".
+        recipe: how to train. Its augmentation crops and flips pixels.
+        val_size: samples held out of `train`, stratified by class; None holds out a tenth.
+        num_classes: C; None means one more than the largest label.
+        mean: of pixels scaled to [0, 1], per channel; None takes that of train (of at most 1,000
+            samples).
+        std: likewise.
+        variant: label noise, imbalance, ... that belong to the task.
+        stream: reads map-style data sets when they are needed, with `workers` processes, instead
+            of keeping all inputs on the device. Transforms are then drawn afresh at every visit,
+            otherwise once. Val samples are read through train's transforms, always the same draw.
+            Labels are read once: from `targets`, or in a pass over the data.
+        workers: see `stream`; each split that is read has as many.
+
+    Raises:
+        ValueError: shapes or types do not fit, a label is out of range, or the data are too few.
+    """
+    splits = _read(train, test, stream, workers)
+    classes = _check_labels(splits, num_classes)
+    shape, dtype = _kind(splits["train"])
+    pixels = dtype == torch.uint8
+    if not pixels and (recipe.augmentation or mean or std):
+        raise ValueError(
+            "mean, std and augmentation are for (n, C, H, W) uint8 images, inputs are "
+            f"{('n', *shape)} {dtype}".replace("'", "")
+        )
+    if pixels and not (mean and std):
+        found = _moments(splits["train"])
+        mean, std = mean or found[0], std or found[1]
+    n = len(splits["train"])
+    val_size = max(1, n // 10) if val_size is None else val_size
+    if not 1 <= val_size < n:
+        raise ValueError(
+            f"{n} train samples cannot be split into train and val with val_size={val_size}: "
+            "each needs at least one"
+        )
+    counts = np.bincount(splits["train"].labels.numpy(), minlength=classes)
+    pool = Pool(splits["train"], splits["test"])
+    source = Source(
+        name="own task",
+        read=lambda data_dir, download: pool,
+        num_pool=n,
+        num_val=val_size,
+        num_classes=classes,
+        image_shape=shape,
+        class_size=int((counts - apportion(val_size, counts)).min()),
+        mean=tuple(mean or ()),
+        std=tuple(std or ()),
+    )
+    return Task(source, model, recipe, variant)
+
+
+def _read(train: Any, test: Any, stream: bool, workers: int) -> dict[str, Split]:
+    """Both splits, whose inputs are alike."""
+    splits = {}
+    for name, data in (("train", train), ("test", test)):
+        try:
+            splits[name] = _streamed(data, workers) if stream else read_split(data)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if not len(splits[name]):
+            raise ValueError(f"{name}: there are no samples")
+    kinds = [_kind(split) for split in splits.values()]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            "the inputs of train and test have one shape and type, got "
+            f"{kinds[0][0]} {kinds[0][1]} and {kinds[1][0]} {kinds[1][1]}"
+        )
+    return splits
+
+
+def _check_labels(splits: dict[str, Split], num_classes: int | None) -> int:
+    """The number of classes, at least 2, that all labels lie in."""
+    classes = num_classes or 1 + int(max(split.labels.max() for split in splits.values()))
+    for name, split in splits.items():
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"{name}: labels are in [0, {classes}), got values from {low} to {high}"
+            )
+    if classes < 2:
+        raise ValueError("labels are of at least 2 classes, got one")
+    return classes
+
+
+def _streamed(data: Any, workers: int) -> Split:
+    if is_pair(data):
+        raise ValueError("stream=True reads map-style data sets, these are all in memory already")
+    check_map_style(data)
+    # A Streamed does what is asked of the tensor: it can be indexed and moved.
+    return Split(cast(Tensor, Streamed(data, workers)), read_labels(data))
+
+
+def _kind(split: Split) -> tuple[tuple[int, ...], torch.dtype]:
+    """Shape and type of one input."""
+    first = _some(split, 1)
+    return tuple(first.shape[1:]), first.dtype
+
+
+def _some(split: Split, count: int) -> Tensor:
+    """Inputs of evenly spaced samples."""
+    ids = np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64)
+    if isinstance(split.images, Streamed):
+        return torch.stack(
+            [as_input(x) for x, _ in read_samples(split.images.dataset, ids.tolist())]
+        )
+    return split.images[torch.from_numpy(ids)]
+
+
+def _moments(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
+    pixels = _some(split, 1000).double().transpose(0, 1).flatten(1) / 255
+    return tuple(pixels.mean(1).tolist()), tuple(pixels.std(1).clamp(min=1e-3).tolist())
