@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 import dynprune_agents
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.observations import PROGRESS
-from dynprune_env.selection import rank
+from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.ranking import rank
 
 ENV = "DynPrune-Digits-v0"
 SETTINGS = [(noise, budget) for noise in (0.0, 0.4) for budget in (0.1, 0.3, 0.5)]

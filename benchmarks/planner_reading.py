@@ -15,7 +15,7 @@ import typer
 from matplotlib.figure import Figure
 
 from benchmarks.learned_reading import COLOURS, SETTINGS, begin
-from dynprune_env.actions import ScoreWeights
+from dynprune_env.selection.actions import ScoreWeights
 
 
 def watch(spec: str, noise: float, budget: float, seeds: range) -> np.ndarray:

@@ -7,26 +7,7 @@ from itertools import islice
 
 from torch.utils.data import Sampler
 
-
-def batch_sizes(count: int, batch_size: int) -> list[int]:
-    """Sizes of the batches of a pass over `count` samples: full ones, and a last one near it.
-
-    A rest of under half a batch joins the last one. A gradient step on two samples, with a batch
-    norm of their own, would undo an epoch: how many samples an action keeps, modulo the batch
-    size, would decide the run.
-
-    Args:
-        count: at least 0.
-        batch_size: at least 1.
-
-    Returns:
-        Sizes that sum to `count`: the last from half to under one and a half `batch_size`, or
-        `count` where that is less than a half. Empty for 0.
-    """
-    if not count:
-        return []
-    full = max(1, (2 * count + batch_size) // (2 * batch_size)) - 1
-    return [batch_size] * full + [count - full * batch_size]
+from dynprune_env.selection.budget import batch_sizes
 
 
 class WholeBatches(Sampler[list[int]]):

@@ -19,7 +19,8 @@ from dynprune_env.common.provenance import code_hash, commit, machine, source_ha
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
 from dynprune_env.results import Result, RunConfig
-from dynprune_env.settings import SelectionAgent, Settings
+from dynprune_env.selection.agent import SelectionAgent
+from dynprune_env.settings import Settings
 from dynprune_env.tasks.registry import own_factory
 from dynprune_env.vector_env import DynPruneVectorEnv
 

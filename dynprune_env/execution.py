@@ -19,7 +19,7 @@ from dynprune_env.checkpoints import Checkpoint, Stopped
 from dynprune_env.common.processes import call_each, make_workers
 from dynprune_env.common.registration import import_all
 from dynprune_env.results import Failure, Result, RunConfig, failure_path
-from dynprune_env.settings import SelectionAgent
+from dynprune_env.selection.agent import SelectionAgent
 
 logger = logging.getLogger(__name__)
 RUNNING = "running"

@@ -11,8 +11,7 @@ import math
 import numpy as np
 
 from dynprune_env.common.jit import jit
-
-_ZERO, _ONE = np.float32(0), np.float32(1)
+from dynprune_env.selection.kernels import _ONE, _ZERO
 
 
 @jit
@@ -176,30 +175,3 @@ def score_rows(rows, table, ids, sizes, parameters, logits):
         for i in range(len(rows)):
             found = forward(x, sizes, parameters[rows[i]], activations)
             logits[i, begin : begin + size] = found
-
-
-@jit
-def fill_sample_values(logits, labels, values):
-    """What `statistics.sample_values` returns, for logits (V, C) and labels (V,), into (5, V)."""
-    classes = logits.shape[1]
-    e = np.empty(classes, np.float32)
-    for i in range(len(logits)):
-        z, label = logits[i], labels[i]
-        top, other = z[label], -np.float32(np.inf)
-        for j in range(classes):
-            if j != label:
-                other = max(other, z[j])
-        top = max(top, other)
-        # The others apart from the label: 1 - p would cancel for confident predictions.
-        others, squares = _ZERO, _ZERO
-        for j in range(classes):
-            e[j] = math.exp(z[j] - top)
-            if j != label:
-                others += e[j]
-                squares += e[j] * e[j]
-        total = others + e[label]
-        values[0, i] = math.log(total) - (z[label] - top)
-        values[1, i] = e[label] / total
-        values[2, i] = z[label] - other
-        values[3, i] = math.sqrt(others * others + squares) / total
-        values[4, i] = _ONE if z[label] > other else _ZERO

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynprune_env.statistics import MAX_MARGIN, plain_sample_values, sample_values
+from dynprune_env.selection.statistics import MAX_MARGIN, plain_sample_values, sample_values
 
 PENDING = 1 << 22
 """Numbers kept as they came, before they are turned into five values a sample on their device."""

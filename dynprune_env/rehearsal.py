@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.ranking import keep_top
 from dynprune_env.trainer import SCORING_COST, Trainer
 
 

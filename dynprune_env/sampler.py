@@ -16,16 +16,15 @@ from gymnasium.utils import seeding
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from dynprune_env.actions import decode
-from dynprune_env.batches import batch_sizes
-from dynprune_env.ledger import Ledger, visiting_order
-from dynprune_env.observations import OBSERVATIONS, Shape, progress_vector
 from dynprune_env.ranks import Ranks
 from dynprune_env.records import Records
 from dynprune_env.rehearsal import Rehearsal
-from dynprune_env.rewards import REWARDS, Standing
-from dynprune_env.settings import Episode, SelectionAgent
-from dynprune_env.statistics import MAX_LOSS, SampleStatistics
+from dynprune_env.selection.actions import decode
+from dynprune_env.selection.agent import Episode, SelectionAgent
+from dynprune_env.selection.budget import Ledger, batch_sizes, visiting_order
+from dynprune_env.selection.observations import OBSERVATIONS, Shape, progress_vector
+from dynprune_env.selection.rewards import REWARDS, Standing
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
 
 
 class Indexed(Dataset[Any]):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 
-from dynprune_env.actions import ACTIONS
 from dynprune_env.common.specs import checked_arguments, lookup
-from dynprune_env.observations import OBSERVATIONS
-from dynprune_env.rehearsal import Probe, Rehearsal
-from dynprune_env.rewards import REWARDS
+from dynprune_env.selection.actions import ACTIONS
+from dynprune_env.selection.observations import OBSERVATIONS
+from dynprune_env.selection.rewards import REWARDS
 from dynprune_env.tasks.models import check_model, is_mlp
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import Task, find_task
@@ -165,48 +163,3 @@ class Settings:
         return device.type == "cpu" and any(
             getattr(torch.cpu, check, lambda: False)() for check in checks
         )
-
-
-@dataclass(frozen=True)
-class Episode:
-    """What an agent may know at the start of an episode.
-
-    Attributes:
-        num_samples: n.
-        num_classes: C.
-        epochs: T, the most steps.
-        budget: share of T n visits that may be spent.
-        seeds: one seed per replica, from which an agent draws; a single number for an
-            environment without the replica axis.
-        probe: charged access to the models, for the few rules that need it.
-    """
-
-    num_samples: int
-    num_classes: int
-    epochs: int
-    budget: float
-    seeds: int | tuple[int, ...]
-    probe: Probe = field(compare=False, repr=False)
-
-    @property
-    def total_visits(self) -> int:
-        """Sample visits that the budget pays for, at least 1."""
-        return max(1, round(self.budget * self.epochs * self.num_samples))
-
-
-class SelectionAgent(Protocol):
-    """What is needed of an agent; `dynprune_agents.Agent` is one."""
-
-    env_kwargs: ClassVar[dict[str, Any]]
-
-    def prepare(self, rehearsal: Rehearsal) -> None:
-        """Scores samples beforehand, at its own cost."""
-
-    def reset(self, episode: Episode) -> None:
-        """Begins an episode."""
-
-    def select(self, observation: Any) -> np.ndarray:
-        """Batched actions for R replicas."""
-
-    def update(self, observation: Any, action: Any, reward: Any, next_observation: Any) -> None:
-        """Learns from one step."""

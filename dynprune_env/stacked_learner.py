@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynprune_env.batches import batch_sizes
 from dynprune_env.passes import SCORING_BATCH, Pass, fresh_model, image_tables
+from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynprune_env.batches import batch_sizes
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.learners import Pass, StackedLearner, make_learner
-from dynprune_env.ledger import SCORING_COST, Ledger, visiting_order
-from dynprune_env.statistics import MAX_LOSS, SampleStatistics, sample_values
+from dynprune_env.selection.budget import SCORING_COST, Ledger, batch_sizes, visiting_order
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, sample_values
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 

@@ -24,9 +24,9 @@ from helpers.episodes import (
 )
 
 from dynprune_env import stacked_learner, trainer
-from dynprune_env.actions import ACTIONS
 from dynprune_env.compiled_learner import CompiledLearner
 from dynprune_env.learners import ModuleLearner
+from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.tasks.recipes import NO_AUGMENTATION
 from dynprune_env.tasks.registry import TASKS
 

@@ -27,7 +27,7 @@ from dynprune_agents.learning.imitation import TEMPERATURE, collect, fit, teach
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
 from dynprune_agents.sb3 import SB3
 from dynprune_env import run_episodes
-from dynprune_env.observations import PROGRESS
+from dynprune_env.selection.observations import PROGRESS
 
 SMALL: dict[str, Any] = {
     "train_size": 60,

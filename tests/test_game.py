@@ -27,10 +27,10 @@ from hypothesis.extra.numpy import arrays
 
 from dynprune_env import module_learner, trainer
 from dynprune_env.augment import ImageTable
-from dynprune_env.batches import batch_sizes
 from dynprune_env.common.randomness import Purpose, stream_seed
-from dynprune_env.observations import OBSERVATIONS
-from dynprune_env.rewards import REWARDS
+from dynprune_env.selection.budget import batch_sizes
+from dynprune_env.selection.observations import OBSERVATIONS
+from dynprune_env.selection.rewards import REWARDS
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.registry import TASKS

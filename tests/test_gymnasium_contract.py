@@ -19,8 +19,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from helpers.episodes import assert_same, leaves, make, make_vector, play, run_script
 
 from dynprune_env import TASK_NAMES, DynPruneVectorEnv
-from dynprune_env.actions import ACTIONS
-from dynprune_env.observations import OBSERVATIONS
+from dynprune_env.selection.actions import ACTIONS
+from dynprune_env.selection.observations import OBSERVATIONS
 from dynprune_env.tasks import variants
 from dynprune_env.tasks.datasets import DataNotFoundError
 from dynprune_env.tasks.registry import TASKS

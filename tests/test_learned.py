@@ -22,7 +22,7 @@ from dynprune_agents.learned import Learned
 from dynprune_agents.learning.evolution import InTraining
 from dynprune_env import run_episodes
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.observations import PROGRESS
+from dynprune_env.selection.observations import PROGRESS
 
 SMALL = {"train_size": 60, "epochs": 3}
 NAT = math.log(10)

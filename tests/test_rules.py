@@ -15,7 +15,7 @@ from torch import nn
 
 import dynprune_agents
 from dynprune_env import run_episodes
-from dynprune_env.observations import PROGRESS
+from dynprune_env.selection.observations import PROGRESS
 
 SMALL = {"train_size": 60, "epochs": 10}
 

@@ -29,7 +29,7 @@ from dynprune_env.learners import ModuleLearner
 from dynprune_env.passes import fresh_model
 from dynprune_env.ranks import Ranks
 from dynprune_env.records import from_losses
-from dynprune_env.statistics import sample_values
+from dynprune_env.selection.statistics import sample_values
 from dynprune_env.tasks.models import make_model
 
 N, CLASSES = 60, 3

@@ -24,8 +24,8 @@ from dynprune_agents.learning.set_policy import (
     offset,
 )
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
-from dynprune_env.observations import PROGRESS, Samples, Shape
-from dynprune_env.statistics import SampleStatistics
+from dynprune_env.selection.observations import PROGRESS, Samples, Shape
+from dynprune_env.selection.statistics import SampleStatistics
 
 
 def space(n: int, epochs: int = 20, num_classes: int = 10) -> spaces.Dict:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.observations import PROGRESS
 from dynprune_env.rehearsal import Rehearsal
-from dynprune_env.settings import Episode
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.observations import PROGRESS
 
 Observation = dict[str, np.ndarray]
 """Columns (R, n) or (n,) and `progress` (R, 7) or (7,); see `dynprune_env.observations`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynprune_env.observations import PROGRESS
-from dynprune_env.selection import standardise
+from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.ranking import standardise
 
 SAMPLE_FEATURES = (
     "z_loss",

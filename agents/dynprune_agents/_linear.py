@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent
-from dynprune_env.selection import keep_top, standardise
-from dynprune_env.settings import Episode
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.ranking import keep_top, standardise
 
 FEATURES = ("loss", "loss_mean", "confidence", "margin", "el2n", "age", "visits")
 

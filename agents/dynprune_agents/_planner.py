@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents._network import FlatNetwork
-from dynprune_env.actions import ScoreWeights
-from dynprune_env.observations import Summary
+from dynprune_env.selection.actions import ScoreWeights
+from dynprune_env.selection.observations import Summary
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
-from dynprune_env.actions import MAX_WEIGHT
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.actions import MAX_WEIGHT
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

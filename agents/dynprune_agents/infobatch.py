@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, below_mean, check_shares
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.ranking import keep_top
 
 START = 3.0
 """The score of a sample before its first visit, in nats."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.ranking import keep_top
 
 STEPS = ((0.0, 1.0), (0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
 """From this progress on, F is multiplied by this factor."""

@@ -15,8 +15,8 @@ from dynprune_agents._agent import Agent, Observation
 from dynprune_agents._features import sample_features
 from dynprune_agents._policies import load_scorer
 from dynprune_agents._scorer import Scorer, gumbel
-from dynprune_env.selection import keep_top
-from dynprune_env.settings import Episode
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

@@ -14,8 +14,8 @@ import torch
 
 from dynprune_agents._agent import Observation, PeriodicAgent
 from dynprune_env.rehearsal import SCORING_COST
-from dynprune_env.selection import keep_top
-from dynprune_env.settings import Episode
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents.infobatch import START
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

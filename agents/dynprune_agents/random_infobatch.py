@@ -12,7 +12,7 @@ import numpy as np
 
 from dynprune_agents._agent import Observation
 from dynprune_agents.infobatch import InfoBatch
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, below_mean, check_shares
-from dynprune_env.actions import MAX_WEIGHT
+from dynprune_env.selection.actions import MAX_WEIGHT
 
 
 @dataclass

@@ -13,8 +13,8 @@ import numpy as np
 from torch import nn
 
 from dynprune_agents._agent import Observation, PeriodicAgent, Rehearsal
-from dynprune_env.observations import PROGRESS
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

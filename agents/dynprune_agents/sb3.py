@@ -18,10 +18,10 @@ from gymnasium import spaces
 
 from dynprune_agents._agent import Agent
 from dynprune_agents._policies import find_policy
-from dynprune_env.actions import ACTIONS
-from dynprune_env.observations import OBSERVATIONS, Shape
-from dynprune_env.selection import keep_top
-from dynprune_env.settings import Episode
+from dynprune_env.selection.actions import ACTIONS
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.observations import OBSERVATIONS, Shape
+from dynprune_env.selection.ranking import keep_top
 
 if TYPE_CHECKING:  # it takes a second to import, and listing the agents needs none of it
     from stable_baselines3.common.base_class import BaseAlgorithm

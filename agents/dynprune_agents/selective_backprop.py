@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
-from dynprune_env.selection import rank
+from dynprune_env.selection.ranking import rank
 
 
 @dataclass

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.ranking import keep_top
 
 SAMPLE = 20_000
 """Losses from which the centres are computed; groups of all others by these."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent, check_shares
-from dynprune_env.selection import keep_top
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

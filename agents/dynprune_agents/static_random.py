@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
-from dynprune_env.selection import keep_top
-from dynprune_env.settings import Episode
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents._arms import StrategyBandit
-from dynprune_env.settings import Episode
+from dynprune_env.selection.agent import Episode
 
 
 @dataclass

@@ -10,8 +10,8 @@ import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent
 from dynprune_agents._moments import LossMoments
-from dynprune_env.selection import keep_top
-from dynprune_env.settings import Episode
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass

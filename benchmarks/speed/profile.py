@@ -11,7 +11,7 @@ import numpy as np
 import dynprune_agents
 from benchmarks.speed.games import make_env, masks
 from benchmarks.speed.selection import EPOCHS, Rehearsed, observe
-from dynprune_env.settings import Episode
+from dynprune_env.selection.agent import Episode
 
 MOST = 8
 

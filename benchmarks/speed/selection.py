@@ -11,9 +11,9 @@ import torch
 
 import dynprune_agents
 from dynprune_agents import PeriodicAgent
-from dynprune_env.observations import PROGRESS
-from dynprune_env.settings import Episode
-from dynprune_env.statistics import SampleStatistics
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.statistics import SampleStatistics
 
 LEARNED = ("learned", "sb3")
 EPOCHS = 200

@@ -9,7 +9,7 @@ import numpy as np
 
 import dynprune_agents
 from dynprune_env import Episode
-from dynprune_env.observations import PROGRESS
+from dynprune_env.selection.observations import PROGRESS
 
 MANY = tuple(range(3000))
 """Seeds of replicas that draw side by side, where a probability is to be measured."""

@@ -20,8 +20,8 @@ from dynprune_agents._agent import Agent
 from dynprune_agents._features import sample_features
 from dynprune_agents._scorer import SCALE, Scorer
 from dynprune_agents.learning.mixture import FIRST_SEED, Game
-from dynprune_env.observations import PROGRESS
-from dynprune_env.selection import standardise
+from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.ranking import standardise
 
 SAMPLES = 128
 """Samples of each epoch of each run that become examples."""

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from dynprune_agents._features import RUN_FEATURES, SAMPLE_FEATURES, sample_features
 from dynprune_agents.learning.vec_env import GAME
-from dynprune_env.observations import PROGRESS
-from dynprune_env.statistics import SampleStatistics
+from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.statistics import SampleStatistics
 
 STOCK_LIMIT = 300
 """Most samples for which a stock policy may choose a mask or weights."""

@@ -1,4 +1,4 @@
-"""What runs may spend and have spent, and the order in which an epoch visits what it keeps."""
+"""What runs may spend and have spent, and the order and the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -73,3 +73,24 @@ def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.nda
     generator = stream(seed, epoch, Purpose.ORDER)
     order = torch.randperm(len(kept), generator=generator).numpy()
     return order[kept[order]][:most]
+
+
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """Sizes of the batches of a pass over `count` samples: full ones, and a last one near it.
+
+    A rest of under half a batch joins the last one. A gradient step on two samples, with a batch
+    norm of their own, would undo an epoch: how many samples an action keeps, modulo the batch
+    size, would decide the run.
+
+    Args:
+        count: at least 0.
+        batch_size: at least 1.
+
+    Returns:
+        Sizes that sum to `count`: the last from half to under one and a half `batch_size`, or
+        `count` where that is less than a half. Empty for 0.
+    """
+    if not count:
+        return []
+    full = max(1, (2 * count + batch_size) // (2 * batch_size)) - 1
+    return [batch_size] * full + [count - full * batch_size]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dynprune_env.statistics import SampleStatistics, plain_sample_values, sample_values
+from dynprune_env.selection.statistics import SampleStatistics, plain_sample_values, sample_values
 
 NAMES = ("loss", "confidence", "margin", "el2n", "correct")
 EVERYTHING_WRONG = {"loss": 20, "confidence": 0, "margin": -50, "el2n": math.sqrt(2), "correct": 0}

@@ -78,7 +78,7 @@ def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
     rows = np.ascontiguousarray(scores, dtype=np.float32)
     for row in range(replicas):
         if _COMPILED:
-            from dynprune_env.rank_kernels import fill_ranks  # slow to import
+            from dynprune_env.selection.kernels import fill_ranks  # slow to import
 
             fill_ranks(rows[row], rng.row(row).integers(1 << 63, dtype=np.uint64), ranks[row])
         else:
@@ -89,7 +89,7 @@ def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
 def standardise(values: np.ndarray, limit: float = 3.0) -> np.ndarray:
     """Clipped z-scores along the last axis, same shape, float64; zero where all are equal."""
     if _COMPILED and values.size:
-        from dynprune_env.rank_kernels import fill_z_scores  # slow to import
+        from dynprune_env.selection.kernels import fill_z_scores  # slow to import
 
         scores = np.empty(values.shape)
         rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])

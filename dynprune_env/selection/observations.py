@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium import spaces
 
-from dynprune_env.ledger import Ledger
-from dynprune_env.statistics import MAX_LOSS, SampleStatistics
+from dynprune_env.selection.budget import Ledger
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
 
 PROGRESS = ("progress", "epoch", "spent", "budget", "val_loss", "val_accuracy", "train_loss")
 """Entries of the `progress` vector: progress, epoch / T, share of the budget spent, the budget

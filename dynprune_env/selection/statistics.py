@@ -35,7 +35,7 @@ def sample_values(logits: Tensor, labels: Tensor) -> np.ndarray:
         are not.
     """
     if _COMPILED and logits.device.type == "cpu":
-        from dynprune_env.kernels import fill_sample_values  # slow to import
+        from dynprune_env.selection.kernels import fill_sample_values  # slow to import
 
         values = np.empty((5, len(logits)), dtype=np.float32)
         fill_sample_values(logits.numpy(), labels.numpy(), values)

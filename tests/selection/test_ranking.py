@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dynprune_env import selection
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
-from dynprune_env.selection import keep_top, rank, standardise
+from dynprune_env.selection import ranking as selection
+from dynprune_env.selection.ranking import keep_top, rank, standardise
 
 SCORES = hnp.arrays(
     np.float64,

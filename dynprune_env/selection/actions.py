@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
-from dynprune_env.ledger import Ledger
-from dynprune_env.selection import keep_top, rank, standardise
-from dynprune_env.statistics import SampleStatistics
+from dynprune_env.selection.budget import Ledger
+from dynprune_env.selection.ranking import keep_top, rank, standardise
+from dynprune_env.selection.statistics import SampleStatistics
 
 MAX_WEIGHT = 100.0
 """Largest gradient weight that the `weights` action takes."""

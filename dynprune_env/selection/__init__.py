@@ -1,0 +1,1 @@
+"""What an agent sees, what it answers, and what that costs."""
