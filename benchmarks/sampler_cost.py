@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader, TensorDataset
 import dynprune_agents
 from benchmarks.speed.clock import take_turns
 from dynprune_env import Indexed, PruningSampler
-from dynprune_env.passes import image_table
 from dynprune_env.tasks.datasets import Split
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import TASKS, Task
 from dynprune_env.tasks.variants import Variant, load_dataset
+from dynprune_env.training.loading import image_table
 
 
 def clock(device: torch.device) -> float:

@@ -16,7 +16,7 @@ from dynprune_env.rehearsal import Rehearsal
 from dynprune_env.rendering import Window
 from dynprune_env.selection.agent import Episode
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.trainer import Evaluation
+from dynprune_env.training.trainer import Evaluation
 from dynprune_env.vector_env import METADATA, DynPruneVectorEnv
 
 

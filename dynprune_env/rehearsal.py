@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
+from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
-from dynprune_env.trainer import SCORING_COST, Trainer
+from dynprune_env.training.trainer import Trainer
 
 
 class Probe:

@@ -17,18 +17,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dynprune_env.common.files import written_whole
-from dynprune_env.own_tasks import check_outputs
 from dynprune_env.rehearsal import Probe, Rehearsal
 from dynprune_env.rendering import EpochFrame, draw_panel
 from dynprune_env.selection.actions import ACTIONS, Action, decode
 from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import OBSERVATIONS, Shape, progress_vector
 from dynprune_env.selection.rewards import REWARDS, Standing
 from dynprune_env.settings import Settings
 from dynprune_env.tasks.models import make_model, model_name
 from dynprune_env.tasks.registry import is_own
 from dynprune_env.tasks.variants import Dataset, load_dataset
-from dynprune_env.trainer import SCORING_COST, Evaluation, Trainer
+from dynprune_env.training.trainer import Evaluation, Trainer, check_outputs
 
 METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
 

@@ -14,12 +14,12 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from dynprune_env import trainer
 from dynprune_env.learners import ModuleLearner, StackedLearner
 from dynprune_env.tasks.datasets import DataNotFoundError, Pool, Source, Split, read_pool
 from dynprune_env.tasks.models import MODELS
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.registry import TASKS, Task
+from dynprune_env.training import trainer
 
 os.environ.setdefault("MPLBACKEND", "agg")  # no test opens a window
 

@@ -17,13 +17,14 @@ from helpers.episodes import assert_same, make, make_vector
 
 import dynprune_agents
 from dynprune_agents import Agent
-from dynprune_env import Episode, Settings, run_episodes, trainer
+from dynprune_env import Episode, Settings, run_episodes
 from dynprune_env.learners import ModuleLearner
 from dynprune_env.selection.actions import MAX_WEIGHT
 from dynprune_env.selection.observations import PROGRESS
 from dynprune_env.tasks.datasets import Pool, Source, Split
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import TASKS, Task
+from dynprune_env.training import trainer
 
 every_agent = pytest.mark.parametrize("name", dynprune_agents.names())
 

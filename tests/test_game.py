@@ -25,8 +25,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dynprune_env import module_learner, trainer
-from dynprune_env.augment import ImageTable
 from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.selection.observations import OBSERVATIONS
@@ -34,6 +32,8 @@ from dynprune_env.selection.rewards import REWARDS
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.registry import TASKS
+from dynprune_env.training import module_learner, trainer
+from dynprune_env.training.loading import ImageTable
 
 FULL = np.ones(48)
 

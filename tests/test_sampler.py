@@ -23,14 +23,15 @@ from torch.utils.data.distributed import DistributedSampler
 
 import dynprune_agents
 from dynprune_agents import Agent
-from dynprune_env import Indexed, PruningSampler, WholeBatches, trainer
+from dynprune_env import Indexed, PruningSampler, WholeBatches
 from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.learners import ModuleLearner
-from dynprune_env.passes import fresh_model
 from dynprune_env.ranks import Ranks
 from dynprune_env.records import from_losses
 from dynprune_env.selection.statistics import sample_values
 from dynprune_env.tasks.models import make_model
+from dynprune_env.training import trainer
+from dynprune_env.training.learner import fresh_model
 
 N, CLASSES = 60, 3
 REFUSED = ("forgetting", "el2n", "grand", "aum", "cartography", "ccs", "dyn_unc", "rho_loss")

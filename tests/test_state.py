@@ -131,7 +131,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 import numpy as np, torch
 torch.set_num_threads(1)
-from dynprune_env import trainer
+from dynprune_env.training import trainer
 from dynprune_env.learners import ModuleLearner
 from helpers.episodes import make, make_vector
 from test_state import digest

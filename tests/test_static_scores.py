@@ -18,13 +18,14 @@ from torch import nn
 import dynprune_agents
 from dynprune_agents.ccs import deal_out
 from dynprune_agents.grand import gradient_norms
-from dynprune_env import run_episodes, trainer
+from dynprune_env import run_episodes
 from dynprune_env.kept_when import unpack
 from dynprune_env.learners import ModuleLearner
 from dynprune_env.tasks.datasets import Pool, Split
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import TASKS
-from dynprune_env.trainer import Trainer
+from dynprune_env.training import trainer
+from dynprune_env.training.trainer import Trainer
 
 
 class FakeRehearsal:

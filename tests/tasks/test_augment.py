@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dynprune_env.augment import ImageTable
 from dynprune_env.tasks.datasets import CIFAR10, DIGITS, FASHION_MNIST, Source
 from dynprune_env.tasks.recipes import Augmentation
+from dynprune_env.training.loading import ImageTable
 
 SOURCES = {1: FASHION_MNIST, 3: CIFAR10}
 

@@ -24,7 +24,7 @@ from dynprune_agents._scorer import Scorer
 from dynprune_agents.learned import Learned
 from dynprune_agents.learning.imitation import Examples, collect, fit
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
-from dynprune_env.trainer import SCORING_COST
+from dynprune_env.selection.budget import SCORING_COST
 
 Network = Scorer | Planner
 IMITATION_ROUNDS = 3

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
-from dynprune_env.trainer import SCORING_COST
+from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.vector_env import DynPruneVectorEnv
 
 GAME = "game"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
-from dynprune_env.learners import Pass, StackedLearner, make_learner
+from dynprune_env.learners import Pass, StackedLearner
 from dynprune_env.selection.budget import SCORING_COST, Ledger, batch_sizes, visiting_order
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, sample_values
+from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
+from dynprune_env.training.learner import Learner, Pass, fresh_model
+from dynprune_env.training.loading import image_table
+from dynprune_env.training.module_learner import ModuleLearner
+from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
 
 
 class Evaluation(NamedTuple):
@@ -247,3 +253,53 @@ class Trainer(Ledger):
             getattr(self, name)[...] = state[name].numpy()
 
     _COUNTERS = ("seeds", "epoch", "visits", "scored", "diverged", "train_loss")
+
+
+def make_learner(
+    make_model: Callable[[], nn.Module],
+    dataset: Dataset,
+    recipe: Recipe,
+    num_replicas: int,
+    device: torch.device,
+    bf16: bool,
+    compiled: bool = False,
+) -> Learner:
+    """The learner that fits: modules for all but plain ReLU nets, and for streamed inputs.
+
+    The others are compiled on a CPU, if numba is there, and stacked elsewhere.
+    """
+    streamed = isinstance(dataset.train.images, Streamed)
+    if streamed or linear_layers(fresh_model(make_model, 0)) is None:
+        return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16, compiled)
+    kind: type[StackedLearner] = StackedLearner
+    if device.type == "cpu" and not recipe.augmentation and find_spec("numba"):
+        from dynprune_env.training.numba_learner import CompiledLearner  # slow to import
+
+        kind = CompiledLearner
+    return kind(make_model, dataset, recipe, num_replicas, device)
+
+
+@torch.no_grad()
+def check_outputs(
+    task: str, make_model: Callable[[], nn.Module], dataset: Dataset, device: torch.device
+) -> None:
+    """Runs a fresh model on two train samples.
+
+    Raises:
+        ValueError: it fails, or does not give a logit for each class.
+    """
+    inputs = image_table(dataset.train.images, dataset.source).batch(
+        torch.arange(min(2, len(dataset.train)), device=device)
+    )
+    expected = (len(inputs), dataset.source.num_classes)
+    given = f"inputs {tuple(inputs.shape)} {inputs.dtype}"
+    try:
+        output = fresh_model(make_model, 0).to(device).eval()(inputs)
+    except Exception as error:  # whatever a user's own model raises
+        raise ValueError(f"the model of {task} fails on {given}: {error}") from error
+    if not isinstance(output, Tensor) or output.shape != expected:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"the model of {task} gives {found} for {given}, expected logits {expected}: "
+            "one for each class"
+        )

@@ -23,12 +23,12 @@ from helpers.episodes import (
     watch_passes,
 )
 
-from dynprune_env import stacked_learner, trainer
-from dynprune_env.compiled_learner import CompiledLearner
 from dynprune_env.learners import ModuleLearner
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.tasks.recipes import NO_AUGMENTATION
 from dynprune_env.tasks.registry import TASKS
+from dynprune_env.training import stacked_learner, trainer
+from dynprune_env.training.numba_learner import CompiledLearner
 
 # Stacked matrix products round differently from single ones; the others are the same bit for bit.
 ROUNDING = {

@@ -13,9 +13,9 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from dynprune_env.kernels import score_rows, train_passes
-from dynprune_env.passes import Pass
-from dynprune_env.stacked_learner import StackedLearner
+from dynprune_env.training.kernels import score_rows, train_passes
+from dynprune_env.training.learner import Pass
+from dynprune_env.training.stacked_learner import StackedLearner
 
 
 class CompiledLearner(StackedLearner):

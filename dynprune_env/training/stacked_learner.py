@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynprune_env.passes import SCORING_BATCH, Pass, fresh_model, image_tables
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
+from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
+from dynprune_env.training.loading import image_tables
 
 STACK = 16
 """Replicas stacked at a time on a CPU: their parameters then stay in the second-level cache."""

@@ -1,0 +1,1 @@
+"""Passes over the kept samples: the engine behind the environments."""

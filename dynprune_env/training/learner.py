@@ -1,0 +1,81 @@
+"""The training back ends' interface, and what they share: one replica's pass, seeded models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynprune_env.training.loading import ImageTable
+
+SCORING_BATCH = 1024
+"""Samples per forward pass where no gradient is needed."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one replica trains in one epoch.
+
+    Attributes:
+        order: (k,) int64 on the device, the kept samples in the order of training.
+        weights: (k,) float32 on the device, gradient weights.
+        rates: (b,) float64 on the host, the learning rate of each of the b batches.
+        noise: (k, 3) int64 on the device, augmentation noise; None for none.
+        seed: of whatever the model itself draws (dropout).
+    """
+
+    order: Tensor
+    weights: Tensor
+    rates: np.ndarray
+    noise: Tensor | None
+    seed: int
+
+
+def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A model drawn from torch's default generator, which is left as it was."""
+    with seeded(seed, torch.device("cpu")):
+        return make_model()
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds torch's default generators (the CPU's, and one GPU's); puts them back afterwards."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+class Learner(Protocol):
+    """R models in training on one data set."""
+
+    images: dict[str, ImageTable]
+
+    def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
+        """Gives these replicas fresh models; row r's depends on its seed alone."""
+
+    def train(self, passes: Sequence[Pass]) -> Tensor:
+        """Trains one pass per replica.
+
+        Returns:
+            (V, C) float32: the logits of every visit, replica after replica, each in its order.
+        """
+
+    def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
+        """Logits in evaluation mode under m replicas, (m, len(ids), C) float32."""
+
+    def module(self, row: int) -> nn.Module:
+        """A copy of one replica's model."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, as tensors."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes what `state` gave."""
