@@ -1,13 +1,33 @@
-"""How a pass is cut into batches."""
+"""What feeds a loader of one's own: samples with their index, and batches of full size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from dynprune_env.selection.budget import batch_sizes
+
+
+class Indexed(Dataset[Any]):
+    """A map-style data set whose samples come with their index: `(index, dataset[index])`."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, self.dataset[index]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[int, Any]]:
+        """A whole batch, at once where the data set can."""
+        fetch = getattr(self.dataset, "__getitems__", None)
+        samples = fetch(indices) if fetch else [self.dataset[index] for index in indices]
+        return list(zip(indices, samples, strict=True))
 
 
 class WholeBatches(Sampler[list[int]]):

@@ -14,36 +14,17 @@ import numpy as np
 import torch
 from gymnasium.utils import seeding
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
-from dynprune_env.ranks import Ranks
-from dynprune_env.records import Records
 from dynprune_env.rehearsal import Rehearsal
+from dynprune_env.sampler.processes import Ranks
+from dynprune_env.sampler.records import Records
 from dynprune_env.selection.actions import decode
 from dynprune_env.selection.agent import Episode, SelectionAgent
 from dynprune_env.selection.budget import Ledger, batch_sizes, visiting_order
 from dynprune_env.selection.observations import OBSERVATIONS, Shape, progress_vector
 from dynprune_env.selection.rewards import REWARDS, Standing
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
-
-
-class Indexed(Dataset[Any]):
-    """A map-style data set whose samples come with their index: `(index, dataset[index])`."""
-
-    def __init__(self, dataset: Any):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[int, Any]:
-        return index, self.dataset[index]
-
-    def __getitems__(self, indices: list[int]) -> list[tuple[int, Any]]:
-        """A whole batch, at once where the data set can."""
-        fetch = getattr(self.dataset, "__getitems__", None)
-        samples = fetch(indices) if fetch else [self.dataset[index] for index in indices]
-        return list(zip(indices, samples, strict=True))
 
 
 class PruningSampler(Sampler[int]):
@@ -430,6 +411,7 @@ class PruningSampler(Sampler[int]):
 
 
 _CPU = torch.device("cpu")
+
 _ONLY_IN_THE_GAME = (
     "which a training loop of one's own does not offer: it plays in DynPruneEnv only"
 )
