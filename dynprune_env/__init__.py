@@ -30,8 +30,8 @@ for _name in TASK_NAMES:
 
 _EXPORTS = {
     "Augmentation": "tasks.recipes",
-    "DynPruneEnv": "env",
-    "DynPruneVectorEnv": "vector_env",
+    "DynPruneEnv": "envs.env",
+    "DynPruneVectorEnv": "envs.vector_env",
     "Episode": "selection.agent",
     "Indexed": "sampler.loading",
     "Evaluation": "training.trainer",
@@ -41,7 +41,7 @@ _EXPORTS = {
     "Result": "results",
     "RunConfig": "results",
     "SampleStatistics": "selection.statistics",
-    "Settings": "settings",
+    "Settings": "envs.settings",
     "Task": "tasks.registry",
     "Trainer": "training.trainer",
     "WholeBatches": "sampler.loading",

@@ -16,13 +16,13 @@ from gymnasium.vector import AutoresetMode
 
 from dynprune_env.checkpoints import Checkpoint, pack_agent, unpack_agent
 from dynprune_env.common.provenance import code_hash, commit, machine, source_hash, versions
+from dynprune_env.envs.settings import Settings
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
 from dynprune_env.results import Result, RunConfig
 from dynprune_env.selection.agent import SelectionAgent
-from dynprune_env.settings import Settings
 from dynprune_env.tasks.registry import own_factory
-from dynprune_env.vector_env import DynPruneVectorEnv
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 
 from dynprune_env.common.files import written_whole
-from dynprune_env.rehearsal import Probe
+from dynprune_env.envs.scoring import Probe
 
 logger = logging.getLogger(__name__)
 

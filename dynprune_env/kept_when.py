@@ -19,7 +19,7 @@ from dynprune_env.results import HISTORY, Result
 from dynprune_env.tables import Grid
 
 if TYPE_CHECKING:
-    from dynprune_env.vector_env import DynPruneVectorEnv
+    from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 
 def pack(masks: np.ndarray) -> str:

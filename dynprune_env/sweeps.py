@@ -13,7 +13,7 @@ import gymnasium as gym
 
 from dynprune_env.benchmark import Cell
 from dynprune_env.common.specs import checked_arguments
-from dynprune_env.settings import Settings
+from dynprune_env.envs.settings import Settings
 from dynprune_env.tasks.models import is_mlp
 
 if sys.version_info >= (3, 11):

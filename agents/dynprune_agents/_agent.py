@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.rehearsal import Rehearsal
+from dynprune_env.envs.scoring import Rehearsal
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import PROGRESS
 

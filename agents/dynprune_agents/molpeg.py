@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from dynprune_agents._agent import Observation, PeriodicAgent
-from dynprune_env.rehearsal import SCORING_COST
 from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
 
 

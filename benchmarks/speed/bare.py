@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 
-from dynprune_env.env import DynPruneEnv
+from dynprune_env.envs.env import DynPruneEnv
 from dynprune_env.tasks.models import make_model
 
 

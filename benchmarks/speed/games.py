@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 import dynprune_env  # noqa: F401 - registers the environments
-from dynprune_env.env import DynPruneEnv
+from dynprune_env.envs.env import DynPruneEnv
 from dynprune_env.tasks.registry import TASKS
 
 SHARES = (1.0, 0.5, 0.1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.clock import take_turns, wall_clock
-from dynprune_env.vector_env import DynPruneVectorEnv
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 
 def per_visit(replicas: int, rounds: int = 5, **settings: object) -> float:

@@ -9,8 +9,8 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from benchmarks.speed.clock import Row, compare, take_turns, wall_clock
-from dynprune_env.env import DynPruneEnv
-from dynprune_env.vector_env import DynPruneVectorEnv
+from dynprune_env.envs.env import DynPruneEnv
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 LONG = {"task": "Digits", "budget": 1.0, "epochs": 100_000}
 

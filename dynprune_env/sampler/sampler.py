@@ -16,7 +16,7 @@ from gymnasium.utils import seeding
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from dynprune_env.rehearsal import Rehearsal
+from dynprune_env.envs.scoring import Rehearsal
 from dynprune_env.sampler.processes import Ranks
 from dynprune_env.sampler.records import Records
 from dynprune_env.selection.actions import decode

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from dynprune_env.rehearsal import Probe, Rehearsal
+from dynprune_env.envs.scoring import Probe, Rehearsal
 
 
 @dataclass(frozen=True)

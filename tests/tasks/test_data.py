@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynprune_env import TASK_NAMES
-from dynprune_env.settings import Settings
+from dynprune_env.envs.settings import Settings
 from dynprune_env.tasks.datasets import (
     CIFAR10,
     DIGITS,

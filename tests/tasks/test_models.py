@@ -9,7 +9,7 @@ import torch
 from helpers.episodes import make
 from torch import nn
 
-from dynprune_env.settings import Settings
+from dynprune_env.envs.settings import Settings
 from dynprune_env.tasks.models import MODELS, check_model, make_model
 
 IMAGES = [(3, 32, 32), (1, 28, 28)]

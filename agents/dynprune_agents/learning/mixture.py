@@ -11,8 +11,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.common.specs import checked_arguments
-from dynprune_env.settings import Settings
-from dynprune_env.vector_env import DynPruneVectorEnv
+from dynprune_env.envs.settings import Settings
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 FIRST_SEED = 1 << 20
 """Training draws data seeds and run seeds from here on; those of benchmarks lie below."""

@@ -11,8 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.budget import SCORING_COST
-from dynprune_env.vector_env import DynPruneVectorEnv
 
 GAME = "game"
 """Key that is added to observations of kind `samples`: (T, C), the epochs and the classes."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers.episodes import make, make_vector, random_masks
 
-from dynprune_env import env as env_module
+from dynprune_env.envs import env as env_module
 
 
 def test_each_step_changes_the_panel_and_a_reset_starts_it_anew() -> None:

@@ -15,8 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynprune_env import rendering
-from dynprune_env.rendering import HEIGHT, ROWS, WIDTH, EpochFrame, Window, _keep_image, draw_panel
+from dynprune_env.envs import rendering
+from dynprune_env.envs.rendering import (
+    HEIGHT,
+    ROWS,
+    WIDTH,
+    EpochFrame,
+    Window,
+    _keep_image,
+    draw_panel,
+)
 
 # Left, top, right and bottom of each part in pixels, without the headings that name the epoch.
 PARTS = {
@@ -251,7 +259,7 @@ def test_without_a_display_the_window_names_the_alternative(choice: str | None) 
 def test_a_real_window_opens_and_updates_without_a_warning() -> None:
     code = """
 import numpy as np, matplotlib.pyplot as plt
-from dynprune_env.rendering import Window
+from dynprune_env.envs.rendering import Window
 window = Window()
 for shade in (10, 200):
     window.show(np.full((640, 1000, 3), shade, np.uint8))

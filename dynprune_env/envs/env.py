@@ -12,12 +12,12 @@ import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
-from dynprune_env.rehearsal import Rehearsal
-from dynprune_env.rendering import Window
+from dynprune_env.envs.rendering import Window
+from dynprune_env.envs.scoring import Rehearsal
+from dynprune_env.envs.vector_env import METADATA, DynPruneVectorEnv
 from dynprune_env.selection.agent import Episode
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.trainer import Evaluation
-from dynprune_env.vector_env import METADATA, DynPruneVectorEnv
 
 
 class DynPruneEnv(gym.Env[Any, np.ndarray]):

@@ -17,14 +17,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dynprune_env.common.files import written_whole
-from dynprune_env.rehearsal import Probe, Rehearsal
-from dynprune_env.rendering import EpochFrame, draw_panel
+from dynprune_env.envs.rendering import EpochFrame, draw_panel
+from dynprune_env.envs.scoring import Probe, Rehearsal
+from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.actions import ACTIONS, Action, decode
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import OBSERVATIONS, Shape, progress_vector
 from dynprune_env.selection.rewards import REWARDS, Standing
-from dynprune_env.settings import Settings
 from dynprune_env.tasks.models import make_model, model_name
 from dynprune_env.tasks.registry import is_own
 from dynprune_env.tasks.variants import Dataset, load_dataset
