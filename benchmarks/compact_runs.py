@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
+from dynprune_env.benchmark.results import load_results
 from dynprune_env.common.files import written_whole
-from dynprune_env.results import load_results
 
 COLUMNS = ("env", "variant", "agent", "budget", "seed", "accuracy", "loss", "visits", "saved")
 

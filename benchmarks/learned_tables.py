@@ -12,9 +12,9 @@ from rich.progress import track
 
 import dynprune_agents
 from dynprune_env import Result
-from dynprune_env.benchmark import Cell
-from dynprune_env.execution import run_sweep
-from dynprune_env.results import RunConfig, load_results
+from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.results import RunConfig, load_results
+from dynprune_env.benchmark.runner import run_sweep
 from dynprune_env.scores import interquartile_mean, mean_interval, stratified_interval
 
 REFERENCE = "full_data"

@@ -20,9 +20,9 @@ from scipy.stats import bootstrap
 
 import dynprune_agents
 from dynprune_env import Result
-from dynprune_env.benchmark import Cell
-from dynprune_env.execution import run_sweep
-from dynprune_env.results import load_results
+from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.results import load_results
+from dynprune_env.benchmark.runner import run_sweep
 
 STATIC = (
     "static_random",

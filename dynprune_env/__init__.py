@@ -38,8 +38,8 @@ _EXPORTS = {
     "PruningSampler": "sampler.sampler",
     "Recipe": "tasks.recipes",
     "ReplicaRandom": "common.randomness",
-    "Result": "results",
-    "RunConfig": "results",
+    "Result": "benchmark.results",
+    "RunConfig": "benchmark.results",
     "SampleStatistics": "selection.statistics",
     "Settings": "envs.settings",
     "Task": "tasks.registry",
@@ -49,7 +49,7 @@ _EXPORTS = {
     "own_task": "tasks.own",
     "rank": "selection.ranking",
     "register_task": "tasks.registry",
-    "run_episodes": "benchmark",
+    "run_episodes": "benchmark.episodes",
     "standardise": "selection.ranking",
 }
 

@@ -18,10 +18,10 @@ from rich.text import Text
 
 import dynprune_agents
 from dynprune_env import report
+from dynprune_env.benchmark.results import Failure, Result, load_failures, load_results
 from dynprune_env.common.files import written_whole
 from dynprune_env.common.registration import import_all
 from dynprune_env.common.specs import literal
-from dynprune_env.results import Failure, Result, load_failures, load_results
 from dynprune_env.terminal import SweepProgress, complain, console, progress_of
 
 app = typer.Typer(
@@ -140,8 +140,8 @@ def run(
 
     Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
     """
-    from dynprune_env.benchmark import run_episodes
-    from dynprune_env.sweeps import plan_cells
+    from dynprune_env.benchmark.episodes import run_episodes
+    from dynprune_env.benchmark.sweeps import plan_cells
 
     player = dynprune_agents.make(agent)
     kwargs = _env_kwargs(env_kwargs, label_noise)
@@ -234,8 +234,8 @@ def bench(
 
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
-    from dynprune_env.execution import run_sweep
-    from dynprune_env.sweeps import load_sweep
+    from dynprune_env.benchmark.runner import run_sweep
+    from dynprune_env.benchmark.sweeps import load_sweep
 
     _check_folder(out)
     plan = load_sweep(sweep)
@@ -290,7 +290,7 @@ def bench(
 @app.command()
 def sweeps() -> None:
     """Lists the sweeps that ship with the package."""
-    from dynprune_env.sweeps import load_sweep, names
+    from dynprune_env.benchmark.sweeps import load_sweep, names
 
     table = Table("sweep", "what it plays", "budgets", "seeds", title="Sweeps")
     for name in names():
@@ -355,7 +355,7 @@ def validate(
     seconds have to be the same, bit for bit. Elsewhere roundings differ and training amplifies
     them: test accuracy and saved fraction then have to be within the tolerance.
     """
-    from dynprune_env.validation import validate as replay
+    from dynprune_env.benchmark.replay import validate as replay
 
     results = {result.config.key: result for result in _load(folders)}
     for key in keys or ():

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynprune_env.benchmark.results import Result
 from dynprune_env.kept_when import KeptRow
 from dynprune_env.overall import BASELINES, OverTasks
 from dynprune_env.report import DASHED, REFERENCE, Row, is_reference
-from dynprune_env.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import io
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -13,78 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynprune_env.benchmark.recording import unpack
+from dynprune_env.benchmark.results import Result
 from dynprune_env.common.files import written_whole
 from dynprune_env.report import COLOURS, MARKERS
-from dynprune_env.results import HISTORY, Result
 from dynprune_env.tables import Grid
 
 if TYPE_CHECKING:
-    from dynprune_env.envs.vector_env import DynPruneVectorEnv
-
-
-def pack(masks: np.ndarray) -> str:
-    """(epochs, n) bool as text: bits, deflated, base 64."""
-    return base64.b64encode(zlib.compress(np.packbits(masks).tobytes(), 9)).decode()
-
-
-def unpack(text: str, epochs: int, num_samples: int) -> np.ndarray:
-    """The (epochs, n) bool masks that `pack` turned into text."""
-    packed = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
-    bits = np.unpackbits(packed, count=epochs * num_samples)
-    return bits.reshape(epochs, num_samples).astype(bool)
-
-
-class RunLog:
-    """Collects the history of the running replicas of a vector environment, epoch by epoch."""
-
-    def __init__(self, env: DynPruneVectorEnv):
-        self._statistics = env.trainer.statistics
-        self._corrupted = env.dataset.corrupted
-        self._repeated = env.dataset.duplicate_of >= 0
-        self._visits, self._ranks = self._statistics.visits.copy(), self._rank()
-        self._epochs: list[dict[str, np.ndarray]] = []
-
-    def _rank(self) -> np.ndarray:
-        """Ranks of the losses, centred and scaled to unit length, (R, n); ties share theirs."""
-        from scipy.stats import rankdata
-
-        ranks = rankdata(self._statistics.loss, axis=-1)
-        ranks -= ranks.mean(-1, keepdims=True)
-        length = np.linalg.norm(ranks, axis=-1, keepdims=True)
-        return ranks / np.where(length > 0, length, 1)
-
-    def add(self, info: dict[str, np.ndarray], reward: np.ndarray, seconds: float) -> None:
-        """Takes in one step: its infos, rewards (R,) and duration."""
-        kept = self._statistics.visits > self._visits
-        ranks, count = self._rank(), np.maximum(kept.sum(1), 1)
-        self._epochs.append(
-            {
-                **info,
-                "reward": reward,
-                "seconds": np.full(len(reward), seconds),
-                # None where all losses were equal, as before the first epoch.
-                "drift": np.where(self._ranks.any(-1), 1 - (ranks * self._ranks).sum(-1), 0),
-                "corrupted": (kept & self._corrupted).sum(1) / count,
-                "duplicates": (kept & self._repeated).sum(1) / count,
-                "mask": kept,
-            }
-        )
-        self._visits, self._ranks = self._statistics.visits.copy(), ranks
-
-    def state(self) -> dict[str, Any]:
-        """What was collected so far."""
-        return {"visits": self._visits, "ranks": self._ranks, "epochs": self._epochs}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from what `state` gave."""
-        self._visits, self._ranks = state["visits"], state["ranks"]
-        self._epochs = state["epochs"]
-
-    def row(self, row: int) -> tuple[dict[str, list[float]], str]:
-        """One replica's history, a list per name of HISTORY, and its packed selections."""
-        lived = [epoch for epoch in self._epochs if epoch["_epoch"][row]]
-        history = {name: [epoch[name][row].item() for epoch in lived] for name in HISTORY}
-        return history, pack(np.array([epoch["mask"][row] for epoch in lived]))
+    pass
 
 
 @dataclass(frozen=True)

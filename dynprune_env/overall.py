@@ -9,8 +9,8 @@ from statistics import fmean
 
 import numpy as np
 
+from dynprune_env.benchmark.results import Result
 from dynprune_env.report import REFERENCE, to_csv
-from dynprune_env.results import Result
 from dynprune_env.scores import (
     interquartile_mean,
     mean_ranks,

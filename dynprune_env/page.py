@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from dynprune_env import figures
+from dynprune_env.benchmark.results import Failure, Result
 from dynprune_env.common.files import written_whole
 from dynprune_env.kept_when import summarize_kept
 from dynprune_env.overall import OverTasks, overall_table, summarize_tasks
@@ -24,7 +25,6 @@ from dynprune_env.report import (
     short,
     summarize,
 )
-from dynprune_env.results import Failure, Result
 from dynprune_env.tables import Grid
 
 STYLE = """

@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from dynprune_env.benchmark.results import Result
 from dynprune_env.common.files import written_whole
-from dynprune_env.results import Result
 from dynprune_env.scores import mean_interval
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dynprune_env.benchmark import Cell
-from dynprune_env.execution import Outcome
-from dynprune_env.sweeps import cost
+from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.runner import Outcome
+from dynprune_env.benchmark.sweeps import cost
 
 console = Console()
 

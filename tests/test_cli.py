@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import dynprune_agents
-from dynprune_env import TASK_NAMES, cli, execution
-from dynprune_env.results import load_results
+from dynprune_env import TASK_NAMES, cli
+from dynprune_env.benchmark import runner as execution
+from dynprune_env.benchmark.results import load_results
 
 SMALL = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2", "--device", "cpu"]
 BENCH = ["bench", *SMALL, "--agents", "ucb", "--budgets", "0.5", "--seeds", "2", "--jobs", "1"]

@@ -19,7 +19,7 @@ import dynprune_agents
 from dynprune_agents.ccs import deal_out
 from dynprune_agents.grand import gradient_norms
 from dynprune_env import run_episodes
-from dynprune_env.kept_when import unpack
+from dynprune_env.benchmark.recording import unpack
 from dynprune_env.learners import ModuleLearner
 from dynprune_env.tasks.datasets import Pool, Split
 from dynprune_env.tasks.models import make_model

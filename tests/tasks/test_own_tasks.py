@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import dynprune_agents
 from dynprune_env import Augmentation, Task, cli, own_task, register_task, run_episodes
-from dynprune_env.results import load_results
+from dynprune_env.benchmark.results import load_results
 from dynprune_env.tasks import registry as tasks
 from dynprune_env.training.loading import StreamTable
 

@@ -18,7 +18,7 @@ from dynprune_agents._agent import Agent
 from dynprune_agents.dynamic_random import DynamicRandom
 from dynprune_agents.learning.curve import plot_curve
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
-from dynprune_env.benchmark import run_episodes
+from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.common.files import written_whole
 
 EVALUATION_GAMES = 24

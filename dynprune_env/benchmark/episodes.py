@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from dynprune_env.checkpoints import Checkpoint, pack_agent, unpack_agent
+from dynprune_env.benchmark.checkpoints import Checkpoint, pack_agent, unpack_agent
+from dynprune_env.benchmark.recording import RunLog
+from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.provenance import code_hash, commit, machine, source_hash, versions
 from dynprune_env.envs.settings import Settings
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
-from dynprune_env.kept_when import RunLog
 from dynprune_env.learners import StackedLearner
-from dynprune_env.results import Result, RunConfig
 from dynprune_env.selection.agent import SelectionAgent
 from dynprune_env.tasks.registry import own_factory
 

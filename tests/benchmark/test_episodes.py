@@ -17,13 +17,13 @@ from helpers.episodes import make
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.dynamic_random import DynamicRandom
-from dynprune_env.benchmark import Cell, run_episodes
+from dynprune_env.benchmark.episodes import Cell, run_episodes
+from dynprune_env.benchmark.results import HISTORY, Result, RunConfig, load_results
+from dynprune_env.benchmark.runner import run_sweep
+from dynprune_env.benchmark.sweeps import plan_cells
 from dynprune_env.common import files
 from dynprune_env.common.provenance import LIBRARIES
-from dynprune_env.execution import run_sweep
 from dynprune_env.report import Row, summarize
-from dynprune_env.results import HISTORY, Result, RunConfig, load_results
-from dynprune_env.sweeps import plan_cells
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.tasks.variants import load_dataset
 

@@ -13,7 +13,7 @@ from test_cli import SMALL, call, results
 from typer.testing import CliRunner
 
 from dynprune_env import cli
-from dynprune_env.results import Failure, RunConfig, load_failures
+from dynprune_env.benchmark.results import Failure, RunConfig, load_failures
 
 FAULTY = """
 import os

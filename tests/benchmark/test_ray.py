@@ -10,9 +10,9 @@ from test_faults import FAULTY
 from test_resume import numbers
 
 import dynprune_agents
-from dynprune_env.benchmark import Cell
-from dynprune_env.execution import run_sweep
-from dynprune_env.results import load_failures, load_results
+from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.results import load_failures, load_results
+from dynprune_env.benchmark.runner import run_sweep
 
 ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "dynprune[ray]"')
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "budget": 0.5}

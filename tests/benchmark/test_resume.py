@@ -19,11 +19,11 @@ import pytest
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.dynamic_random import DynamicRandom
-from dynprune_env import benchmark
-from dynprune_env.benchmark import Cell, run_episodes
-from dynprune_env.checkpoints import Checkpoint, Stopped
-from dynprune_env.execution import RUNNING, run_sweep
-from dynprune_env.results import Result, load_failures, load_results
+from dynprune_env.benchmark import episodes as benchmark
+from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
+from dynprune_env.benchmark.episodes import Cell, run_episodes
+from dynprune_env.benchmark.results import Result, load_failures, load_results
+from dynprune_env.benchmark.runner import RUNNING, run_sweep
 
 DIGITS = "DynPrune-Digits-v0"
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 4, "budget": 0.7}
@@ -297,7 +297,7 @@ import sys
 sys.path[:0] = sys.argv[1:3]
 from pathlib import Path
 import dynprune_agents
-from dynprune_env.execution import run_sweep
+from dynprune_env.benchmark.runner import run_sweep
 from test_resume import slow_cells
 folder = Path(sys.argv[1])
 try:

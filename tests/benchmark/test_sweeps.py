@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import dynprune_agents
 from dynprune_env import cli
-from dynprune_env.sweeps import Sweep, cost, load_sweep, names
+from dynprune_env.benchmark.sweeps import Sweep, cost, load_sweep, names
 
 FILE = """
 description = "Mine."

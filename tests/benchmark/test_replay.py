@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 import dynprune_agents
 from dynprune_env import cli
-from dynprune_env.benchmark import run_episodes
+from dynprune_env.benchmark.episodes import run_episodes
+from dynprune_env.benchmark.replay import Verdict, validate
+from dynprune_env.benchmark.results import Result, load_results
 from dynprune_env.common import provenance
-from dynprune_env.results import Result, load_results
-from dynprune_env.validation import Verdict, validate
 
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "budget": 0.5}
 

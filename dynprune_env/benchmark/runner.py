@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dynprune_env.benchmark import Cell, run_episodes
-from dynprune_env.checkpoints import Checkpoint, Stopped
+from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
+from dynprune_env.benchmark.episodes import Cell, run_episodes
+from dynprune_env.benchmark.results import Failure, Result, RunConfig, failure_path
 from dynprune_env.common.processes import call_each, make_workers
 from dynprune_env.common.registration import import_all
-from dynprune_env.results import Failure, Result, RunConfig, failure_path
 from dynprune_env.selection.agent import SelectionAgent
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from dynprune_env.benchmark import SelectionAgent, run_episodes
-from dynprune_env.results import Result
+from dynprune_env.benchmark.episodes import run_episodes
+from dynprune_env.benchmark.results import Result
+from dynprune_env.selection.agent import SelectionAgent
 
 TOLERANCE = 0.02
 """How far test accuracy and saved fraction may be off where other roundings are to be expected."""

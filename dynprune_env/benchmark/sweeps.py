@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from dynprune_env.benchmark import Cell
+from dynprune_env.benchmark.episodes import Cell
 from dynprune_env.common.specs import checked_arguments
 from dynprune_env.envs.settings import Settings
 from dynprune_env.tasks.models import is_mlp

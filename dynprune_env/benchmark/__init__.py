@@ -1,0 +1,1 @@
+"""Playing agents side by side, resumably, one file per run."""
