@@ -15,7 +15,7 @@ from dynprune_env import Result
 from dynprune_env.benchmark.episodes import Cell
 from dynprune_env.benchmark.results import RunConfig, load_results
 from dynprune_env.benchmark.runner import run_sweep
-from dynprune_env.scores import interquartile_mean, mean_interval, stratified_interval
+from dynprune_env.report.metrics import interquartile_mean, mean_interval, stratified_interval
 
 REFERENCE = "full_data"
 

@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 import dynprune_agents
-from dynprune_env import report
 from dynprune_env.benchmark.results import Failure, Result, load_failures, load_results
 from dynprune_env.common.files import written_whole
 from dynprune_env.common.registration import import_all
 from dynprune_env.common.specs import literal
+from dynprune_env.report import summary as report
 from dynprune_env.terminal import SweepProgress, complain, console, progress_of
 
 app = typer.Typer(
@@ -397,7 +397,7 @@ def kept(
     Turnover is one minus the Jaccard index of successive selections, drift one minus Spearman's
     correlation of all losses before and after an epoch; both are means over epochs and seeds.
     """
-    from dynprune_env.kept_when import kept_tables, plot_kept, summarize_kept
+    from dynprune_env.report.selections import kept_tables, plot_kept, summarize_kept
 
     rows = summarize_kept(_load(folders))
     for grid in kept_tables(rows):
@@ -539,10 +539,10 @@ def train(
 
 def _report(results: list[Result], failures: list[Failure], folder: Path) -> None:
     """Prints the tables, and writes them with the page and the pictures."""
-    from dynprune_env.figures import draw_overall
-    from dynprune_env.overall import overall_csv, overall_table, summarize_tasks
-    from dynprune_env.page import failure_table, write_page
-    from dynprune_env.published import published_tables
+    from dynprune_env.report.figures import draw_overall
+    from dynprune_env.report.overall import overall_csv, overall_table, summarize_tasks
+    from dynprune_env.report.page import failure_table, write_page
+    from dynprune_env.report.published import published_tables
 
     rows = report.summarize(results)
     over = summarize_tasks(results)

@@ -23,7 +23,7 @@ from dynprune_env.benchmark.runner import run_sweep
 from dynprune_env.benchmark.sweeps import plan_cells
 from dynprune_env.common import files
 from dynprune_env.common.provenance import LIBRARIES
-from dynprune_env.report import Row, summarize
+from dynprune_env.report.summary import Row, summarize
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.tasks.variants import load_dataset
 

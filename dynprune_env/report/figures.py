@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynprune_env.benchmark.results import Result
-from dynprune_env.kept_when import KeptRow
-from dynprune_env.overall import BASELINES, OverTasks
-from dynprune_env.report import DASHED, REFERENCE, Row, is_reference
+from dynprune_env.report.overall import BASELINES, OverTasks
+from dynprune_env.report.selections import KeptRow
+from dynprune_env.report.summary import DASHED, REFERENCE, Row, is_reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

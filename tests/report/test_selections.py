@@ -20,7 +20,7 @@ from dynprune_agents import Agent
 from dynprune_env import cli, run_episodes
 from dynprune_env.benchmark.recording import pack, unpack
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig
-from dynprune_env.kept_when import KeptWhen, kept_when, plot_kept, summarize_kept
+from dynprune_env.report.selections import KeptWhen, kept_when, plot_kept, summarize_kept
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.tasks.variants import Variant
 

@@ -10,13 +10,13 @@ from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
-from dynprune_env import figures
 from dynprune_env.benchmark.results import Failure, Result
 from dynprune_env.common.files import written_whole
-from dynprune_env.kept_when import summarize_kept
-from dynprune_env.overall import OverTasks, overall_table, summarize_tasks
-from dynprune_env.published import published_tables
-from dynprune_env.report import (
+from dynprune_env.report import figures
+from dynprune_env.report.overall import OverTasks, overall_table, summarize_tasks
+from dynprune_env.report.published import published_tables
+from dynprune_env.report.selections import summarize_kept
+from dynprune_env.report.summary import (
     Row,
     is_reference,
     level_with_best,
@@ -25,7 +25,7 @@ from dynprune_env.report import (
     short,
     summarize,
 )
-from dynprune_env.tables import Grid
+from dynprune_env.report.tables import Grid
 
 STYLE = """
 :root { color-scheme: light; }

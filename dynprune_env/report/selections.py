@@ -1,4 +1,4 @@
-"""What was kept when: recording a run's selections, and what they say afterwards."""
+"""What was kept when: what the selections of finished runs say."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from dynprune_env.benchmark.recording import unpack
 from dynprune_env.benchmark.results import Result
 from dynprune_env.common.files import written_whole
-from dynprune_env.report import COLOURS, MARKERS
-from dynprune_env.tables import Grid
+from dynprune_env.report.summary import COLOURS, MARKERS
+from dynprune_env.report.tables import Grid
 
 if TYPE_CHECKING:
     pass

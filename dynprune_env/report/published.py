@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dynprune_env.report import Row
-from dynprune_env.tables import Grid
+from dynprune_env.report.summary import Row
+from dynprune_env.report.tables import Grid
 
 SETA = "Zhou et al. 2025 (SeTa), the authors' table"
 ORDERDP = "OrderDP 2026, quoted second-hand"

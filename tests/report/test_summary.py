@@ -12,7 +12,14 @@ from rich.console import Console
 from scipy.stats import bootstrap
 
 from dynprune_env.benchmark.results import Result, RunConfig
-from dynprune_env.report import Row, plot_accuracy, print_table, summarize, to_csv, to_markdown
+from dynprune_env.report.summary import (
+    Row,
+    plot_accuracy,
+    print_table,
+    summarize,
+    to_csv,
+    to_markdown,
+)
 
 
 def run(accuracy, seed=0, agent="ucb(c=2.0)", budget=0.5, env="Digits-v0", **others):

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu, trim_mean
 from test_report import run, runs
 
-from dynprune_env.overall import overall_csv, overall_table, summarize_tasks
-from dynprune_env.report import level_with_best, summarize
-from dynprune_env.scores import (
+from dynprune_env.report.metrics import (
     interquartile_mean,
     mean_interval,
     mean_ranks,
     probability_of_improvement,
     stratified_interval,
 )
+from dynprune_env.report.overall import overall_csv, overall_table, summarize_tasks
+from dynprune_env.report.summary import level_with_best, summarize
 
 SCORES = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=8).map(np.array)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynprune_env.benchmark.results import Result
 from dynprune_env.common.files import written_whole
-from dynprune_env.scores import mean_interval
+from dynprune_env.report.metrics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

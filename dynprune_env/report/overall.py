@@ -10,14 +10,14 @@ from statistics import fmean
 import numpy as np
 
 from dynprune_env.benchmark.results import Result
-from dynprune_env.report import REFERENCE, to_csv
-from dynprune_env.scores import (
+from dynprune_env.report.metrics import (
     interquartile_mean,
     mean_ranks,
     probability_of_improvement,
     stratified_interval,
 )
-from dynprune_env.tables import Grid
+from dynprune_env.report.summary import REFERENCE, to_csv
+from dynprune_env.report.tables import Grid
 
 BASELINES = ("dynamic_random", "static_random", REFERENCE)
 """What the others should improve on: the first of these that was played."""

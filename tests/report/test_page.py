@@ -17,10 +17,10 @@ from test_report import run, runs
 import dynprune_agents
 from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.benchmark.results import Failure, Result, RunConfig
-from dynprune_env.figures import COLOURS, choose_styles
-from dynprune_env.page import write_page
-from dynprune_env.published import PUBLISHED, published_tables
-from dynprune_env.report import summarize
+from dynprune_env.report.figures import COLOURS, choose_styles
+from dynprune_env.report.page import write_page
+from dynprune_env.report.published import PUBLISHED, published_tables
+from dynprune_env.report.summary import summarize
 
 DIGITS = "DynPrune-Digits-v0"
 AGENTS = ("dynamic_random", "ucb", "infobatch", "el2n", "full_data")

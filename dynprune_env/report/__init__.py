@@ -1,0 +1,1 @@
+"""Results into tables, figures and pages; nothing here runs anything."""
