@@ -20,9 +20,9 @@ from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.provenance import code_hash, commit, machine, source_hash, versions
 from dynprune_env.envs.settings import Settings
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
-from dynprune_env.learners import StackedLearner
 from dynprune_env.selection.agent import SelectionAgent
 from dynprune_env.tasks.registry import own_factory
+from dynprune_env.training.stacked_learner import StackedLearner
 
 
 @dataclass(frozen=True)

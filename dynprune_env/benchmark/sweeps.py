@@ -9,11 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
 from dynprune_env.benchmark.episodes import Cell
-from dynprune_env.common.specs import checked_arguments
-from dynprune_env.envs.settings import Settings
+from dynprune_env.envs.settings import settings_of
 from dynprune_env.tasks.models import is_mlp
 
 if sys.version_info >= (3, 11):
@@ -63,7 +60,7 @@ class Sweep:
             raise ValueError(f"--scale is in (0, 1], got {scale}")
         if scale == 1:
             return self
-        epochs = {_settings(env, self.env_kwargs).recipe.epochs for env in self.envs}
+        epochs = {settings_of(env, self.env_kwargs).recipe.epochs for env in self.envs}
         if len(epochs) > 1:
             raise ValueError(f"--scale needs environments of equally many epochs, got {epochs}")
         kwargs = {**self.env_kwargs, "epochs": max(2, round(scale * epochs.pop()))}
@@ -100,18 +97,6 @@ class Sweep:
         ]
 
 
-def _settings(env: str, env_kwargs: dict[str, Any]) -> Settings:
-    """The settings that an environment of this package would have.
-
-    Raises:
-        ValueError: it is not one, or an argument is not valid.
-    """
-    spec = gym.spec(env)
-    if spec.vector_entry_point != "dynprune_env.vector_env:DynPruneVectorEnv":
-        raise ValueError(f"{env} is not an environment of dynprune_env")
-    return Settings(**checked_arguments(Settings, {**spec.kwargs, **env_kwargs}, env))
-
-
 def plan_cells(
     env: str,
     agents: Sequence[str],
@@ -127,7 +112,7 @@ def plan_cells(
     Raises:
         ValueError: an argument of the environment is not valid.
     """
-    settings = _settings(env, env_kwargs)
+    settings = settings_of(env, env_kwargs)
     for budget in budgets:
         replace(settings, budget=budget)
     together = is_mlp(settings.resolved.model)
@@ -143,7 +128,7 @@ def plan_cells(
 
 def cost(cell: Cell) -> float:
     """Sample visits that a cell may spend."""
-    settings = _settings(cell.env, cell.env_kwargs)
+    settings = settings_of(cell.env, cell.env_kwargs)
     return settings.budget * settings.recipe.epochs * settings.num_samples * len(cell.seeds)
 
 
@@ -151,7 +136,7 @@ def names() -> list[str]:
     """The sweeps that ship with the package."""
     return sorted(
         path.name.removesuffix(".toml")
-        for path in files("dynprune_env").joinpath("named_sweeps").iterdir()
+        for path in files("dynprune_env.benchmark").joinpath("named_sweeps").iterdir()
         if path.name.endswith(".toml")
     )
 
@@ -173,7 +158,7 @@ def load_sweep(name: str) -> Sweep:
             raise FileNotFoundError(f"there is no file {name}")
         text = Path(name).read_text()
     elif name in names():
-        text = files("dynprune_env").joinpath("named_sweeps", f"{name}.toml").read_text()
+        text = files("dynprune_env.benchmark").joinpath("named_sweeps", f"{name}.toml").read_text()
     else:
         raise ValueError(
             f"no sweep is called {name!r}; there are {', '.join(names())}, or FILE.toml"

@@ -7,6 +7,8 @@ from importlib import import_module
 
 import gymnasium as gym
 
+VECTOR_ENTRY_POINT = "dynprune_env.envs.vector_env:DynPruneVectorEnv"
+
 
 def register_env(task: str) -> None:
     """Makes `DynPrune-<task>-v0` known to Gymnasium, unless it is already."""
@@ -14,8 +16,8 @@ def register_env(task: str) -> None:
     if name not in gym.registry:
         gym.register(
             id=name,
-            entry_point="dynprune_env.env:DynPruneEnv",
-            vector_entry_point="dynprune_env.vector_env:DynPruneVectorEnv",
+            entry_point="dynprune_env.envs.env:DynPruneEnv",
+            vector_entry_point=VECTOR_ENTRY_POINT,
             kwargs={"task": task},
         )
 

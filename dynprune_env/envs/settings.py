@@ -6,8 +6,10 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+import gymnasium as gym
 import torch
 
+from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import checked_arguments, lookup
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.observations import OBSERVATIONS
@@ -163,3 +165,15 @@ class Settings:
         return device.type == "cpu" and any(
             getattr(torch.cpu, check, lambda: False)() for check in checks
         )
+
+
+def settings_of(env: str, env_kwargs: dict[str, Any]) -> Settings:
+    """The settings that `gym.make(env, **env_kwargs)` would have, checked before it is made.
+
+    Raises:
+        ValueError: it is no environment of this package, or an argument is not valid.
+    """
+    spec = gym.spec(env)
+    if spec.vector_entry_point != VECTOR_ENTRY_POINT:
+        raise ValueError(f"{env} is not an environment of dynprune_env")
+    return Settings(**checked_arguments(Settings, {**spec.kwargs, **env_kwargs}, env))

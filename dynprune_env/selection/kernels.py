@@ -1,4 +1,4 @@
-"""Ranks, z-scores and the values of single samples in compiled loops; the plain ways are beside them."""
+"""Ranks, z-scores and sample values in compiled loops; `ranking` and `statistics` are plain."""
 
 from __future__ import annotations
 

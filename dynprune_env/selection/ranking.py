@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 
+from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.randomness import ReplicaRandom
 
 _LARGE, _SAMPLE = 100_000, 4_096
-_COMPILED = find_spec("numba") is not None
 
 
 def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) -> np.ndarray:
@@ -77,7 +75,7 @@ def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
     ranks = np.empty(scores.shape, dtype=np.int64)
     rows = np.ascontiguousarray(scores, dtype=np.float32)
     for row in range(replicas):
-        if _COMPILED:
+        if HAS_NUMBA:
             from dynprune_env.selection.kernels import fill_ranks  # slow to import
 
             fill_ranks(rows[row], rng.row(row).integers(1 << 63, dtype=np.uint64), ranks[row])
@@ -88,7 +86,7 @@ def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
 
 def standardise(values: np.ndarray, limit: float = 3.0) -> np.ndarray:
     """Clipped z-scores along the last axis, same shape, float64; zero where all are equal."""
-    if _COMPILED and values.size:
+    if HAS_NUMBA and values.size:
         from dynprune_env.selection.kernels import fill_z_scores  # slow to import
 
         scores = np.empty(values.shape)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from dynprune_env.common.jit import HAS_NUMBA
 
 MAX_LOSS = 20.0
 """Losses are clipped here, in nats: the probability of the true class is then 2e-9."""
@@ -15,7 +16,6 @@ MAX_LOSS = 20.0
 MAX_MARGIN = 50.0
 """Margins are clipped to ± this, in logits."""
 
-_COMPILED = find_spec("numba") is not None
 
 SMOOTHING = 0.5
 """Weight of the newest loss in `loss_mean` and `loss_var`."""
@@ -34,7 +34,7 @@ def sample_values(logits: Tensor, labels: Tensor) -> np.ndarray:
         from the one-hot label; Paul et al. 2021), correct (0 or 1). Not finite where the logits
         are not.
     """
-    if _COMPILED and logits.device.type == "cpu":
+    if HAS_NUMBA and logits.device.type == "cpu":
         from dynprune_env.selection.kernels import fill_sample_values  # slow to import
 
         values = np.empty((5, len(logits)), dtype=np.float32)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.tasks.datasets import Source
@@ -90,8 +91,8 @@ class ImageTable:
             seed: of the epoch, for data sets that draw their own transforms; unused here.
         """
         own = repeat(None) if noise is None else noise.split(size)
-        for batch, drawn in zip(ids.split(size), own, strict=False):
-            yield self.batch(batch, drawn)
+        for batch, its_noise in zip(ids.split(size), own, strict=False):
+            yield self.batch(batch, its_noise)
 
 
 class StreamTable:
@@ -146,7 +147,7 @@ class _Keys:
             yield [(i, stream_seed(seed, i, Purpose.AUGMENTATION)) for i in chunk.tolist()]
 
 
-class _Reader(Dataset[Tensor]):
+class _Reader(TorchDataset[Tensor]):
     """Samples as tensors, each drawn from its own seed."""
 
     def __init__(self, dataset: Any, ids: np.ndarray):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
-from dynprune_env.learners import Pass, StackedLearner
 from dynprune_env.selection.budget import SCORING_COST, Ledger, batch_sizes, visiting_order
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, sample_values
 from dynprune_env.tasks.inputs import Streamed
@@ -272,7 +271,7 @@ def make_learner(
     if streamed or linear_layers(fresh_model(make_model, 0)) is None:
         return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16, compiled)
     kind: type[StackedLearner] = StackedLearner
-    if device.type == "cpu" and not recipe.augmentation and find_spec("numba"):
+    if device.type == "cpu" and not recipe.augmentation and HAS_NUMBA:
         from dynprune_env.training.numba_learner import CompiledLearner  # slow to import
 
         kind = CompiledLearner

@@ -10,8 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from dynprune_env.common.specs import checked_arguments
-from dynprune_env.envs.settings import Settings
+from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 FIRST_SEED = 1 << 20
@@ -27,8 +26,7 @@ class Game:
 
     def settings(self) -> Settings:
         """The checked settings."""
-        spec = gym.spec(self.env)
-        return Settings(**checked_arguments(Settings, {**spec.kwargs, **self.env_kwargs}, self.env))
+        return settings_of(self.env, self.env_kwargs)
 
     def make(self, num_envs: int, autoreset_mode: AutoresetMode) -> DynPruneVectorEnv:
         """A vector environment of this game."""

@@ -1,3 +1,0 @@
-"""Batched random crop and flip: a pure function of images and noise."""
-
-from __future__ import annotations
