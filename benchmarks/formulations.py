@@ -26,8 +26,8 @@ import typer
 
 import dynprune_agents
 from dynprune_agents import Agent
-from dynprune_agents.learning.command import make_trainer
 from dynprune_agents.learning.mixture import Mixture
+from dynprune_agents.learning.trainers import make_trainer
 from dynprune_env import run_episodes
 
 ENV = "DynPrune-Digits-v0"

@@ -1,21 +1,44 @@
-"""Selection agents: one file is one agent, and this folder is their registry."""
+"""Selection agents: one file is one agent, and these folders are their registry."""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from inspect import getdoc, isabstract
+from pathlib import Path
 from pkgutil import iter_modules
 
 from dynprune_agents._agent import Agent, PeriodicAgent
 from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
 
-__all__ = ["Agent", "PeriodicAgent", "agent_class", "describe", "make", "names"]
+FAMILIES = ("baselines", "dynamic", "weighted", "static", "bandits", "policies")
+
+__all__ = ["Agent", "PeriodicAgent", "agent_class", "describe", "families", "make", "names"]
 
 
 def names() -> list[str]:
-    """The names of all agents: the modules of this package, `_private` ones aside."""
-    found = iter_modules(__path__)
-    return sorted(m.name for m in found if not m.ispkg and not m.name.startswith("_"))
+    """The names of all agents: the modules of the families, `_private` ones aside."""
+    return sorted(_modules())
+
+
+def families() -> dict[str, list[str]]:
+    """The names of the agents by family: baselines, dynamic, weighted, ..."""
+    found: dict[str, list[str]] = {family: [] for family in FAMILIES}
+    for name, module in sorted(_modules().items()):
+        found[module.split(".")[1]].append(name)
+    return found
+
+
+@cache
+def _modules() -> dict[str, str]:
+    """The module of each agent."""
+    found = {}
+    for family in FAMILIES:
+        package = f"{__name__}.{family}"
+        for module in iter_modules([str(Path(folder) / family) for folder in __path__]):
+            if not module.name.startswith("_"):
+                found[module.name] = f"{package}.{module.name}"
+    return found
 
 
 def agent_class(name: str) -> type[Agent]:
@@ -35,7 +58,8 @@ def agent_class(name: str) -> type[Agent]:
         if isabstract(found):
             raise ValueError(f"{name!r} is abstract: it leaves methods to its subclasses")
         return found
-    module = import_module(f"dynprune_agents.{lookup(name, dict.fromkeys(names(), name), 'agent')}")
+    modules = _modules()
+    module = import_module(lookup(name, {each: modules[each] for each in names()}, "agent"))
     return next(
         value
         for value in vars(module).values()

@@ -72,9 +72,11 @@ class Agent(ABC):
 
     def __repr__(self) -> str:
         """The spec that makes this agent: its name and what differs from the defaults."""
-        module, _, name = type(self).__module__.rpartition(".")
-        if module != "dynprune_agents":
-            name = f"{type(self).__module__}:{type(self).__qualname__}"
+        module = type(self).__module__
+        package, _, name = module.rpartition(".")
+        private = any(part.startswith("_") for part in module.split("."))
+        if not package.startswith("dynprune_agents.") or private:
+            name = f"{module}:{type(self).__qualname__}"
         changed = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)
@@ -97,12 +99,6 @@ def check_shares(interval: str = "[0, 1]", **shares: float) -> None:
         left_out = [end for end, bracket in ((0, "("), (1, ")")) if bracket in interval]
         if not 0 <= value <= 1 or value in left_out:
             raise ValueError(f"{name} is a share in {interval}, got {value}")
-
-
-def below_mean(values: np.ndarray) -> np.ndarray:
-    """Which values are below their row's mean, by more than rounding; same shape, bool."""
-    mean = values.mean(-1, keepdims=True, dtype=np.float64)
-    return values < mean - 1e-6 * np.abs(mean)
 
 
 @dataclass

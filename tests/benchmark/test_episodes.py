@@ -16,7 +16,7 @@ from helpers.episodes import make
 
 import dynprune_agents
 from dynprune_agents import Agent
-from dynprune_agents.dynamic_random import DynamicRandom
+from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_env.benchmark.episodes import Cell, run_episodes
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig, load_results
 from dynprune_env.benchmark.runner import run_sweep

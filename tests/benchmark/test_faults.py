@@ -12,7 +12,7 @@ import pytest
 from test_cli import SMALL, call, results
 from typer.testing import CliRunner
 
-from dynprune_env import cli
+from dynprune_agents.cli import app as cli
 from dynprune_env.benchmark.results import Failure, RunConfig, load_failures
 
 FAULTY = """

@@ -13,7 +13,7 @@ from test_cli import BENCH, call
 from typer.testing import CliRunner
 
 import dynprune_agents
-from dynprune_env import cli
+from dynprune_agents.cli import app as cli
 from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.benchmark.replay import Verdict, validate
 from dynprune_env.benchmark.results import Result, load_results

@@ -18,7 +18,7 @@ import pytest
 
 import dynprune_agents
 from dynprune_agents import Agent
-from dynprune_agents.dynamic_random import DynamicRandom
+from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_env.benchmark import episodes as benchmark
 from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
 from dynprune_env.benchmark.episodes import Cell, run_episodes
@@ -216,7 +216,7 @@ def test_the_state_of_a_cell_that_was_killed_at_its_very_end_is_swept_up(tmp_pat
 SLOW = '''
 import os, time
 from dataclasses import dataclass
-from dynprune_agents.ucb import UCB
+from dynprune_agents.dynamic.ucb import UCB
 
 @dataclass
 class Slow(UCB):

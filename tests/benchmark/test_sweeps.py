@@ -9,7 +9,7 @@ from test_cli import call, results
 from typer.testing import CliRunner
 
 import dynprune_agents
-from dynprune_env import cli
+from dynprune_agents.cli import app as cli
 from dynprune_env.benchmark.sweeps import Sweep, cost, load_sweep, names
 
 FILE = """

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import dynprune_agents
 from dynprune_agents import Agent
-from dynprune_env import cli, run_episodes
+from dynprune_agents.cli import app as cli
+from dynprune_env import run_episodes
 from dynprune_env.benchmark.recording import pack, unpack
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig
 from dynprune_env.report.selections import KeptWhen, kept_when, plot_kept, summarize_kept

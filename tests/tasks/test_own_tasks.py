@@ -23,7 +23,8 @@ from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
 import dynprune_agents
-from dynprune_env import Augmentation, Task, cli, own_task, register_task, run_episodes
+from dynprune_agents.cli import app as cli
+from dynprune_env import Augmentation, Task, own_task, register_task, run_episodes
 from dynprune_env.benchmark.results import load_results
 from dynprune_env.tasks import registry as tasks
 from dynprune_env.training.loading import StreamTable

@@ -18,12 +18,11 @@ from gymnasium.vector import AutoresetMode
 from joblib import Parallel, delayed
 
 from dynprune_agents._agent import Agent, check_shares
-from dynprune_agents._planner import Planner
-from dynprune_agents._policies import load_scorer, save_scorer
-from dynprune_agents._scorer import Scorer
-from dynprune_agents.learned import Learned
 from dynprune_agents.learning.imitation import Examples, collect, fit
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
+from dynprune_agents.policies._files import load_scorer, save_scorer
+from dynprune_agents.policies._networks import Planner, Scorer
+from dynprune_agents.policies.learned import Learned
 from dynprune_env.selection.budget import SCORING_COST
 
 Network = Scorer | Planner

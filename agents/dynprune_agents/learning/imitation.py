@@ -17,9 +17,9 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from dynprune_agents._agent import Agent
-from dynprune_agents._features import sample_features
-from dynprune_agents._scorer import SCALE, Scorer
 from dynprune_agents.learning.mixture import FIRST_SEED, Game
+from dynprune_agents.policies._features import sample_features
+from dynprune_agents.policies._networks import SCALE, Scorer
 from dynprune_env.selection.observations import PROGRESS
 from dynprune_env.selection.ranking import standardise
 

@@ -6,10 +6,9 @@ import io
 import json
 import random
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from importlib import import_module
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -22,215 +21,22 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, configure
-from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from dynprune_agents._planner import Planner
 from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
-from dynprune_agents.learning.set_policy import SetPolicy, check_policy_fits
+from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Shape
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
-from dynprune_agents.sb3 import SB3
+from dynprune_agents.policies._networks import Planner
+from dynprune_agents.policies._set_policy import SetPolicy, _check_kinds
+from dynprune_agents.policies.sb3 import SB3
 from dynprune_env.common.files import written_whole
 from dynprune_env.common.specs import lookup
 
 GROUP_SIZE = 8
 """Most replicas that play one game. Fewer games mean larger, faster stacks of networks; more games
 mean updates that fit one game less."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What our defaults depend on.
-
-    Attributes:
-        epochs: T, the longest of the mixture.
-        num_envs: R.
-        action_space: of one replica.
-        observation_size: numbers in one observation.
-        set_policy: whether a `SetPolicy` is trained.
-    """
-
-    epochs: int
-    num_envs: int
-    action_space: spaces.Space[Any]
-    observation_size: int
-    set_policy: bool
-
-    @property
-    def segment(self) -> int:
-        """Environment steps in which every replica plays an episode."""
-        return self.epochs * self.num_envs
-
-    def batch(self, parts: int) -> int:
-        """Size of about `parts` equal minibatches of a segment."""
-        sizes = (self.segment // p for p in range(parts, 0, -1) if self.segment % p == 0)
-        return next((size for size in sizes if size > 1), 2)  # PPO refuses batches of one
-
-
-def _ppo(shape: Shape) -> dict[str, Any]:
-    return {
-        # An update sees one whole episode of every replica (not 2,048 epochs of each).
-        "n_steps": shape.epochs,
-        "batch_size": shape.batch(8),
-        # Passes of a SetPolicy over n samples cost as much as the environment.
-        "n_epochs": 2 if shape.set_policy else 4,
-        # A training has few updates, so they are large; 0.01 overshot at times.
-        "learning_rate": 0.005,
-        # Episodes are short and have an end: nothing is discounted.
-        "gamma": 1.0,
-        "gae_lambda": _gae_lambda(shape),
-        "policy_kwargs": _on_policy_networks(shape),
-    }
-
-
-def _gae_lambda(shape: Shape) -> float:
-    """How far rewards count beyond what the critic foresaw.
-
-    One mask changes later epochs so little that it drowns in their noise; a short action, which
-    leans much further, does not. On Planted each did better with its own value than with the
-    other's.
-    """
-    return 0.8 if shape.set_policy else 0.95
-
-
-def _a2c(shape: Shape) -> dict[str, Any]:
-    return {
-        # It makes a single gradient step of each rollout: four in an episode.
-        "n_steps": max(1, shape.epochs // 4),
-        "learning_rate": 0.02,
-        "gamma": 1.0,
-        "gae_lambda": _gae_lambda(shape),
-        # As in PPO, so that the learning rate means the same for all rewards.
-        "normalize_advantage": True,
-        # Adam: RMSprop's first steps are large, and here they are a good part of all.
-        "use_rms_prop": False,
-        "policy_kwargs": _on_policy_networks(shape),
-    }
-
-
-def _trpo(shape: Shape) -> dict[str, Any]:
-    return {
-        "n_steps": shape.epochs,
-        "batch_size": shape.batch(8),
-        "gamma": 1.0,
-        "gae_lambda": _gae_lambda(shape),
-        # Its steps are bounded by the KL divergence; the rate is the critic's alone.
-        "learning_rate": 0.005,
-        "n_critic_updates": 2,
-        # Each costs two passes over the segment: long for the samples of a SetPolicy.
-        "cg_max_steps": 5,
-        "policy_kwargs": _on_policy_networks(shape),
-    }
-
-
-def _on_policy_networks(shape: Shape) -> dict[str, Any]:
-    if shape.set_policy:
-        return {}  # it has its own
-    networks: dict[str, Any] = {"net_arch": [32]}  # the zip stays below 100 kB
-    if isinstance(shape.action_space, spaces.Box):
-        # Actions span [-1, 1]: with the default, a standard deviation of 1, a third are clipped.
-        networks["log_std_init"] = -1.0
-    return networks
-
-
-def _off_policy(shape: Shape) -> dict[str, Any]:
-    return {
-        # 40 segments of 64 replicas of 20 epochs; but no more than 64 MB, for the checkpoints.
-        "buffer_size": min(50_000, 8_000_000 // shape.observation_size),
-        "learning_starts": shape.segment // 2,
-        # R new transitions, then R / 8 gradient steps: more would take longer than the epochs.
-        "train_freq": 1,
-        "gradient_steps": max(1, shape.num_envs // 8),
-        "batch_size": 256,
-        # Some thousand gradient steps in all, hence larger steps than SB3's.
-        "learning_rate": 0.001,
-        "gamma": 1.0,
-        "policy_kwargs": {"net_arch": [32, 32]},
-    }
-
-
-def _sac(shape: Shape) -> dict[str, Any]:
-    return {**_off_policy(shape), "tau": 0.02}  # the target follows within an episode or two
-
-
-def _td3(shape: Shape) -> dict[str, Any]:
-    size = (shape.action_space.shape or (1,))[0]
-    # A deterministic policy explores by this alone; a fifth of the half range.
-    return {**_sac(shape), "action_noise": NormalActionNoise(np.zeros(size), np.full(size, 0.2))}
-
-
-def _dqn(shape: Shape) -> dict[str, Any]:
-    return {
-        **_off_policy(shape),
-        # Constant: a segment does not know how many will follow.
-        "exploration_initial_eps": 0.1,
-        "exploration_final_eps": 0.1,
-        # In environment steps: once in an episode.
-        "target_update_interval": shape.segment,
-    }
-
-
-def _ars(shape: Shape) -> dict[str, Any]:
-    return {
-        # Each of 16 perturbed policies plays one episode in every replica.
-        "n_delta": 8,
-        "n_top": 4,
-        "n_eval_episodes": shape.num_envs,
-        "delta_std": 0.05,
-        "learning_rate": 0.05,
-    }
-
-
-SHORT = ("score_weights", "quantiles")
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """An algorithm and how it is used here.
-
-    Attributes:
-        package, name: of its class.
-        actions: the kinds that it can choose.
-        defaults: our hyperparameters.
-        paired, repeated: see `DynPruneVecEnv`.
-        policy: of stock policies on a vector.
-    """
-
-    package: str
-    name: str
-    actions: tuple[str, ...]
-    defaults: Callable[[Shape], dict[str, Any]]
-    paired: bool = False
-    repeated: bool = False
-    policy: str = "MlpPolicy"
-
-    def load(self) -> type[BaseAlgorithm]:
-        """The class.
-
-        Raises:
-            ValueError: its package is not installed.
-        """
-        if find_spec(self.package) is None:
-            extra = 'pip install "dynprune[contrib]"'
-            raise ValueError(f"{self.name} is part of {self.package}, which is not here: {extra}")
-        found: type[BaseAlgorithm] = getattr(import_module(self.package), self.name)
-        return found
-
-
-_ALL, _BOX = ("mask", "weights", *SHORT, "strategy"), ("weights", *SHORT)
-ALGORITHMS = {
-    "ppo": Algorithm("stable_baselines3", "PPO", _ALL, _ppo, paired=True),
-    "a2c": Algorithm("stable_baselines3", "A2C", _ALL, _a2c, paired=True),
-    "sac": Algorithm("stable_baselines3", "SAC", _BOX, _sac),
-    "td3": Algorithm("stable_baselines3", "TD3", _BOX, _td3),
-    "dqn": Algorithm("stable_baselines3", "DQN", ("strategy",), _dqn),
-    "trpo": Algorithm("sb3_contrib", "TRPO", _ALL, _trpo, paired=True),
-    "tqc": Algorithm("sb3_contrib", "TQC", _BOX, _sac),
-    "ars": Algorithm(
-        "sb3_contrib", "ARS", (*_BOX, "strategy"), _ars, repeated=True, policy="LinearPolicy"
-    ),
-}
 
 
 class SB3Trainer:
@@ -505,3 +311,37 @@ def _undisturbed_generators() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(arrays)
+
+
+STOCK_LIMIT = 300
+"""Most samples for which a stock policy may choose a mask or weights."""
+
+
+def check_policy_fits(
+    policy: str | type[BasePolicy],
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+) -> None:
+    """Call it before training on a `DynPruneVecEnv`; `dynprune train` does.
+
+    Args:
+        policy: what the algorithm is given: "MlpPolicy", ..., or a class.
+        observation_space: of the environment.
+        action_space: of the environment.
+
+    Raises:
+        ValueError: a `SetPolicy` with other spaces than it knows, or a stock policy that would
+            choose a mask or weights of many samples: its networks grow with n, and PPO's
+            probability ratios, products over n, overflow (at n = 50,000 in the first update).
+    """
+    if isinstance(policy, type) and issubclass(policy, SetPolicy):
+        _check_kinds(observation_space, action_space)
+        return
+    size = (action_space.shape or (0,))[0]
+    if size > STOCK_LIMIT:
+        name = policy if isinstance(policy, str) else policy.__name__
+        raise ValueError(
+            f"{name} cannot choose among {size:,} samples (at most {STOCK_LIMIT}): use SetPolicy "
+            'with observation="samples" and action="mask", or observation="summary" with '
+            'action="score_weights", which is short whatever the number of samples'
+        )

@@ -11,11 +11,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
+from dynprune_agents.policies._features import GAME
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.budget import SCORING_COST
-
-GAME = "game"
-"""Key that is added to observations of kind `samples`: (T, C), the epochs and the classes."""
 
 _UNLIMITED = np.float32(1e6)
 

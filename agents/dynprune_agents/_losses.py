@@ -1,0 +1,50 @@
+"""What several rules derive from the losses: moving averages, what lies below the mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynprune_agents._agent import Observation
+
+START = 3.0
+"""The score of a sample before its first visit, in nats."""
+
+
+def below_mean(values: np.ndarray) -> np.ndarray:
+    """Which values are below their row's mean, by more than rounding; same shape, bool."""
+    mean = values.mean(-1, keepdims=True, dtype=np.float64)
+    return values < mean - 1e-6 * np.abs(mean)
+
+
+class LossMoments:
+    """Exponential moving averages of the losses that training revealed.
+
+    For each new loss v of a sample (Raju et al. 2021, as the authors of InfoBatch implement it):
+    d = (v - mean)² with the mean before the update; mean <- (1 - a) mean + a v, the first v
+    directly; var <- (1 - a) var + a d. Samples never visited have the loss of a uniform
+    prediction, and no variance.
+
+    Args:
+        a: weight of the newest value, in (0, 1].
+    """
+
+    def __init__(self, a: float):
+        self.a = a
+        self._before: tuple[np.ndarray, np.ndarray] | None = None
+
+    def watch(self, observation: Observation) -> None:
+        """Takes in what is new in an observation."""
+        loss, visits = observation["loss"], observation["visits"]
+        if self._before is None:
+            self.mean, self.var = loss.copy(), np.zeros_like(loss)
+            self._seen = visits > 0
+        else:
+            old_loss, old_visits = self._before
+            new = (visits > old_visits) | (loss != old_loss)
+            again = new & self._seen
+            difference = loss - self.mean
+            self.var += np.where(again, self.a * (difference**2 - self.var), 0)
+            self.mean += np.where(again, self.a * difference, 0)
+            self.mean = np.where(new & ~self._seen, loss, self.mean)
+            self._seen |= new
+        self._before = (loss, visits)

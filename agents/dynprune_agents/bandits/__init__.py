@@ -1,0 +1,1 @@
+"""Samples or groups of them as arms."""

@@ -1,0 +1,36 @@
+"""Linear Thompson sampling over sample features.
+
+Agrawal & Goyal (ICML 2013), "Thompson Sampling for Contextual Bandits with Linear Payoffs",
+arXiv:1209.3352: draw the weights from N(w, v² A^-1) at each selection, keep the highest w·x.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents.bandits._linear import LinearBandit
+
+
+@dataclass
+class LinearThompson(LinearBandit):
+    """The highest loss under weights drawn from their posterior (Agrawal & Goyal 2013).
+
+    Attributes:
+        v: scale of the posterior, at least 0.
+    """
+
+    v: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        if self.v < 0:
+            raise ValueError(f"v is at least 0, got {self.v}")
+
+    def score(self, x: np.ndarray, weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """The prediction of one draw."""
+        size = weights.shape[-1]
+        rows = [self.rng.row(row).normal(size=size) for row in range(len(self.rng.seeds))]
+        noise = np.reshape(rows, weights.shape)[..., None]
+        draw = weights + self.v * (np.linalg.cholesky(covariance) @ noise)[..., 0]
+        return (x @ draw[..., None])[..., 0]

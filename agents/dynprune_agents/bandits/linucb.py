@@ -1,0 +1,33 @@
+"""LinUCB over sample features.
+
+Li et al. (WWW 2010), "A Contextual-Bandit Approach to Personalized News Article Recommendation",
+arXiv:1003.0146: score = w·x + alpha sqrt(x' A^-1 x), with A = ridge I + sum x x'.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents.bandits._linear import LinearBandit
+
+
+@dataclass
+class LinUCB(LinearBandit):
+    """The highest predicted loss plus alpha times its uncertainty (Li et al. 2010).
+
+    Attributes:
+        alpha: weight of the uncertainty, at least 0.
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        if self.alpha < 0:
+            raise ValueError(f"alpha is at least 0, got {self.alpha}")
+
+    def score(self, x: np.ndarray, weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """The upper confidence bound."""
+        uncertainty = np.sqrt(((x @ covariance) * x).sum(-1))
+        return (x @ weights[..., None])[..., 0] + self.alpha * uncertainty

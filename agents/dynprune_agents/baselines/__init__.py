@@ -1,0 +1,1 @@
+"""All data, or a random choice of it: what every rule is compared with."""

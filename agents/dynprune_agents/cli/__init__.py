@@ -1,0 +1,1 @@
+"""The dynprune command."""

@@ -1,0 +1,1 @@
+"""Rules that select anew while the model trains."""

@@ -1,0 +1,1 @@
+"""Learned policies: what they see, their networks and files, and the agents that play them."""

@@ -1,0 +1,61 @@
+"""Learned: a small network scores every sample from what training revealed about it.
+
+Trained by evolution strategies on many short training runs (`dynprune train --algo es`); the cards
+beside the shipped policies, in `policies/`, say with what and how they do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation
+from dynprune_agents.policies._features import sample_features
+from dynprune_agents.policies._files import load_scorer
+from dynprune_agents.policies._networks import Scorer, gumbel
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.ranking import keep_top
+
+
+@dataclass
+class Learned(Agent):
+    """The highest scores of a learned network, and chance as far as it learned to leave room.
+
+    Attributes:
+        policy: a shipped policy's name, or the path of a file that `dynprune train` wrote.
+    """
+
+    policy: str = "generalist"
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._scorer, self._parameters = self.network()
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
+        """Masks, or gradient weights if the policy gives any."""
+        return {"action": "weights"} if self.network()[0].max_weight else {}
+
+    def network(self) -> tuple[Scorer, np.ndarray]:
+        """The scorer and its parameters, (P,) or one row per replica, (R, P)."""
+        return load_scorer(self.policy)
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """The top of scores with Gumbel noise."""
+        batched = observation["loss"].ndim > 1
+        seen = observation if batched else {k: v[None] for k, v in observation.items()}
+        samples, run = sample_features(seen, self.episode.epochs, self.episode.num_classes)
+        said = self._scorer.judge(self._parameters, samples, run)
+        count = np.maximum(1, np.rint(self.pace(seen) * said.spend)).astype(np.int64)
+        noise = np.atleast_2d(gumbel(self.episode.num_samples, self.rng))
+        noisy = said.scores + said.temperature[:, None] * noise
+        mask = (
+            keep_top(noisy, count, self.rng) if batched else keep_top(noisy[0], count[0], self.rng)
+        )
+        if said.weights is None:
+            return mask
+        weights = np.where(mask, said.weights, 0).astype(np.float32)
+        return weights if batched else weights[0]

@@ -1,0 +1,270 @@
+"""SB3: whatever Stable-Baselines3 trained plays on, in the benchmark like any other agent.
+
+Raffin et al. (2021), Stable-Baselines3: Reliable Reinforcement Learning Implementations.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from dynprune_agents._agent import Agent
+from dynprune_agents.policies._files import find_policy
+from dynprune_env.selection.actions import ACTIONS
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.observations import OBSERVATIONS, Shape
+from dynprune_env.selection.ranking import keep_top
+
+if TYPE_CHECKING:  # it takes a second to import, and listing the agents needs none of it
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.policies import BasePolicy
+
+
+@dataclass
+class SB3(Agent):
+    """A policy that Stable-Baselines3 trained, of any algorithm (PPO, A2C, SAC, TD3, DQN, ...).
+
+    It plays with the observation and action kinds that it was trained for: with `summary` and a
+    short action on any task; with a `SetPolicy` on masks of any n; other policies on masks or
+    weights only with the n of their training.
+
+    Loading unpickles: load only files that you trust.
+
+    Attributes:
+        policy: a shipped policy's name, or the path of a .zip that a model's `save` wrote.
+        deterministic: True takes the mode of the policy's actions, for a `SetPolicy` the most
+            probable samples; False draws from it, as in training.
+    """
+
+    policy: str = "planner"
+    deterministic: bool = True
+
+    _live: ClassVar[Trained | None] = None
+
+    @classmethod
+    def of(cls, model: BaseAlgorithm, name: str, deterministic: bool = True) -> SB3:
+        """An agent that plays the policy of a model as it is now; `name` is for its label."""
+        memory = io.BytesIO()
+        model.save(memory, exclude=UNUSED)
+        memory.seek(0)
+        agent = cls(name, deterministic)
+        agent._live = read_policy(memory, name)  # type: ignore[misc]
+        return agent
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
+        """The observation and action kinds that the policy was trained for."""
+        trained = self._trained()
+        return {"observation": trained.observation, "action": trained.action}
+
+    def _trained(self) -> Trained:
+        if self._live is not None:
+            return self._live
+        path = find_policy(self.policy, ".zip")
+        return load_policy(path, path.stat().st_mtime_ns)
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode.
+
+        Raises:
+            ValueError: the policy acts on another number of samples only.
+        """
+        super().reset(episode)
+        self._player = self._trained().fit(episode)
+
+    def select(self, observation: Any) -> np.ndarray:
+        """The policy's actions, (R, ...) or (...), each row alone: company changes nothing."""
+        if not self.rng.batched:
+            return self._act(observation, 0)
+        rows = range(len(self.rng.seeds))
+        if isinstance(observation, dict):
+            each = [{name: value[row] for name, value in observation.items()} for row in rows]
+        else:
+            each = list(observation)
+        return np.stack([self._act(one, row) for row, one in enumerate(each)])
+
+    def _act(self, observation: Any, row: int) -> np.ndarray:
+        """One replica's action, drawn from its own generator."""
+        player = self._player
+        if player.is_set_policy:
+            return self._choose(player.keep_logits(observation), row)
+        with torch.random.fork_rng(devices=[]):  # policies sample from torch's global generator
+            torch.default_generator.manual_seed(int(self.rng.row(row).integers(2**63)))
+            return player.predict(observation, self.episode, self.deterministic)
+
+    def _choose(self, logits: np.ndarray, row: int) -> np.ndarray:
+        """(n,) bool from (n,) logits of keeping."""
+        probabilities = 1 / (1 + np.exp(-logits))
+        if not self.deterministic:
+            return self.rng.row(row).random(len(logits)) < probabilities
+        count = np.clip(np.rint(probabilities.sum()), 1, max(1, len(logits) - 1))
+        # Rounded, since samples that are alike get logits that differ in their last digits.
+        return keep_top(np.round(logits, 4), int(count), self.rng.only(row))
+
+
+class Trained:
+    """A policy with the kinds of observation and action that it knows.
+
+    Raises:
+        ValueError: they are not those of this environment.
+    """
+
+    def __init__(self, policy: BasePolicy):
+        from dynprune_agents.policies._set_policy import SetPolicy
+
+        self.policy = policy.requires_grad_(False)
+        self.policy.set_training_mode(False)
+        self.is_set_policy = isinstance(policy, SetPolicy)
+        self.observation, self.action, self.num_samples = kinds(
+            policy.observation_space, policy.action_space
+        )
+
+    def fit(self, episode: Episode) -> Trained:
+        """Itself, or for a SetPolicy the same for another n, T and C.
+
+        Raises:
+            ValueError: it acts on another number of samples only.
+        """
+        if not self.is_set_policy:
+            if self.num_samples not in (None, episode.num_samples):
+                raise ValueError(
+                    f"this policy was trained on {self.num_samples:,} samples and acts on no "
+                    f"other number, got {episode.num_samples:,}; a SetPolicy acts on any"
+                )
+            return self
+        shape = Shape(episode.num_samples, episode.epochs, episode.num_classes)
+        observation_space = OBSERVATIONS[self.observation](shape).space()
+        with torch.random.fork_rng(devices=[]):  # new networks draw their first weights
+            policy = self.policy.for_spaces(  # type: ignore[operator]
+                observation_space, ACTIONS[self.action]().space(episode.num_samples)
+            )
+        return Trained(policy)
+
+    def predict(self, observation: Any, episode: Episode, deterministic: bool) -> np.ndarray:
+        """One action for one observation, with torch's global generator."""
+        from dynprune_agents.policies._features import GAME
+
+        if isinstance(self.policy.observation_space, spaces.Dict):
+            game = np.array([episode.epochs, episode.num_classes], dtype=np.float32)
+            known = {**observation, GAME: game}
+            observation = {name: known[name] for name in self.policy.observation_space.spaces}
+        if self.uses_state_dependent_noise and not deterministic:
+            self.policy.reset_noise()  # type: ignore[operator]
+        action, _ = self.policy.predict(observation, deterministic=deterministic)
+        return action.astype(bool) if self.action == "mask" else action
+
+    @property
+    def uses_state_dependent_noise(self) -> bool:
+        """Whether it was trained with gSDE."""
+        return getattr(self.policy, "use_sde", False) or getattr(
+            getattr(self.policy, "actor", None), "use_sde", False
+        )
+
+    @torch.no_grad()
+    def keep_logits(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """(n,) float64 logits of keeping, of a SetPolicy."""
+        tensors = {name: torch.from_numpy(value)[None] for name, value in observation.items()}
+        distribution = self.policy.get_distribution(tensors)  # type: ignore[operator]
+        logits: np.ndarray = distribution.distribution.logits[0].double().numpy()
+        return logits
+
+
+def kinds(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> tuple[str, str, int | None]:
+    """The observation kind, the action kind, and n where the spaces depend on it.
+
+    Raises:
+        ValueError: the spaces are not of this environment.
+    """
+    size = (action_space.shape or (1,))[0]
+    action = next((k for k, a in ACTIONS.items() if a().space(size) == action_space), None)
+    observation = None
+    for kind, make in OBSERVATIONS.items():
+        known = make(Shape(1, 1, 2)).space()
+        if isinstance(known, spaces.Dict) and isinstance(observation_space, spaces.Dict):
+            if known.spaces.keys() <= observation_space.spaces.keys():
+                observation = kind
+                size = (observation_space["loss"].shape or (1,))[0]
+        elif known == observation_space:
+            observation = kind
+    if observation is None or action is None:
+        raise ValueError(
+            f"the model was trained with other spaces than this environment's: observations "
+            f"{observation_space}, actions {action_space}"
+        )
+    depends = observation == "samples" or action in ("mask", "weights")
+    return observation, action, size if depends else None
+
+
+@lru_cache(maxsize=16)
+def load_policy(path: Path, changed: int) -> Trained:
+    """Reads a file once; `changed` is when it was written (ns), since a newer one is another."""
+    with path.open("rb") as file:
+        return read_policy(file, str(path))
+
+
+UNUSED = (
+    "_last_obs",
+    "_last_original_obs",
+    "_last_episode_starts",
+    "action_noise",
+    "clip_range",
+    "clip_range_vf",
+    "delta_std_schedule",
+    "ep_info_buffer",
+    "ep_success_buffer",
+    "exploration_schedule",
+    "learning_rate",
+    "lr_schedule",
+)
+"""What acting needs no part of, and may not unpickle under another version of Python."""
+
+
+def read_policy(file: IO[bytes], name: str) -> Trained:
+    """Reads the policy of a model that was saved by Stable-Baselines3. Unpickles.
+
+    Only the policy is made, so that any algorithm's will do, also one of sb3-contrib.
+
+    Args:
+        file: the .zip.
+        name: for messages.
+
+    Raises:
+        ValueError: the file is something else, its algorithm is not installed, or the model was
+            trained on another environment.
+    """
+    from stable_baselines3.common.save_util import load_from_zip_file
+
+    try:
+        data, parameters, _ = load_from_zip_file(
+            file,  # type: ignore[arg-type]
+            device="cpu",
+            custom_objects=dict.fromkeys(UNUSED),
+        )
+    except ImportError as error:
+        raise ValueError(f"{name} was trained with a package that is not here: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name} is not a model that Stable-Baselines3 saved: {error}") from error
+    if not data or "policy_class" not in data or "policy" not in parameters:
+        raise ValueError(f"{name} is not a model that Stable-Baselines3 saved")
+    make = data["policy_class"]
+    if not isinstance(make, type) or hasattr(make, "_process_sequence"):
+        raise ValueError(f"{name}: policies of the kind {make} cannot play here")
+    arguments = dict(data["policy_kwargs"])
+    known = signature(make).parameters
+    for key, value in (("lr_schedule", lambda _: 0.0), ("use_sde", data.get("use_sde", False))):
+        if key in known:
+            arguments.setdefault(key, value)
+    with torch.random.fork_rng(devices=[]):  # new networks draw their first weights
+        policy = make(data["observation_space"], data["action_space"], **arguments)
+    policy.load_state_dict(parameters["policy"])
+    return Trained(policy)

@@ -1,0 +1,1 @@
+"""Rules that score first, at a cost, and then keep one subset."""

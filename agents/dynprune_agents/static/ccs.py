@@ -1,0 +1,65 @@
+"""CCS: coverage of all difficulties.
+
+Zheng et al. (ICLR 2023), "Coverage-centric Coreset Selection for High Pruning Rates",
+arXiv:2210.15809: cuts off the hardest share by AUM, splits the rest into bins of equal width, deals
+the budget out evenly over the bins, smallest first, and draws at random inside each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Rehearsal, check_shares
+from dynprune_agents.static._static import StaticAgent
+from dynprune_agents.static.aum import area_under_margin
+
+
+def deal_out(sizes: np.ndarray, count: int) -> np.ndarray:
+    """How many to draw from each bin: equal shares, smallest bin first; (bins,) int64."""
+    drawn = np.zeros_like(sizes)
+    for left, bin_index in zip(
+        range(len(sizes), 0, -1), np.argsort(sizes, kind="stable"), strict=True
+    ):
+        drawn[bin_index] = min(sizes[bin_index], (count - drawn.sum()) // left)
+    return drawn
+
+
+@dataclass
+class CCS(StaticAgent):
+    """Draws evenly from bins of AUM after cutting off the hardest (Zheng et al. 2023).
+
+    Attributes:
+        cut: share of lowest areas that is left out, in [0, 1); the paper's .2 at 80 % pruned and
+            .3 at 90 %.
+        bins: number of bins of equal width.
+    """
+
+    cut: float = 0.2
+    bins: int = 50
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        check_shares("[0, 1)", cut=self.cut)
+        if self.bins < 1:
+            raise ValueError(f"bins is at least 1, got {self.bins}")
+
+    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+        """The area under the margin."""
+        return area_under_margin(rehearsal)
+
+    def choose(self, scores: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """An even draw from the bins; what is cut off comes in only if all else is kept."""
+        rows = np.atleast_2d(scores)
+        counts = np.broadcast_to(count, len(rows))
+        keep = np.zeros(rows.shape, dtype=bool)
+        for row, (values, k) in enumerate(zip(rows, counts, strict=True)):
+            rng = self.rng.row(row)
+            order = np.lexsort((rng.random(len(values)), values))
+            kept_back = order[min(int(self.cut * len(values)), len(values) - int(k)) :]
+            edges = np.linspace(values[kept_back].min(), values[kept_back].max(), self.bins + 1)
+            bin_of = np.searchsorted(edges[1:-1], values[kept_back], side="right")
+            drawn = deal_out(np.bincount(bin_of, minlength=self.bins), int(k))
+            for bin_index, size in enumerate(drawn):
+                members = kept_back[bin_of == bin_index]
+                keep[row, rng.permutation(members)[:size]] = True
+        return keep.reshape(scores.shape)

@@ -1,0 +1,37 @@
+"""EL2N: the early error.
+
+Paul, Ganguli, Dziugaite (NeurIPS 2021), "Deep Learning on a Data Diet", arXiv:2107.07075: the
+distance between softmax and one-hot label early in training, averaged over several nets.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Rehearsal, check_shares
+from dynprune_agents.static._static import StaticAgent
+
+
+@dataclass
+class EL2N(StaticAgent):
+    """Keeps the highest early EL2N scores, averaged over nets (Paul et al. 2021).
+
+    Attributes:
+        nets: how many nets are averaged (the paper's 10).
+        early: share of a full run after which the score is taken, in (0, 1] (20 of 200 epochs).
+    """
+
+    nets: int = 10
+    early: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        check_shares("(0, 1]", early=self.early)
+        if self.nets < 1:
+            raise ValueError(f"nets is at least 1, got {self.nets}")
+
+    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+        """The mean score."""
+        epochs = max(1, round(self.early * rehearsal.epochs))
+        lasts = [list(rehearsal.run(net, epochs))[-1]["el2n"] for net in range(self.nets)]
+        return np.mean(lasts, axis=0)

@@ -1,0 +1,1 @@
+"""Rules that also weigh the gradients of what they keep."""

@@ -1,0 +1,51 @@
+"""InfoBatch: drops part of the easy samples and weighs the rest of them up.
+
+Qin et al. (ICLR 2024), "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning",
+arXiv:2303.04947. Scores are the last losses, 3 before the first. Of the samples below the mean
+score, a random share r is dropped, the others get the gradient weight 1 / (1 - r): the expected
+gradient is that of all data. After the share delta of the run, all data with weight 1.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_agents._losses import START, below_mean
+from dynprune_env.selection.ranking import keep_top
+
+
+@dataclass
+class InfoBatch(Agent):
+    """Drops a random share r of the losses below the mean, weighs the rest up (Qin et al. 2024).
+
+    Attributes:
+        r: share of the easy samples that is dropped, in [0, 1).
+        delta: share of the run after which everything is kept, in [0, 1].
+        rescale: whether kept easy samples get the weight 1 / (1 - r).
+        anneal: whether everything is kept after delta.
+    """
+
+    env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
+
+    r: float = 0.5
+    delta: float = 0.875
+    rescale: bool = True
+    anneal: bool = True
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        check_shares("[0, 1)", r=self.r)
+        check_shares(delta=self.delta)
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """Gradient weights."""
+        scores = np.where(observation["visits"] > 0, observation["loss"], START)
+        easy = below_mean(scores)
+        if self.anneal:
+            easy &= self.progress(observation)[..., None] < self.delta
+        lots = np.where(easy, self.rng.random(scores.shape[-1]), -np.inf)
+        dropped = keep_top(lots, (self.r * easy.sum(-1)).astype(np.int64), self.rng)
+        kept = np.float32(1 / (1 - self.r) if self.rescale else 1)
+        return np.where(dropped, np.float32(0), np.where(easy, kept, np.float32(1)))

@@ -1,0 +1,37 @@
+"""InfoBatch's weights and annealing around a random choice: what its criterion is worth.
+
+Reviewers of InfoBatch (Qin et al. 2024, arXiv:2303.04947) found a random criterion about as good as
+the loss, once it anneals and rescales alike. Each epoch drops a random share r of all samples and
+gives the others the gradient weight 1 / (1 - r); after the share delta of the run, all data with
+weight 1.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Observation
+from dynprune_agents.weighted.infobatch import InfoBatch
+from dynprune_env.selection.ranking import keep_top
+
+
+@dataclass
+class RandomInfoBatch(InfoBatch):
+    """Drops a random share r of all samples, weighs the rest up: the control of InfoBatch.
+
+    Attributes:
+        r: share of the samples that is dropped, in [0, 1): InfoBatch drops half of about half.
+        delta: share of the run after which everything is kept, in [0, 1].
+        rescale: whether kept samples get the weight 1 / (1 - r).
+        anneal: whether everything is kept after delta.
+    """
+
+    r: float = 0.25
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """Gradient weights."""
+        n = self.episode.num_samples
+        kept = keep_top(self.rng.random(n), n - int(self.r * n), self.rng)
+        weights = np.where(kept, 1 / (1 - self.r) if self.rescale else 1, 0)
+        annealing = (self.progress(observation) >= self.delta) & self.anneal
+        return np.where(annealing[..., None], 1, weights).astype(np.float32)

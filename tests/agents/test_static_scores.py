@@ -1,0 +1,375 @@
+"""Static scores: from hand-made rehearsals by hand, and from real ones with every visit charged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from dynprune_env.learners import ModuleLearner
+from helpers.by_hand import MANY, assert_frequencies, episode, kept, observed
+from helpers.episodes import assert_same, differs, make, make_vector
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import dynprune_agents
+from dynprune_agents.static.ccs import deal_out
+from dynprune_agents.static.grand import gradient_norms
+from dynprune_env import run_episodes
+from dynprune_env.benchmark.recording import unpack
+from dynprune_env.tasks.datasets import Pool, Split
+from dynprune_env.tasks.models import make_model
+from dynprune_env.tasks.registry import TASKS
+from dynprune_env.training import trainer
+from dynprune_env.training.trainer import Trainer
+
+
+class FakeRehearsal:
+    """A rehearsal whose run i shows row t of the columns `runs[i]` after epoch t."""
+
+    def __init__(self, *runs: dict[str, Any]):
+        self.runs = [{name: np.float32(rows) for name, rows in run.items()} for run in runs]
+        self.epochs, *_, self.num_samples = next(iter(self.runs[0].values())).shape
+        self.asked: list[tuple[int, int]] = []
+
+    def run(self, index: int, epochs: int) -> Iterator[dict[str, np.ndarray]]:
+        self.asked.append((index, epochs))
+        for epoch in range(epochs):
+            yield {name: rows[epoch] for name, rows in self.runs[index].items()}
+
+
+def chosen(spec: str, rehearsal: Any, count: int) -> list[int]:
+    """What a static agent keeps when it wants `count` of n samples."""
+    agent = dynprune_agents.make(spec)
+    agent.prepare(rehearsal)
+    n = rehearsal.num_samples
+    game = episode(n, budget=count / n)
+    agent.reset(game)
+    mask = agent.select(observed(game, 0))
+    assert np.array_equal(agent.select(observed(game, 5, loss=np.arange(n))), mask)
+    return kept(mask)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("el2n(nets=0)", "nets is at least 1, got 0"),
+        ("el2n(early=1.5)", "early .* 1.5"),
+        ("grand(nets=0)", "at least 1, got 0"),
+        ("grand(early=-0.1)", "early .* -0.1"),
+        ("ccs(cut=1.0)", "cut .* got 1"),
+        ("ccs(bins=0)", "bins is at least 1, got 0"),
+        ("dyn_unc(window=1)", "window is at least 2 epochs, got 1"),
+    ],
+)
+def test_a_value_outside_its_documented_range_is_refused(spec: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dynprune_agents.make(spec)
+
+
+# -- scores by hand ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, [1]), (2, [1, 3]), (3, [1, 2, 3])])
+def test_forgetting_counts_falls_and_never_learned_samples_are_the_hardest(
+    count: int, expected: list[int]
+) -> None:
+    # Sample 0 was always right; 1 never; 2 was forgotten once; 3 twice; 4 was learned late.
+    right = [[1, 0, 0, 1, 0], [1, 0, 1, 0, 0], [1, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
+    falls = [[0, 0, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 0], [0, 0, 1, 2, 0]]
+    rehearsal = FakeRehearsal({"correct": right, "forgetting": falls})
+    assert chosen("forgetting", rehearsal, count) == expected
+    assert rehearsal.asked == [(0, 4)]
+
+
+def test_el2n_averages_nets_early_in_training() -> None:
+    # Two nets of 20 epochs, scored after 10 % of them: the mean of the second rows.
+    first, second = np.full((20, 4), 9.0), np.full((20, 4), -9.0)
+    first[1], second[1] = [0.1, 0.9, 0.5, 0.8], [0.9, 0.6, 0.4, 0.5]  # means .5 .75 .45 .65
+    rehearsal = FakeRehearsal({"el2n": first}, {"el2n": second})
+    assert chosen("el2n(nets=2, early=0.1)", rehearsal, 2) == [1, 3]
+    assert rehearsal.asked == [(0, 2), (1, 2)]
+    at_least_one = FakeRehearsal({"el2n": [[3, 1], [1, 3]]})
+    assert chosen("el2n(nets=1, early=0.01)", at_least_one, 1) == [0]
+
+
+MARGINS = [[4, -3, 1, 0], [6, -1, 1, -2], [-1, -5, 7, -1]]
+"""Of three epochs; the means are 3, -3, 3, -1: the first and the third tie."""
+
+
+def test_aum_keeps_high_areas_and_on_request_low_ones() -> None:
+    assert chosen("aum", FakeRehearsal({"margin": MARGINS}), 2) == [0, 2]
+    assert chosen("aum", FakeRehearsal({"margin": MARGINS}), 3) == [0, 2, 3]
+    assert chosen("aum(hard=True)", FakeRehearsal({"margin": MARGINS}), 1) == [1]
+    assert chosen("aum(hard=True)", FakeRehearsal({"margin": MARGINS}), 2) == [1, 3]
+
+
+def test_cartography_keeps_the_most_ambiguous() -> None:
+    # Deviations 0, .4, .05 and .2, whatever the means .9, .5, .05 and .3.
+    p = [[0.9, 0.1, 0, 0.5], [0.9, 0.9, 0.1, 0.1]]
+    assert chosen("cartography", FakeRehearsal({"confidence": p}), 1) == [1]
+    assert chosen("cartography", FakeRehearsal({"confidence": p}), 2) == [1, 3]
+
+
+@pytest.mark.parametrize(("window", "expected"), [(2, [1]), (3, [0]), (4, [0]), (10, [0])])
+def test_dyn_unc_averages_the_deviation_over_windows(window: int, expected: list[int]) -> None:
+    # Sample 0 rises slowly, 1 flickers. Windows of two: deviations .1 .2 .1 (mean .133) and
+    # .15 .15 .15. Windows of three: .163 .163 against .141 .141; of all: .224 against .15.
+    p = [[0.1, 0.2], [0.3, 0.5], [0.7, 0.2], [0.9, 0.5]]
+    assert chosen(f"dyn_unc(window={window})", FakeRehearsal({"confidence": p}), 1) == expected
+
+
+# -- CCS ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "drawn"),
+    [
+        ([5, 5, 5], 6, [2, 2, 2]),
+        ([5, 1, 9], 9, [4, 1, 4]),  # 9 // 3 of one, then 8 // 2, then what is left
+        ([2, 10, 0, 1], 8, [2, 5, 0, 1]),
+        ([3, 3], 5, [2, 3]),
+        ([4, 0, 7], 11, [4, 0, 7]),
+        ([4, 2], 0, [0, 0]),
+    ],
+)
+def test_ccs_deals_out_evenly_and_the_smallest_bin_first(
+    sizes: list[int], count: int, drawn: list[int]
+) -> None:
+    assert deal_out(np.array(sizes), count).tolist() == drawn
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.floats(0, 1))
+def test_ccs_deals_out_exactly_and_never_more_than_a_bin_holds(
+    sizes: list[int], share: float
+) -> None:
+    count = round(share * sum(sizes))
+    drawn = deal_out(np.array(sizes), count)
+    assert drawn.sum() == count
+    assert (drawn >= 0).all()
+    assert (drawn <= sizes).all()
+
+
+# Cut 0 and 1; three equal bins from 0 to 9: six, one and three samples.
+AREAS = np.array([-50, -20, 0, 1, 1, 2, 2, 2.5, 4, 6.5, 8, 9])
+
+
+def test_ccs_cuts_off_the_hardest_and_draws_evenly_from_bins_of_equal_width() -> None:
+    agent = dynprune_agents.make("ccs(cut=0.17, bins=3)")
+    agent.prepare(FakeRehearsal({"margin": np.broadcast_to(AREAS, (2, len(MANY), 12))}))
+    agent.reset(episode(12, seeds=MANY))
+    mask = agent.select(observed(agent.episode, 0))
+    assert (mask.sum(axis=1) == 6).all()
+    # Of six: one from the bin of one, two of three, three of six.
+    assert_frequencies(mask, np.repeat([0, 3 / 6, 1, 2 / 3], [2, 6, 1, 3]))
+
+
+@pytest.mark.parametrize(("count", "cut_off"), [(10, [0, 1]), (11, [0]), (12, [])])
+def test_what_ccs_cuts_off_comes_back_only_if_all_else_is_kept(
+    count: int, cut_off: list[int]
+) -> None:
+    found = chosen("ccs(cut=0.17)", FakeRehearsal({"margin": [AREAS]}), count)
+    assert found == [i for i in range(12) if i not in cut_off]
+
+
+def test_ccs_can_draw_from_equal_areas() -> None:
+    assert len(chosen("ccs", FakeRehearsal({"margin": np.ones((3, 12))}), 5)) == 5
+
+
+# -- GraNd -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["mlp(width=6)", "small_cnn(width=3)"])
+def test_gradient_norms_are_those_of_one_backward_pass_per_sample(model: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = make_model(model, (3, 16, 16), 4).eval()
+        images, labels = torch.randn(7, 3, 16, 16), torch.arange(7) % 4
+    slow = []
+    for image, label in zip(images, labels, strict=True):
+        loss = nn.functional.cross_entropy(net(image[None]), label[None])
+        gradient = torch.autograd.grad(loss, list(net.parameters()))
+        slow.append(nn.utils.parameters_to_vector(gradient).norm().item())
+    assert gradient_norms(net, images, labels) == pytest.approx(slow, rel=1e-4)
+    assert max(slow) > 1.1 * min(slow)
+
+
+@pytest.mark.parametrize("early", [0, 0.5])
+def test_grand_averages_the_norms_of_several_nets(early: float) -> None:
+    env, spec = make(), f"grand(nets=2, early={early}, chunk=7)"
+    env.reset(seed=0)
+    agent = dynprune_agents.make(spec)
+    agent.prepare(env.rehearsal(0))
+    rehearsal, norms = env.rehearsal(0), []
+    for net in range(2):
+        list(rehearsal.run(net, round(early * 4)))
+        ((images, labels),) = rehearsal.batches(48)
+        norms.append(gradient_norms(rehearsal.models()[0], images, labels))
+    agent.reset(env.episode(0))
+    mask = agent.select(observed(agent.episode, 0))
+    assert kept(mask) == sorted(np.argsort(np.mean(norms, axis=0))[24:])
+    assert differs(*norms)
+
+
+# -- what a rehearsal costs --------------------------------------------------------------------
+
+COSTS = {  # of ten epochs, in visits per train sample
+    "forgetting": 10,
+    "aum": 10,
+    "ccs": 10,
+    "cartography": 10,
+    "dyn_unc": 10,
+    "el2n(nets=3, early=0.2)": 3 * 2,
+    "grand(nets=2, early=0.2)": 2 * (2 + 1),
+    "grand(nets=2, early=0.0)": 2,
+    "rho_loss": 2 * (10 * 1 / 2 + 1 / 3),
+    "ucb": 0,
+}
+PASSES = {"grand(nets=2, early=0.2)": 2, "grand(nets=2, early=0.0)": 2, "rho_loss": 2 / 3}
+"""What of it is not training: a gradient of each sample, or two scorings."""
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by what any trainer trains in an epoch."""
+    counts: list[int] = []
+    original = Trainer.train_epoch
+
+    def watched(self: Trainer, weights: np.ndarray) -> list[np.ndarray]:
+        orders = original(self, weights)
+        counts.append(sum(map(len, orders)))
+        return orders
+
+    monkeypatch.setattr(Trainer, "train_epoch", watched)
+    return counts
+
+
+@pytest.mark.parametrize("spec", COSTS)
+def test_a_rehearsal_is_charged_for_exactly_what_it_trained_and_the_result_says_so(
+    spec: str, trained: list[int]
+) -> None:
+    n, seeds = 60, [0, 1]
+    small = {"train_size": n, "epochs": 10, "budget": 0.5, "label_noise": 0.5}
+    agent = dynprune_agents.make(spec)
+    results = run_episodes("DynPrune-Digits-v0", agent, seeds, env_kwargs=small, device="cpu")
+    for result in results:
+        assert result.preparation == pytest.approx(COSTS[spec] * n)
+        spent = result.visits + result.scored / 3 + result.preparation
+        assert result.saved == pytest.approx(1 - spent / (10 * n))
+        assert result.visits == 300  # the budget of the run itself is untouched
+    rehearsed = sum(trained) - sum(result.visits for result in results)
+    assert rehearsed == pytest.approx(len(seeds) * n * (COSTS[spec] - PASSES.get(spec, 0)))
+    if spec not in ("rho_loss", "ucb"):
+        masks = unpack(results[0].selections, 10, n)
+        assert (masks == masks[0]).all()
+        assert masks[0].sum() == 30
+
+
+def test_a_scoring_pass_and_a_gradient_pass_are_charged_as_documented() -> None:
+    env = make_vector(3)
+    env.reset(seed=0)
+    rehearsal = env.rehearsal([0, 1, 2])
+    assert list(rehearsal.run(0, 0)) == []
+    assert rehearsal.losses().shape == (3, 48)
+    assert rehearsal.visits == pytest.approx([16] * 3)
+    rehearsal.charge(1.0)
+    assert rehearsal.visits == pytest.approx([64] * 3)
+    list(rehearsal.run(1, 2, np.arange(48) < 5))
+    assert rehearsal.visits == pytest.approx([74] * 3)
+
+
+def test_a_rehearsal_must_run_before_it_can_score() -> None:
+    env = make()
+    env.reset(seed=0)
+    with pytest.raises(RuntimeError, match="needs a run first"):
+        env.rehearsal(0).losses()
+
+
+# -- what a rehearsal sees ---------------------------------------------------------------------
+
+
+def test_a_row_of_a_rehearsal_is_the_rehearsal_of_that_seed_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trainer, "make_learner", ModuleLearner)  # alike bit for bit in company
+
+    def everything(env: Any, seeds: Any) -> list[Any]:
+        env.reset(seed=seeds)
+        rehearsal = env.rehearsal(seeds)
+        half = rehearsal.random_mask(0.5)
+        runs = [list(rehearsal.run(0, 2, half)), list(rehearsal.run(1, 1))]
+        observations = [[seen["loss"] for seen in run] for run in runs]
+        return [half, observations, rehearsal.losses()]
+
+    together = everything(make_vector(3), [3, 4, 9])
+    for row, seed in enumerate([3, 4, 9]):
+        half, observations, losses = everything(make(), seed)
+        assert half.sum() == 24
+        assert_same([half, losses], [together[0][row], together[2][row]])
+        assert_same(observations, [[seen[row] for seen in run] for run in together[1]])
+    assert differs(together[0][0], together[0][1])
+
+
+def test_a_rehearsal_trains_fresh_models_on_the_same_corrupted_labels() -> None:
+    env = make_vector(2, label_noise=0.5, duplicates=0.2, data_seed=3)
+    env.reset(seed=0)
+    rehearsal = env.rehearsal([0, 1])
+    (seen,) = rehearsal.run(0, 1)
+    ((images, labels),) = rehearsal.batches(48)
+    assert torch.equal(images, env.dataset.train.images)
+    assert torch.equal(labels, env.dataset.train.labels)
+    assert env.dataset.corrupted.any()
+    assert (seen["label"] == labels.numpy()).all()
+    (again,) = rehearsal.run(1, 1)
+    assert differs(seen["loss"], again["loss"])
+    assert (again["visits"] == 1).all()
+
+
+@pytest.mark.parametrize("spec", ["forgetting", "aum", "el2n(nets=2)", "grand(nets=2)", "rho_loss"])
+def test_scores_do_not_depend_on_the_test_split(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def selections(hidden: bool) -> list[np.ndarray]:
+        env = make_vector(2)
+        env.reset(seed=[0, 1])
+        assert env.dataset.test.images.isnan().any() == hidden
+        agent = dynprune_agents.make(spec)
+        agent.prepare(env.rehearsal([0, 1]))
+        agent.reset(env.episode([0, 1]))
+        return [agent.select(observed(agent.episode, t)) for t in range(4)]
+
+    before, source = selections(hidden=False), TASKS["Digits"].source
+
+    def read(data_dir: str | None, download: bool) -> Pool:
+        pool = source.read(data_dir, download)
+        nothing = Split(torch.full_like(pool.test.images, torch.nan), 0 * pool.test.labels)
+        return Pool(pool.train, nothing)
+
+    hiding = replace(TASKS["Digits"], source=replace(source, read=read))
+    monkeypatch.setitem(TASKS, "Digits", hiding)
+    assert_same(selections(hidden=True), before)
+
+
+def test_a_net_that_diverges_while_it_scores_does_not_stop_the_others() -> None:
+    diverging = {"train_size": 100, "epochs": 10, "learning_rate": 1e12}
+    agent = dynprune_agents.make("grand(nets=1, early=0.5)")
+    results = run_episodes(
+        "DynPrune-Digits-v0", agent, range(4), env_kwargs=diverging, device="cpu"
+    )
+    assert all(result.diverged for result in results)
+
+
+def test_an_agent_scores_anew_and_pays_again_for_every_run() -> None:
+    agent = dynprune_agents.make("aum")
+    small = {"train_size": 60, "epochs": 4}
+    one, two = (
+        run_episodes("DynPrune-Digits-v0", agent, [seed], env_kwargs=small, device="cpu")[0]
+        for seed in (0, 1)
+    )
+    alone = run_episodes(
+        "DynPrune-Digits-v0", dynprune_agents.make("aum"), [1], env_kwargs=small, device="cpu"
+    )[0]
+    assert one.preparation == two.preparation == 240
+    assert two.selections == alone.selections != one.selections

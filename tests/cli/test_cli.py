@@ -1,0 +1,310 @@
+"""The dynprune command does what its help says, and a mistake is answered in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import dynprune_agents
+from dynprune_agents.cli import app as cli
+from dynprune_env import TASK_NAMES
+from dynprune_env.benchmark import runner as execution
+from dynprune_env.benchmark.results import load_results
+
+SMALL = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2", "--device", "cpu"]
+BENCH = ["bench", *SMALL, "--agents", "ucb", "--budgets", "0.5", "--seeds", "2", "--jobs", "1"]
+COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+
+OWN = '''
+from dataclasses import dataclass
+import numpy as np
+from dynprune_agents import Agent
+
+@dataclass
+class Mine(Agent):
+    """Keeps everything, or fails."""
+    fails: bool = False
+
+    def select(self, observation):
+        if self.fails:
+            raise RuntimeError("a [mistake] in the rule")
+        return np.ones(observation["loss"].shape, dtype=bool)
+'''
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and a terminal of known width."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    """Runs a command that should succeed."""
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def results(folder: Path = Path("results")) -> list[Any]:
+    return list(load_results([folder]))
+
+
+# -- what there is -----------------------------------------------------------------------------
+
+
+def test_help_names_every_command() -> None:
+    text = call("--help").output
+    assert {"envs", "agents", "run", "bench", "report"} <= set(COMMANDS)
+    assert all(f" {command} " in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_each_of_its_options(command: str) -> None:
+    text = call(command, "--help").output
+    assert f"Usage: {cli.app.info.name or 'root'} {command}" in text
+    (found,) = (c for c in cli.app.registered_commands if command in (c.name, c.callback.__name__))
+    assert found.callback.__doc__.splitlines()[0].split(",")[0].rstrip(".:") in text
+
+
+@pytest.mark.parametrize("command", ["run", "bench"])
+def test_options_mean_the_same_in_every_command(command: str) -> None:
+    text = call(command, "--help").output
+    shared = ["--env", "--env-kwargs", "--label-noise", "--seeds", "--seed", "--out", "--device"]
+    own = {"run": ["--agent", "--budget"], "bench": ["--agents", "--budgets", "--jobs"]}
+    assert all(f"{option} " in text for option in [*shared, *own[command]])
+
+
+def test_envs_lists_every_environment() -> None:
+    text = call("envs").output
+    assert all(f"DynPrune-{task}-v0" in text for task in TASK_NAMES)
+    assert "45,000" in text
+
+
+def test_agents_lists_every_agent_with_its_parameters() -> None:
+    text = call("agents").output
+    assert all(f" {name} " in text for name in dynprune_agents.names())
+    assert "epsilon=0.1" in text
+
+
+# -- run ---------------------------------------------------------------------------------------
+
+
+def test_run_plays_each_seed_and_keeps_a_file_of_each() -> None:
+    options = ["--agent", "ucb(c=2.0)", "--budget", "0.4", "--seeds", "2", "--seed", "5"]
+    text = call("run", *SMALL, *options, "--label-noise", "0.2").output
+    configs = [result.config for result in results()]
+    assert sorted(config.seed for config in configs) == [5, 6]
+    assert {(config.env, config.agent) for config in configs} == {
+        ("DynPrune-Digits-v0", "ucb(c=2.0)")
+    }
+    expected = {"train_size": 60, "epochs": 2, "budget": 0.4, "label_noise": 0.2}
+    assert [config.env_kwargs for config in configs] == [expected] * 2
+    assert "ucb(c=2.0)" in text
+    assert "results" in text
+
+
+def test_a_run_at_budget_one_is_one_run() -> None:
+    call("run", *SMALL, "--agent", "static_random", "--budget", "1")
+    assert [result.config.agent for result in results()] == ["static_random"]
+
+
+def test_run_writes_where_it_is_told_and_takes_strings() -> None:
+    call("run", *SMALL, "--env-kwargs", "model=mlp(width=4)", "--out", "there/in")
+    (result,) = results(Path("there/in"))
+    assert result.config.env_kwargs["model"] == "mlp(width=4)"
+    assert not Path("results").exists()
+
+
+# -- bench and report --------------------------------------------------------------------------
+
+
+def test_bench_leaves_results_tables_and_a_picture() -> None:
+    text = call(*BENCH).output
+    found = results()
+    pairs = {(result.config.agent, result.config.budget) for result in found}
+    assert pairs == {("ucb", 0.5), ("full_data", 1.0)}
+    assert len(found) == 4
+    for path in Path("results").glob("*.json"):
+        assert json.loads(path.read_text())["schema"]
+    assert "| `ucb` |" in Path("results/table.md").read_text()
+    assert len(Path("results/table.csv").read_text().splitlines()) == 3
+    assert Path("results/accuracy.png").read_bytes().startswith(b"\x89PNG")
+    assert "ucb" in text
+    assert "full_data" in text
+
+
+def test_a_second_bench_repeats_nothing_and_shows_the_same_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call(*BENCH)
+    before = {path: path.read_bytes() for path in Path("results").iterdir()}
+    played: list[Any] = []
+    play = execution.run_episodes
+    monkeypatch.setattr(
+        execution, "run_episodes", lambda *a, **k: played.append(a) or play(*a, **k)
+    )
+    call(*BENCH)
+    assert not played
+    assert {path: path.read_bytes() for path in Path("results").iterdir()} == before
+    call(*BENCH, "--agents", "static_random")
+    assert [repr(arguments[1]) for arguments in played] == ["static_random"]
+
+
+def test_bench_shows_what_it_was_asked_for_and_nothing_that_lay_there() -> None:
+    call(*BENCH)
+    call("bench", *SMALL, "--agents", "ucb1", "--budgets", "0.25", "--seeds", "1", "--jobs", "1")
+    table = Path("results/table.md").read_text()
+    assert "`ucb1`" in table
+    assert "`ucb`" not in table
+    assert len(results()) == 5
+
+
+def test_a_failing_agent_is_named_and_the_others_are_reported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "failing.py").write_text(OWN)
+    monkeypatch.syspath_prepend(folder)
+    arguments = [*BENCH, "--agents", "failing:Mine(fails=True)"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 1
+    text = " ".join(result.output.split())
+    assert "failing:Mine(fails=True) at budget 0.5" in text
+    assert "RuntimeError: a [mistake] in the rule" in text
+    assert "1 of 3 cells failed" in text
+    assert "`ucb`" in Path("results/table.md").read_text()
+
+
+def test_report_makes_the_same_tables_again_from_the_files_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call(*BENCH)
+    made = {name: Path("results", name).read_bytes() for name in ("table.md", "table.csv")}
+    for name in (*made, "accuracy.png"):
+        Path("results", name).unlink()
+    monkeypatch.setattr(execution, "run_episodes", None)
+    assert "ucb" in call("report", "results").output
+    assert {name: Path("results", name).read_bytes() for name in made} == made
+    assert Path("results/accuracy.png").exists()
+
+
+def test_kept_says_what_was_kept_when() -> None:
+    call(*BENCH)
+    text = call("kept", "results").output
+    assert all(word in text for word in ("ucb", "always", "never", "turnover"))
+    assert Path("results/kept.png").read_bytes().startswith(b"\x89PNG")
+
+
+# -- mistakes ----------------------------------------------------------------------------------
+
+
+def fail(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What the console script prints to the output and to the errors, where it must fail."""
+    old = sys.argv
+    sys.argv = ["dynprune", *arguments]
+    try:
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+    finally:
+        sys.argv = old
+    assert done.value.code == 2
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("run --agent uct", "Did you mean 'ucb'?"),
+        ("run --agent ucb(x=1)", "it has period, warmup, c, a"),
+        ("run --agent ucb(c=__import__('os'))", "not a Python literal"),
+        ("run --agent ucb(c='high')", "high"),
+        ("run --agent foo[bar]", "foo[bar]"),
+        ("run --env Digits", "Digits"),
+        ("run --env CartPole-v1", "CartPole-v1"),
+        ("run --budget 2", "budget is a share of a full run in (0, 1], got 2"),
+        ("run --env-kwargs train_size", "--env-kwargs takes KEY=VALUE, got 'train_size'"),
+        ("run --env-kwargs budget=1", "--env-kwargs cannot set budget"),
+        ("run --env-kwargs nothing=1", "'nothing'"),
+        ("run --env-kwargs epochs=many", "many"),
+        ("run --env-kwargs label_noise=2", "label_noise is a share in [0, 1], got 2"),
+        ("run --env-kwargs train_size=5000", "train_size must be in [1, 1000] for Digits (300"),
+        ("run --env-kwargs reward=money", "no reward is called 'money'; there are val_loss"),
+        ("run --env-kwargs model=mlp(size=1)", "it has width, depth"),
+        ("run --label-noise 2", "label_noise is a share in [0, 1]"),
+        ("run --device abacus", "device 'abacus' cannot be used"),
+        ("run --out a_file", "a_file"),
+        (
+            "run --env DynPrune-CIFAR10-v0 --data-dir none --env-kwargs download=False",
+            "CIFAR10 was",
+        ),
+        ("bench --agents uct", "Did you mean 'ucb'?"),
+        ("bench --agents ucb --budgets 2", "budget is a share of a full run in (0, 1], got 2"),
+        ("bench --agents ucb --env CartPole-v1", "CartPole-v1"),
+        ("bench --agents ucb --out a_file", "a_file"),
+        ("report nowhere", "there is no folder nowhere"),
+        ("report [/nowhere]", "there is no folder [/nowhere]"),
+        ("report empty", "no result files in empty"),
+        ("report foreign", "other.json is not a dynprune result file"),
+        ("kept empty", "no result"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(
+    arguments: str, expected: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a_file").touch()
+    Path("empty").mkdir()
+    Path("foreign").mkdir()
+    Path("foreign/other.json").write_text("{}")
+    command, *rest = arguments.split(" ")
+    small = [] if command in ("report", "kept") else SMALL[:4]
+    jobs = ["--jobs", "1"] if command == "bench" else []
+    out, err = fail(command, *small, *jobs, *rest, capsys=capsys)
+    lines = [line for line in f"{out}{err}".splitlines() if "% of" not in line]  # no progress bar
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+    assert not Path("results").exists()
+
+
+def test_mistakes_go_to_the_error_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = fail("report", "nowhere", capsys=capsys)
+    assert out == ""
+    assert "nowhere" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["rnu"], "rnu"), (["run", "--seed", "x"], "--seed"), (["report"], "folders")],
+)
+def test_a_misspelt_command_or_option_is_named(arguments: list[str], named: str) -> None:
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 2
+    assert named in result.output.lower()
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The installed console script, in a process of its own."""
+    command = Path(sys.executable).with_name("dynprune")
+    return subprocess.run([command, *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_the_console_script_ends_with_the_line_and_a_failure() -> None:
+    done = script("run", "--agent", "uct")
+    assert done.returncode == 2
+    assert (done.stdout + done.stderr).startswith("error: no agent is called 'uct'")
+    assert (done.stdout + done.stderr).count("\n") == 1
+
+
+def test_an_agent_in_the_current_folder_can_be_named(folder: Path) -> None:
+    (folder / "at_home.py").write_text(OWN)
+    done = script("run", *SMALL, "--agent", "at_home:Mine")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [result.config.agent for result in results()] == ["at_home:Mine"]

@@ -1,0 +1,228 @@
+"""Stable-Baselines3 trains on mixtures of games, and resumes as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import random
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dynprune_agents.learning import sb3_trainer
+from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
+from dynprune_agents.learning.sb3_algorithms import ALGORITHMS
+from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, SB3Trainer
+from dynprune_agents.policies._set_policy import SetPolicy
+from dynprune_agents.policies.sb3 import SB3
+from dynprune_env import run_episodes
+
+DIGITS, PLANTED = "DynPrune-Digits-v0", "DynPrune-Planted-v0"
+MIXTURE = Mixture(
+    envs=(DIGITS, PLANTED),
+    budgets=(0.3, 0.5),
+    label_noise=(None, 0.2),
+    vary={"epochs": [3, 4]},
+    env_kwargs={"train_size": 60, "device": "cpu"},
+)
+
+
+def trainer(algo: str, observation: str, action: str, **settings: Any) -> SB3Trainer:
+    defaults = {"num_envs": 2 if algo == "ars" else 4, "seed": 3}
+    return SB3Trainer(
+        algo, MIXTURE, observation=observation, action=action, **{**defaults, **settings}
+    )
+
+
+def parameters(made: SB3Trainer) -> list[torch.Tensor]:
+    return [value.clone() for value in made.model.policy.state_dict().values()]
+
+
+STOCK = [
+    ("ppo", "samples", "mask"),
+    ("ppo", "summary", "score_weights"),
+    ("a2c", "samples", "mask"),
+    ("a2c", "summary", "strategy"),
+    ("sac", "summary", "score_weights"),
+    ("sac", "samples", "weights"),
+    ("td3", "summary", "quantiles"),
+    ("dqn", "summary", "strategy"),
+]
+CONTRIB = [
+    ("trpo", "samples", "mask"),
+    ("trpo", "summary", "score_weights"),
+    ("tqc", "summary", "quantiles"),
+    ("ars", "summary", "score_weights"),
+    ("ars", "summary", "strategy"),
+]
+
+
+def check_that_it_trains_and_resumes(
+    tmp_path: Path, algo: str, observation: str, action: str
+) -> None:
+    undisturbed = trainer(algo, observation, action)
+    before = parameters(undisturbed)
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    logs = [undisturbed.advance() for _ in range(4)]
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+    for log in logs:
+        assert all(np.isfinite(value) for value in log.values()), log
+        assert log["episodes"] >= undisturbed.num_envs
+    moved = [not torch.equal(*pair) for pair in zip(before, parameters(undisturbed), strict=True)]
+    assert any(moved)
+
+    first = trainer(algo, observation, action)
+    for _ in range(2):
+        first.advance()
+    first.save_checkpoint(tmp_path)
+    resumed = trainer(algo, observation, action)
+    resumed.load_checkpoint(tmp_path)
+    again = [resumed.advance() for _ in range(2)]
+    assert [log["return"] for log in again] == [log["return"] for log in logs[2:]]
+    for found, expected in zip(parameters(resumed), parameters(undisturbed), strict=True):
+        assert torch.equal(found, expected)
+    counts = [(made.segment, made.steps, made.visits) for made in (resumed, undisturbed)]
+    assert counts[0] == counts[1]
+    assert min(counts[0]) >= 4
+
+    path = tmp_path / "policy.zip"
+    resumed.save(path)
+    small = {"train_size": 60, "epochs": 3}
+    for agent in (SB3(str(path)), resumed.agent()):
+        assert agent.env_kwargs == {"observation": observation, "action": action}
+        results = run_episodes(DIGITS, agent, [0, 1], env_kwargs=small, device="cpu")
+        assert results[0].visits > 0
+    type(resumed.model).load(path, device="cpu")
+    if observation == "summary" or action == "mask":
+        assert path.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(("algo", "observation", "action"), STOCK)
+def test_every_algorithm_trains_and_resumes_exactly(
+    tmp_path: Path, algo: str, observation: str, action: str
+) -> None:
+    check_that_it_trains_and_resumes(tmp_path, algo, observation, action)
+
+
+@pytest.mark.parametrize(("algo", "observation", "action"), CONTRIB)
+def test_every_contributed_algorithm_trains_and_resumes_exactly(
+    tmp_path: Path, algo: str, observation: str, action: str
+) -> None:
+    pytest.importorskip("sb3_contrib")
+    check_that_it_trains_and_resumes(tmp_path, algo, observation, action)
+
+
+def test_every_segment_plays_new_games_in_groups_on_seeds_apart_from_the_benchmarks() -> None:
+    made = trainer("ppo", "summary", "score_weights", num_envs=18)
+    seen: list[Any] = []
+    for _ in range(2):
+        made.advance()
+        groups = made._venv.groups
+        assert [group.num_envs for group in groups] == [6, 6, 6]
+        assert max(group.num_envs for group in groups) <= GROUP_SIZE
+        seen += [group.settings.data_seed for group in groups]
+        for group in groups:  # the replicas of a game are paired
+            assert len(set(group.np_random_seed)) == 1
+            seen.append(group.np_random_seed[0])
+    assert len(set(seen)) == 12
+    assert min(seen) >= FIRST_SEED
+
+
+def test_the_reward_is_the_one_asked_for() -> None:
+    made = trainer("ppo", "summary", "score_weights", reward="val_accuracy")
+    assert made.mixture.env_kwargs["reward"] == "val_accuracy"
+    assert -1 <= made.advance()["return"] <= 1
+
+
+def test_another_seed_is_another_training() -> None:
+    one, other = (
+        trainer("ppo", "summary", "score_weights", seed=seed).advance()["return"] for seed in (1, 2)
+    )
+    assert one != other
+
+
+def test_hyperparameters_replace_the_defaults_one_by_one() -> None:
+    made = trainer(
+        "ppo",
+        "samples",
+        "mask",
+        hyperparameters={"learning_rate": 0.1, "policy_kwargs": {"net_arch": [5], "lean": 0.0}},
+        normalise_reward=False,
+    )
+    assert made.model.learning_rate == 0.1
+    assert made.model.gamma == 1.0
+    policy = made.model.policy
+    assert isinstance(policy, SetPolicy)
+    assert (policy.net_arch, policy.lean) == ([5], 0.0)
+    made.advance()
+
+
+def test_a_saved_policy_says_how_it_was_made(tmp_path: Path) -> None:
+    made = trainer("ppo", "summary", "score_weights")
+    made.advance()
+    made.save(tmp_path / "policy.zip")
+    with zipfile.ZipFile(tmp_path / "policy.zip") as archive:
+        origin = json.loads(archive.read("dynprune.json"))
+    assert origin["algorithm"] == "ppo"
+    assert origin["mixture"]["envs"] == [DIGITS, PLANTED]
+    assert (origin["seed"], origin["segments"]) == (3, 1)
+    assert origin["steps"] == made.steps > 0
+    assert origin["visits"] == made.visits > 0
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_tensorboard_gets_the_logs_of_every_segment(tmp_path: Path) -> None:
+    made = trainer("ppo", "summary", "score_weights", tensorboard=tmp_path)
+    for _ in range(2):
+        made.advance()
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"algo": "pop"}, "no algorithm is called 'pop'.*ppo"),
+        ({"algo": "sac", "action": "mask"}, "sac cannot choose actions of the kind 'mask'"),
+        ({"algo": "dqn", "action": "score_weights"}, "it can choose strategy"),
+        ({"action": "masks"}, "ppo cannot choose actions of the kind 'masks'"),
+        ({"observation": "sample"}, "no observation is called 'sample'"),
+        ({"reward": "loss"}, "no reward is called 'loss'"),
+        ({"hyperparameters": {"lr": 1}}, "ppo has no hyperparameter lr; it has .*learning_rate"),
+        ({"mixture": Mixture(budgets=())}, "nothing to draw budget from"),
+        (
+            {
+                "num_envs": 32,
+                "observation": "samples",
+                "action": "mask",
+                "mixture": Mixture(vary={"train_size": [50, 60]}),
+            },
+            "give all games the same train_size",
+        ),
+        (
+            {"action": "weights", "mixture": Mixture(env_kwargs={"train_size": 400})},
+            "MlpPolicy cannot choose among 400 samples .* use SetPolicy",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(
+    settings: dict[str, Any], expected: str
+) -> None:
+    known: dict[str, Any] = {"algo": "ppo", "mixture": MIXTURE, **settings}
+    algo, mixture = known.pop("algo"), known.pop("mixture")
+    with pytest.raises(ValueError, match=expected):
+        SB3Trainer(algo, mixture, **known)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sb3_trainer, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"TQC is part of sb3_contrib.*dynprune\[contrib\]"):
+        ALGORITHMS["tqc"].load()
+    monkeypatch.setattr(sb3_trainer, "find_spec", lambda n: None if n == "tensorboard" else True)
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        trainer("ppo", "summary", "score_weights", tensorboard=tmp_path)

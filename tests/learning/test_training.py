@@ -1,0 +1,250 @@
+"""Training a policy by the command's loop: games, evaluation, checkpoints, kills, the curve."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from dynprune_agents.baselines.dynamic_random import DynamicRandom
+from dynprune_agents.baselines.full_data import FullData
+from dynprune_agents.cli import app as cli
+from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
+from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
+from dynprune_agents.learning.trainers import make_trainer
+from dynprune_agents.learning.training import Evaluation, Plan, train
+from dynprune_agents.policies._files import load_scorer
+
+SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "reward": "val_accuracy"}
+MIXTURE = Mixture(budgets=(0.3, 0.6), label_noise=(0.0, 0.4), env_kwargs=SMALL)
+FEW = EvolutionSettings(width=2, members=4, imitation=3)
+DYNPRUNE = [sys.executable, "-c", "from dynprune_env.cli import main; main()"]
+COMMAND = [
+    *("train", "--env-kwargs", "train_size=60", "--env-kwargs", "epochs=3", "--device", "cpu"),
+    *("--set", "members=4", "--set", "imitation=3", "--set", "width=2", "--envs", "8"),
+]
+
+
+def trainer() -> EvolutionTrainer:
+    return EvolutionTrainer(MIXTURE, num_envs=8, steps=150, settings=FEW)
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.app, arguments)
+
+
+# -- games -------------------------------------------------------------------------------------
+
+
+def test_a_mixture_draws_every_value_and_data_of_its_own() -> None:
+    mixture = Mixture(
+        envs=("DynPrune-Digits-v0", "DynPrune-Planted-v0"),
+        budgets=(0.1, 0.5),
+        label_noise=(0.0, 0.4),
+        vary={"epochs": [2, 3]},
+        env_kwargs={"train_size": 50},
+    )
+    mixture.check()
+    rng = np.random.default_rng(0)
+    games = [mixture.draw(rng) for _ in range(60)]
+    assert {game.env for game in games} == set(mixture.envs)
+    for name, values in {"budget": (0.1, 0.5), "label_noise": (0, 0.4), "epochs": (2, 3)}.items():
+        assert {game.env_kwargs[name] for game in games} == set(values)
+    assert all(game.env_kwargs["train_size"] == 50 for game in games)
+    seeds = [game.env_kwargs["data_seed"] for game in games]
+    assert len(set(seeds)) == 60
+    assert min(seeds) >= FIRST_SEED
+
+
+def test_what_is_drawn_for_one_task_replaces_what_is_drawn_for_all() -> None:
+    mixture = Mixture(
+        envs=("DynPrune-Digits-v0", "DynPrune-Planted-v0"),
+        vary={"Planted:epochs": [7], "epochs": [2], "Digits:budget": [0.9]},
+    )
+    mixture.check()
+    rng = np.random.default_rng(0)
+    games = [mixture.draw(rng) for _ in range(20)]
+    drawn = {(g.env, g.env_kwargs["epochs"], g.env_kwargs["budget"]) for g in games}
+    assert drawn == {("DynPrune-Digits-v0", 2, 0.9), ("DynPrune-Planted-v0", 7, 0.3)}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"budgets": ()}, "nothing to draw budget from"),
+        ({"budgets": (0.5, 2.0)}, r"budget is a share .* got 2\.0"),
+        ({"vary": {"Planted:epochs": [3]}}, "Planted:epochs is of a task that is not played"),
+        ({"vary": {"Digits:epoch": [3]}}, "no parameter 'epoch'; it has .*epochs"),
+        ({"vary": {"epoch": [3]}}, "no parameter 'epoch'; it has .*epochs"),
+        ({"label_noise": (0.0, 1.2)}, r"label_noise .* got 1\.2"),
+        ({"envs": ("DynPrune-Digits-v0", "DynPrune-MNIST-v0")}, "MNIST"),
+    ],
+)
+def test_a_mixture_that_could_fail_later_is_refused_at_once(change: Any, expected: str) -> None:
+    with pytest.raises(Exception, match=expected):
+        Mixture(**{"label_noise": (0.0,), **change}).check()
+
+
+def test_evaluation_compares_with_dynamic_random_on_seeds_of_its_own() -> None:
+    evaluation = Evaluation(MIXTURE, seed=0)
+    assert all(kwargs["data_seed"] < FIRST_SEED for _, kwargs in evaluation._games)
+    assert evaluation.lead(DynamicRandom()) == (0.0, 0.0)
+    lead, error = evaluation.lead(FullData())
+    assert abs(lead) < 0.2
+    assert error > 0
+
+
+# -- the loop ----------------------------------------------------------------------------------
+
+
+def test_training_leaves_a_policy_a_curve_and_no_checkpoints(tmp_path: Path) -> None:
+    out = tmp_path / "there" / "policy.zip"
+    told: list[int] = []
+    plan = Plan(300, out, evaluate_every=0.5, checkpoint_every=0)
+    curve = train(trainer(), plan, lambda steps, metrics: told.append(steps))
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "policy.curve.json",
+        "policy.curve.png",
+        "policy.zip",
+    ]
+    assert (out.parent / "policy.curve.png").read_bytes()[:4] == b"\x89PNG"
+    kept = json.loads((out.parent / "policy.curve.json").read_text())
+    assert [update["steps"] for update in kept["updates"]] == told
+    assert told[-1] >= 300
+    assert [round(p["steps"] / 150) for p in kept["evaluations"]] == [0, 1, 2]
+    assert kept["visits"] == curve.visits > 0
+    assert 0 < curve.seconds_in_env <= curve.seconds
+
+
+def test_a_stopped_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole.zip", tmp_path / "stopped.zip"
+    train(trainer(), Plan(150, whole))
+
+    def stop(steps: int, metrics: dict[str, float]) -> None:
+        if steps > 60:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(trainer(), Plan(150, stopped, checkpoint_every=0), stop)
+    assert not stopped.exists()
+    half = tmp_path / "stopped.checkpoints" / ".000000000099.partial"
+    half.mkdir()  # what a kill in the middle of writing leaves
+    curve = train(trainer(), Plan(150, stopped, checkpoint_every=0))
+    assert np.array_equal(load_scorer(str(whole))[1], load_scorer(str(stopped))[1])
+    undisturbed = json.loads((tmp_path / "whole.curve.json").read_text())
+    assert [u["return"] for u in curve.updates] == [u["return"] for u in undisturbed["updates"]]
+    assert curve.evaluations == undisturbed["evaluations"]
+
+
+def test_a_checkpoint_of_other_arguments_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    def stop(steps: int, metrics: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    plan = Plan(150, tmp_path / "policy.zip", arguments={"seed": 1}, checkpoint_every=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(trainer(), plan, stop)
+    other = Plan(150, tmp_path / "policy.zip", arguments={"seed": 2})
+    with pytest.raises(ValueError, match=r"other arguments .*seed.* take another --out"):
+        train(trainer(), other)
+
+
+def test_tensorboard_is_fed_where_it_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train(trainer(), Plan(40, tmp_path / "policy.zip", tensorboard=tmp_path / "board"))
+    assert list((tmp_path / "board").glob("events*"))
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def test_the_command_trains_a_policy_that_plays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ["--budgets", "0.3", "--budgets", "0.6", "--label-noise", "0.2", "--steps", "60"]
+    done = call(*COMMAND, *options, "--vary", "Digits:epochs=[2, 3]")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "above dynamic random" in done.output
+    assert "Policy: policy.zip" in done.output
+    with np.load("policy.zip") as file:
+        origin = json.loads(str(file["head"]))["origin"]
+    assert origin["mixture"]["budgets"] == [0.3, 0.6]
+    assert origin["mixture"]["vary"] == {"Digits:epochs": [2, 3]}
+    assert origin["steps"] >= 60
+    small = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2"]
+    played = call("run", *small, "--agent", "learned(policy='policy.zip')")
+    assert played.exit_code == 0, (played.output, played.exception)
+
+
+def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    command = [*DYNPRUNE, *COMMAND, "--steps", "600", "--checkpoint-every", "0"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for folder in (killed, whole):
+        folder.mkdir()
+    running = subprocess.Popen(command, cwd=killed, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(killed.glob("policy.checkpoints/[0-9]*"))) < 1:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not (killed / "policy.zip").exists()
+    for folder in (killed, whole):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+    one, other = (load_scorer(str(folder / "policy.zip"))[1] for folder in (killed, whole))
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--algo", "reinforce"], "no algorithm is called 'reinforce'; there are es, "),
+        (["--algo", "es", "--action", "quantiles"], "trains a scorer (observation samples, "),
+        (["--algo", "ppo", "--start", "generalist"], "--start is for --algo es"),
+        (["--set", "sigmas=1.0"], "no parameter 'sigmas'; it has width, "),
+        (["--vary", "epochs=3"], r"--vary takes KEY=[VALUE, ...], got epochs=3"),
+        (["--vary", "budget=[0.5]"], "--vary cannot draw budget"),
+        (["--budgets", "1.5"], "budget is a share of a full run in (0, 1], got 1.5"),
+        (["--start", "nobody"], "there is no policy file 'nobody'"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_trained(
+    options: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dynprune", *COMMAND, *options])
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    assert expected in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_algorithm_has_defaults_for_the_form_that_fits_it() -> None:
+    for algo, action in {"ppo": "score_weights", "dqn": "strategy"}.items():
+        made = make_trainer(
+            algo,
+            MIXTURE,
+            observation=None,
+            action=None,
+            num_envs=2,
+            steps=10,
+            seed=0,
+            settings={},
+        )
+        assert made.mixture.env_kwargs["action"] == action
+        assert made.mixture.env_kwargs["observation"] == "summary"

@@ -1,0 +1,238 @@
+"""Stable-Baselines3 sees the same games that the environments play."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from helpers.episodes import assert_same, make, make_vector
+from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
+
+from dynprune_agents.learning.vec_env import DynPruneVecEnv
+from dynprune_agents.policies._features import GAME
+
+
+def group(size: int = 2, **settings: Any) -> Any:
+    return make_vector(size, "SameStep", **settings)
+
+
+def masks(env: Any, steps: int, seed: int = 0) -> np.ndarray:
+    """As Stable-Baselines3 sends them."""
+    shape = (steps, env.num_envs, *env.action_space.shape)
+    return (np.random.default_rng(seed).random(shape) < 0.5).astype(np.float32)
+
+
+def without_game(observation: Any, row: int) -> Any:
+    return {name: value[row] for name, value in observation.items() if name != GAME}
+
+
+def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_last_it_saw() -> None:
+    games: list[dict[str, Any]] = [{"budget": 0.4}, {"budget": 0.7, "label_noise": 0.5}]
+    env = DynPruneVecEnv([group(2, **game) for game in games])
+    assert env.seed(5) == [5, 6, 7, 8]
+    actions = masks(env, 4)
+    observation, steps = env.reset(), []
+    first = observation
+    for action in actions:
+        steps.append(env.step(action))
+    for row in range(4):
+        single = make(**games[row // 2])
+        expected, info = single.reset(seed=5 + row)
+        assert_same(without_game(first, row), expected)
+        assert env.reset_infos[row] == info
+        for action, (observation, rewards, dones, infos) in zip(actions, steps, strict=True):
+            expected, reward, ended, _, info = single.step(action[row])
+            assert rewards[row] == pytest.approx(reward, abs=1e-4)
+            assert dones[row] == ended
+            told = dict(infos[row])
+            assert told.pop("TimeLimit.truncated") is False
+            if ended:
+                seen = told.pop("terminal_observation")
+                assert seen.pop(GAME).tolist() == [4, 10]
+            else:
+                seen = without_game(observation, row)
+            assert_same(seen, expected, tolerance=1e-4)
+            assert_same(told, info, tolerance=1e-4)
+            assert {type(value) for value in told.values()} <= {int, float, bool}
+            if ended:
+                break
+        else:
+            pytest.fail("the episode did not end")
+
+
+def test_a_new_run_begins_where_one_ended() -> None:
+    env = DynPruneVecEnv(group(2, observation="summary", action="score_weights"))
+    env.seed(0)
+    first = env.reset()
+    for _ in range(4):
+        observation, _, dones, infos = env.step(np.zeros((2, 9)))
+    assert dones.all()
+    assert observation[:, 0] == pytest.approx(0)
+    assert not np.array_equal(observation, first)
+    assert all(info["terminal_observation"][0] == 1 for info in infos)
+
+
+def test_observations_lie_in_the_space_whatever_the_epochs_and_classes() -> None:
+    games = [group(1, epochs=3), group(2, epochs=5), group(1, task="Planted")]
+    env = VecCheckNan(DynPruneVecEnv(games), raise_exception=True)
+    observation = env.reset()
+    assert isinstance(env.observation_space, spaces.Dict)
+    assert observation[GAME].tolist() == [[3, 10], [5, 10], [5, 10], [4, 10]]
+    for action in masks(env, 4):
+        observation, *_ = env.step(action)
+        for row in range(4):
+            one = {name: value[row] for name, value in observation.items()}
+            assert env.observation_space.contains(one)
+
+
+def test_monitored_and_normalised_returns_are_those_of_the_games() -> None:
+    inner = DynPruneVecEnv([group(2), group(1, budget=0.3)])
+    env = VecNormalize(VecMonitor(inner), norm_obs=False, norm_reward=True, gamma=1.0)
+    env.seed(1)
+    before = env.reset()
+    monitored, raw, visits = [], [], 0
+    for action in masks(env, 8):
+        observation, rewards, _, infos = env.step(action)
+        assert np.isfinite(rewards).all()
+        raw.append(env.get_original_reward())
+        monitored += [info["episode"]["r"] for info in infos if "episode" in info]
+        visits += sum(info["kept"] for info in infos)
+    assert len(monitored) >= 6
+    assert inner.returns == pytest.approx(monitored, abs=1e-5)
+    assert np.std(raw) > 0
+    assert before.keys() == observation.keys()
+    assert (inner.steps, inner.visits) == (24, visits)
+    assert inner.seconds > 0
+
+
+def test_scoring_counts_as_a_third_of_a_visit() -> None:
+    inner = DynPruneVecEnv(group(1, observe="all"))
+    inner.reset()
+    _, _, _, (info,) = inner.step(np.arange(48)[None] < 18)
+    assert (info["visits"], info["scored"]) == (18, 30)
+    assert inner.visits == 28
+
+
+def test_groups_are_swapped_under_the_wrappers() -> None:
+    inner = DynPruneVecEnv([group(2), group(1)])
+    env = VecNormalize(VecMonitor(inner), norm_obs=False, gamma=1.0)
+    env.reset()
+    for action in masks(env, 4):
+        env.step(action)
+    counted, variance = inner.steps, float(env.ret_rms.var)
+    assert inner.returns
+    others = [group(1, data_seed=7, epochs=6), group(2, data_seed=8, budget=0.2)]
+    inner.replace_groups(others)
+    assert inner.returns == []
+    assert (inner.steps, float(env.ret_rms.var)) == (counted, variance)
+    inner.seed(3)
+    observation = env.reset()
+    assert observation[GAME][:, 0].tolist() == [6, 4, 4]
+    alone = make(data_seed=8, budget=0.2)
+    assert_same(without_game(observation, 1), alone.reset(seed=4)[0])
+    env.step(masks(env, 1)[0])
+    assert inner.steps == counted + 3
+
+
+@pytest.mark.parametrize(
+    ("games", "expected"),
+    [
+        ([{}, {"train_size": 50}], "got 48 and 50; give all games the same train_size"),
+        ([{}, {"action": "weights"}], "same action kind, got 'mask' and 'weights'"),
+        ([{}, {"observation": "summary"}], "same observation kind, got 'samples' and 'summary'"),
+        ([], "at least one group"),
+    ],
+)
+def test_games_that_do_not_fit_together_are_refused(games: list[Any], expected: str) -> None:
+    groups = [group(1, **game) for game in games]
+    with pytest.raises(ValueError, match=expected):
+        DynPruneVecEnv(groups)
+    if groups:
+        env = DynPruneVecEnv(groups[0])
+        with pytest.raises(ValueError, match=expected):
+            env.replace_groups(groups[1])
+        env.reset()
+
+
+def test_other_sizes_and_modes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"SAME_STEP, a group has .*DISABLED"):
+        DynPruneVecEnv(make_vector(1))
+    with pytest.raises(ValueError, match="expected 2 replicas altogether, got 3"):
+        DynPruneVecEnv(group(2)).replace_groups([group(2), group(1)])
+
+
+def test_games_of_different_size_fit_together_where_the_spaces_are_short() -> None:
+    short = {"observation": "summary", "action": "score_weights"}
+    env = DynPruneVecEnv([group(1, **short), group(1, train_size=30, **short)])
+    assert env.reset().shape == (2, 36)
+
+
+def test_paired_replicas_differ_in_nothing_but_their_actions() -> None:
+    env = DynPruneVecEnv([group(3), group(2, budget=0.3)], paired=True)
+    assert env.seed(9) == [9, 9, 9, 10, 10]
+    observation = env.reset()
+    assert len(set(observation["progress"][:3, 4])) == 1
+    same = np.repeat(masks(env, 1)[0][:1], 5, axis=0)
+    _, rewards, _, _ = env.step(same)
+    assert rewards == pytest.approx(np.zeros(5), abs=1e-5)
+    before = observation["progress"][:, 4]
+    env.seed(9)
+    env.reset()
+    observation, rewards, _, _ = env.step(masks(env, 1)[0])
+    improved = before - observation["progress"][:, 4]
+    for rows in (slice(0, 3), slice(3, 5)):
+        relative = improved[rows] - improved[rows].mean()
+        assert rewards[rows] == pytest.approx(relative, abs=1e-4)
+        assert np.ptp(rewards[rows]) > 0
+
+
+def test_returns_are_the_games_own_also_where_replicas_are_paired() -> None:
+    returns = []
+    for paired in (False, True):
+        env = DynPruneVecEnv(group(1), paired=paired)
+        env.seed(2)
+        env.reset()
+        for action in masks(env, 4):
+            env.step(action)
+        returns.append(env.returns)
+    assert returns[0] == returns[1]
+    assert returns[0][0] > 0.01
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_only_repeated_runs_start_again_at_every_reset(repeated: bool) -> None:
+    env = DynPruneVecEnv(group(2), repeated=repeated)
+    env.seed(4)
+    first, second = (env.reset()["progress"][:, 4].tolist() for _ in range(2))
+    assert (first == second) is repeated
+
+
+def test_attributes_and_methods_are_those_of_a_replicas_group() -> None:
+    env = DynPruneVecEnv([group(2, budget=0.3), group(1)])
+    assert [settings.budget for settings in env.get_attr("settings")] == [0.3, 0.3, 0.5]
+    assert [settings.budget for settings in env.get_attr("settings", 2)] == [0.5]
+    env.set_attr("note", 1, indices=[0, 1])
+    assert env.get_attr("note", [1]) == [1]
+    assert not env.has_attr("note")
+    with pytest.raises(ValueError, match="share its attributes"):
+        env.set_attr("note", 2, indices=0)
+    env.reset()
+    evaluations = env.env_method("evaluate", "test", indices=[2, 0])
+    expected = env.groups[1].evaluate("test").loss[0], env.groups[0].evaluate("test").loss[0]
+    assert tuple(float(each.loss) for each in evaluations) == expected
+    assert env.env_is_wrapped(VecMonitor) == [False] * 3
+    assert env.render_mode is None
+    assert env.get_images() == [None] * 3
+    env.close()
+
+
+def test_panels_of_all_replicas_can_be_drawn() -> None:
+    env = DynPruneVecEnv([group(1, render_mode="rgb_array"), group(1, render_mode="rgb_array")])
+    env.reset()
+    images = env.get_images()
+    assert len(images) == 2
+    tiled = env.render()
+    assert tiled is not None
+    assert tiled.dtype == np.uint8
