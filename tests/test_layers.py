@@ -28,7 +28,7 @@ LAYERS = [
     {"compiled_learner"},
     {"learners"},
     {"trainer"},
-    {"actions", "observations", "rewards", "rehearsal", "rendering"},
+    {"actions", "observations", "rewards", "runs", "rendering"},
     {"settings"},
     {"sampler", "vector_env"},
     {"env"},
@@ -72,7 +72,7 @@ def test_a_module_imports_only_from_lower_layers(path: Path) -> None:
 
 
 def test_agents_import_no_more_than_they_need_of_the_environment() -> None:
-    allowed = {"actions", "observations", "rehearsal", "selection", "settings", "specs", "streams"}
+    allowed = {"actions", "observations", "runs", "selection", "settings", "specs", "streams"}
     allowed |= {"files"}  # policies are written whole
     for path in (ROOT / "agents" / "dynprune_agents").glob("*.py"):
         modules = {n.split(".")[1] for n in imports(path) if n.startswith("dynprune_env.")}

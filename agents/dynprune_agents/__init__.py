@@ -8,37 +8,34 @@ from inspect import getdoc, isabstract
 from pathlib import Path
 from pkgutil import iter_modules
 
-from dynprune_agents._agent import Agent, PeriodicAgent
+from dynprune_agents._agent import FAMILIES, Agent, PeriodicAgent
 from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
-
-FAMILIES = ("baselines", "dynamic", "weighted", "static", "bandits", "policies")
 
 __all__ = ["Agent", "PeriodicAgent", "agent_class", "describe", "families", "make", "names"]
 
 
 def names() -> list[str]:
     """The names of all agents: the modules of the families, `_private` ones aside."""
-    return sorted(_modules())
+    return list(_modules())
 
 
 def families() -> dict[str, list[str]]:
     """The names of the agents by family: baselines, dynamic, weighted, ..."""
-    found: dict[str, list[str]] = {family: [] for family in FAMILIES}
-    for name, module in sorted(_modules().items()):
-        found[module.split(".")[1]].append(name)
-    return found
+    return {
+        family: [name for name, module in _modules().items() if module.split(".")[1] == family]
+        for family in FAMILIES
+    }
 
 
 @cache
 def _modules() -> dict[str, str]:
-    """The module of each agent."""
+    """The module of each agent, by its name."""
     found = {}
     for family in FAMILIES:
-        package = f"{__name__}.{family}"
         for module in iter_modules([str(Path(folder) / family) for folder in __path__]):
             if not module.name.startswith("_"):
-                found[module.name] = f"{package}.{module.name}"
-    return found
+                found[module.name] = f"{__name__}.{family}.{module.name}"
+    return dict(sorted(found.items()))
 
 
 def agent_class(name: str) -> type[Agent]:
@@ -58,8 +55,7 @@ def agent_class(name: str) -> type[Agent]:
         if isabstract(found):
             raise ValueError(f"{name!r} is abstract: it leaves methods to its subclasses")
         return found
-    modules = _modules()
-    module = import_module(lookup(name, {each: modules[each] for each in names()}, "agent"))
+    module = import_module(lookup(name, _modules(), "agent"))
     return next(
         value
         for value in vars(module).values()

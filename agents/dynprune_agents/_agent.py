@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.envs.scoring import Rehearsal
-from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.agent import Episode, ScoringRuns
 from dynprune_env.selection.observations import PROGRESS
+
+FAMILIES = ("baselines", "dynamic", "weighted", "static", "bandits", "policies")
+"""The folders of agents; a module in one of them is an agent, named by the module."""
 
 Observation = dict[str, np.ndarray]
 """Columns (R, n) or (n,) and `progress` (R, 7) or (7,); see `dynprune_env.observations`."""
@@ -33,7 +35,7 @@ class Agent(ABC):
         """Keeps @dataclass from replacing the repr, which is the agent's label."""
         cls.__repr__ = Agent.__repr__  # type: ignore[method-assign]
 
-    def prepare(self, rehearsal: Rehearsal) -> None:  # noqa: B027 - a hook: few agents need it
+    def prepare(self, runs: ScoringRuns) -> None:  # noqa: B027 - a hook: few agents need it
         """Scores samples before the first episode, in training runs that are charged."""
 
     def reset(self, episode: Episode) -> None:
@@ -74,8 +76,7 @@ class Agent(ABC):
         """The spec that makes this agent: its name and what differs from the defaults."""
         module = type(self).__module__
         package, _, name = module.rpartition(".")
-        private = any(part.startswith("_") for part in module.split("."))
-        if not package.startswith("dynprune_agents.") or private:
+        if package not in {f"dynprune_agents.{family}" for family in FAMILIES}:
             name = f"{module}:{type(self).__qualname__}"
         changed = [
             f"{field.name}={getattr(self, field.name)!r}"

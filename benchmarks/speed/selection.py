@@ -40,8 +40,8 @@ def observe(n: int, epoch: int, rng: np.random.Generator) -> dict[str, np.ndarra
     }
 
 
-class Rehearsed:
-    """Stands for a rehearsal and a probe whose training has cost nothing: random numbers."""
+class RandomRuns:
+    """Stands for a runs and a probe whose training has cost nothing: random numbers."""
 
     epochs = 20
 
@@ -82,9 +82,9 @@ class Rehearsed:
 def selection_seconds(name: str, n: int, rounds: int = 5) -> float:
     """Median CPU seconds of an epoch's selection; of one that selects anew, where not all do."""
     agent = dynprune_agents.make(name)
-    rehearsed = Rehearsed(n)
-    agent.prepare(rehearsed)  # type: ignore[arg-type]
-    agent.reset(Episode(n, 10, EPOCHS, 0.5, 0, rehearsed))  # type: ignore[arg-type]
+    runs = RandomRuns(n)
+    agent.prepare(runs)  # type: ignore[arg-type]
+    agent.reset(Episode(n, 10, EPOCHS, 0.5, 0, runs))  # type: ignore[arg-type]
     period = getattr(agent, "period", None) or 10
     warmup = agent.warmup if isinstance(agent, PeriodicAgent) else 1
     rng, seconds = np.random.default_rng(0), []

@@ -14,7 +14,8 @@ from typing import Any
 import cloudpickle
 
 from dynprune_env.common.files import written_whole
-from dynprune_env.envs.scoring import Probe
+from dynprune_env.envs.scoring import TrainerProbe
+from dynprune_env.selection.agent import Probe
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Checkpoint:
 class _Pickler(cloudpickle.Pickler):
     def persistent_id(self, thing: Any) -> str | None:
         """A probe is a door to the running models, not a part of the agent's state."""
-        return "probe" if isinstance(thing, Probe) else None
+        return "probe" if isinstance(thing, TrainerProbe) else None
 
 
 class _Unpickler(pickle.Unpickler):

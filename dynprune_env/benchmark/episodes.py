@@ -146,10 +146,10 @@ class _Game:
         seeds = self._cell.seeds
         self._observation, _ = self._vector.reset(seed=list(seeds))
         start = time.perf_counter()
-        rehearsal = self._vector.rehearsal(seeds)
-        self._agent.prepare(rehearsal)
+        runs = self._vector.scoring_runs(seeds)
+        self._agent.prepare(runs)
         self._spent["prepare"] = time.perf_counter() - start
-        self._preparation = rehearsal.visits
+        self._preparation = runs.visits
         self._log = RunLog(self._vector)
         self._agent.reset(self._vector.episode(seeds))
 

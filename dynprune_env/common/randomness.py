@@ -18,7 +18,7 @@ class Purpose(IntEnum):
     AUGMENTATION = 1
     MODEL = 2
     ACTION = 3
-    REHEARSAL = 4
+    SCORING = 4
 
 
 def stream_seed(run_seed: int, epoch: int, purpose: Purpose) -> int:

@@ -13,7 +13,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.envs.rendering import Window
-from dynprune_env.envs.scoring import Rehearsal
+from dynprune_env.envs.scoring import EnvScoringRuns
 from dynprune_env.envs.vector_env import METADATA, DynPruneVectorEnv
 from dynprune_env.selection.agent import Episode
 from dynprune_env.tasks.variants import Dataset
@@ -133,9 +133,9 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
         """What an agent may know; `seed` is for its own draws."""
         return self.vector.episode(seed)
 
-    def rehearsal(self, seed: int) -> Rehearsal:
+    def scoring_runs(self, seed: int) -> EnvScoringRuns:
         """Training runs on the same data that an agent may make beforehand, each visit charged."""
-        return self.vector.rehearsal(seed)
+        return self.vector.scoring_runs(seed)
 
     def get_state(self) -> dict[str, Any]:
         """See `DynPruneVectorEnv.get_state`."""

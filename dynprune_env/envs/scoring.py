@@ -1,4 +1,4 @@
-"""What a rule may do beyond reading observations, each visit charged: rehearsals and probes."""
+"""What a rule may do beyond reading observations, each visit charged: probes and scoring runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dynprune_env.selection.ranking import keep_top
 from dynprune_env.training.trainer import Trainer
 
 
-class Probe:
-    """Access to the models in training, for rules that need more than losses.
+class TrainerProbe:
+    """The `Probe` of a running episode.
 
     Args:
-        trainer: of the running episode.
+        trainer: of the episode.
         batched: whether results have the replica axis.
     """
 
@@ -28,22 +28,18 @@ class Probe:
         self._batched = batched
 
     def models(self) -> list[nn.Module]:
-        """Copies of the current models, one per replica, in evaluation mode. Free of charge."""
+        """See `Probe.models`."""
         trainer = self._trainer
         return [trainer.learner.module(row).eval() for row in range(len(trainer.seeds))]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The train split in order: inputs (B, ...) float32 and labels (B,), not augmented."""
+        """See `Probe.batches`."""
         data, images = self._trainer.dataset.train, self._trainer.learner.images["train"]
         for ids in torch.arange(len(data), device=data.labels.device).split(size):
             yield images.batch(ids), data.labels[ids]
 
     def losses(self, models: list[nn.Module]) -> np.ndarray | None:
-        """Every sample's cross-entropy under these models (one per replica), charged n / 3 visits.
-
-        Returns:
-            (R, n) or (n,) float32, nats; None, and no charge, if a budget cannot pay for it.
-        """
+        """See `Probe.losses`."""
         trainer = self._trainer
         running = ~trainer.finished
         if (trainer.remaining[running] < trainer.num_samples * SCORING_COST + 1).any():
@@ -60,7 +56,7 @@ def _losses(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> np.nd
 
 
 class TrainingRuns(Protocol):
-    """What a rehearsal needs of a vector environment."""
+    """What scoring runs need of a vector environment."""
 
     @property
     def trainer(self) -> Trainer:
@@ -73,8 +69,8 @@ class TrainingRuns(Protocol):
         """Trains an epoch of each."""
 
 
-class Rehearsal:
-    """Training runs that an agent makes before its episode, on the same data; all are charged.
+class EnvScoringRuns:
+    """The `ScoringRuns` of an environment.
 
     Args:
         make_envs: makes the training runs, R of them side by side, with a budget of 1.
@@ -97,7 +93,7 @@ class Rehearsal:
         self._make_envs = make_envs
         self._batched = not isinstance(seeds, int)
         self._seeds = [seeds] if isinstance(seeds, int) else list(seeds)
-        own = [stream_seed(seed, 0, Purpose.REHEARSAL) for seed in self._seeds]
+        own = [stream_seed(seed, 0, Purpose.SCORING) for seed in self._seeds]
         self._rng = ReplicaRandom(own if self._batched else own[0])  # apart from the agent's
         self._running: TrainingRuns | None = None
         self.epochs = epochs
@@ -107,20 +103,11 @@ class Rehearsal:
     def run(
         self, index: int, epochs: int, mask: np.ndarray | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
-        """Trains a fresh model per replica on the full run's schedule.
-
-        Args:
-            index: runs of different index differ in their random draws.
-            epochs: how many epochs, at most T; 0 only initialises the models.
-            mask: what to train on, (R, n) or (n,) bool; None for everything.
-
-        Yields:
-            The observation after each epoch.
-        """
+        """See `ScoringRuns.run`."""
         envs = self._running = self._make_envs()
         mask = np.ones(self.num_samples, dtype=bool) if mask is None else mask
         mask = np.broadcast_to(mask, (len(self.visits), self.num_samples))
-        seeds = [stream_seed(seed, index, Purpose.REHEARSAL) for seed in self._seeds]
+        seeds = [stream_seed(seed, index, Purpose.SCORING) for seed in self._seeds]
         envs.reset(seed=[seed % 2**31 for seed in seeds])
         for _ in range(epochs):
             observation, _, _, _, infos = envs.step(mask)
@@ -128,37 +115,33 @@ class Rehearsal:
             yield {name: self.as_observed(column) for name, column in observation.items()}
 
     def models(self) -> list[nn.Module]:
-        """The models of the latest run, one per replica. Free of charge."""
+        """See `ScoringRuns.models`."""
         return self._probe().models()
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The train split in order; see `Probe.batches`."""
+        """See `ScoringRuns.batches`."""
         return self._probe().batches(size)
 
     def losses(self, models: list[nn.Module] | None = None) -> np.ndarray:
-        """Every sample's loss, (R, n) or (n,) float32, nats; charged n / 3 visits.
-
-        Args:
-            models: one per replica; None for those of the latest run as they are now.
-        """
+        """See `ScoringRuns.losses`."""
         self.charge(SCORING_COST)
         models = self.models() if models is None else models
         return self.as_observed(np.stack([_losses(m.eval(), self.batches(1024)) for m in models]))
 
     def charge(self, passes: float) -> None:
-        """Charges every replica for work of its own, in visits per train sample."""
+        """See `ScoringRuns.charge`."""
         self.visits += passes * self.num_samples
 
     def random_mask(self, share: float) -> np.ndarray:
-        """A random subset of exactly round(share n) samples, (R, n) or (n,) bool."""
+        """See `ScoringRuns.random_mask`."""
         lots = self._rng.random(self.num_samples)
         return keep_top(lots, round(share * self.num_samples), self._rng)
 
     def as_observed(self, rows: np.ndarray) -> np.ndarray:
-        """Drops the replica axis where the agent sees none."""
+        """See `ScoringRuns.as_observed`."""
         return rows if self._batched else rows[0]
 
-    def _probe(self) -> Probe:
+    def _probe(self) -> TrainerProbe:
         if self._running is None:
-            raise RuntimeError("a rehearsal needs a run first: call run()")
-        return Probe(self._running.trainer)
+            raise RuntimeError("there was no run yet: call run()")
+        return TrainerProbe(self._running.trainer)

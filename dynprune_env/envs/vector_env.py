@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 
 from dynprune_env.common.files import written_whole
 from dynprune_env.envs.rendering import EpochFrame, draw_panel
-from dynprune_env.envs.scoring import Probe, Rehearsal
+from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.actions import ACTIONS, Action, decode
 from dynprune_env.selection.agent import Episode
@@ -208,10 +208,10 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             epochs=task.recipe.epochs,
             budget=self.settings.budget,
             seeds=seeds if isinstance(seeds, int) else tuple(seeds),
-            probe=Probe(self.trainer, batched=not isinstance(seeds, int)),
+            probe=TrainerProbe(self.trainer, batched=not isinstance(seeds, int)),
         )
 
-    def rehearsal(self, seeds: int | Sequence[int]) -> Rehearsal:
+    def scoring_runs(self, seeds: int | Sequence[int]) -> EnvScoringRuns:
         """Training runs on the same data that an agent may make beforehand, each visit charged."""
         seeds = (seeds,) if (alone := isinstance(seeds, int)) else tuple(seeds)
         settings = self.settings.as_dict() | {
@@ -220,7 +220,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             "observation": "samples",
             "observe": "visited",
         }
-        return Rehearsal(
+        return EnvScoringRuns(
             partial(type(self), len(seeds), AutoresetMode.DISABLED, **settings),
             seeds[0] if alone else seeds,
             self.settings.recipe.epochs,

@@ -16,7 +16,6 @@ from gymnasium.utils import seeding
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from dynprune_env.envs.scoring import Rehearsal
 from dynprune_env.sampler.processes import Ranks
 from dynprune_env.sampler.records import Records
 from dynprune_env.selection.actions import decode
@@ -109,10 +108,9 @@ class PruningSampler(Sampler[int]):
         self._standing = Standing(uniform, np.array([1 / classes]), uniform)
         self._largest_batch = 0
         self._done = np.empty(0, dtype=np.int64)
-        agent.prepare(Rehearsal(_Missing(repr(agent)).refuse, seed, epochs, len(table)))
-        agent.reset(
-            Episode(len(table), classes, epochs, budget, seed, _Missing(repr(agent)))  # type: ignore[arg-type]
-        )
+        refusing: Any = _Refusing(repr(agent), epochs, len(table))
+        agent.prepare(refusing)
+        agent.reset(Episode(len(table), classes, epochs, budget, seed, refusing))
         self._choose(self._observe())
 
     # -- what a DataLoader asks -----------------------------------------------------------------
@@ -428,22 +426,21 @@ class _Told(NamedTuple):
     val_accuracy: float | None
 
 
-class _Missing:
-    """Stands where an agent finds training runs and models in the environment."""
+class _Refusing:
+    """Stands where an agent finds scoring runs and a probe in the environment."""
 
-    def __init__(self, agent: str):
+    def __init__(self, agent: str, epochs: int, num_samples: int):
         self.agent = agent
+        self.epochs = epochs
+        self.num_samples = num_samples
 
-    def refuse(self) -> NoReturn:
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):  # what copying and pickling look for
+            raise AttributeError(name)
         raise ValueError(
             f"{self.agent} needs training runs of its own or access to the model, "
             f"{_ONLY_IN_THE_GAME}"
         )
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what copying and pickling look for
-            raise AttributeError(name)
-        self.refuse()
 
 
 def _checked_labels(

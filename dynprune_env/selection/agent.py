@@ -2,12 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from dynprune_env.envs.scoring import Probe, Rehearsal
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Probe(Protocol):
+    """Access to the models in training, for the few rules that need more than losses."""
+
+    def models(self) -> list[nn.Module]:
+        """Copies of the current models, one per replica, in evaluation mode. Free of charge."""
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The train split in order: inputs (B, ...) float32 and labels (B,), not augmented."""
+
+    def losses(self, models: list[nn.Module]) -> np.ndarray | None:
+        """Every sample's cross-entropy under these models (one per replica), charged n / 3 visits.
+
+        Returns:
+            (R, n) or (n,) float32, nats; None, and no charge, if a budget cannot pay for it.
+        """
+
+
+class ScoringRuns(Protocol):
+    """Training runs that an agent makes before its episode, on the same data; all are charged.
+
+    Attributes:
+        epochs: T of a full run.
+        num_samples: n.
+        visits: (R,) float64, what was charged so far.
+    """
+
+    epochs: int
+    num_samples: int
+    visits: np.ndarray
+
+    def run(
+        self, index: int, epochs: int, mask: np.ndarray | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Trains a fresh model per replica on the full run's schedule.
+
+        Args:
+            index: runs of different index differ in their random draws.
+            epochs: how many epochs, at most T; 0 only initialises the models.
+            mask: what to train on, (R, n) or (n,) bool; None for everything.
+
+        Yields:
+            The observation after each epoch.
+        """
+
+    def models(self) -> list[nn.Module]:
+        """The models of the latest run, one per replica. Free of charge."""
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The train split in order; see `Probe.batches`."""
+
+    def losses(self, models: list[nn.Module] | None = None) -> np.ndarray:
+        """Every sample's loss, (R, n) or (n,) float32, nats; charged n / 3 visits.
+
+        Args:
+            models: one per replica; None for those of the latest run as they are now.
+        """
+
+    def charge(self, passes: float) -> None:
+        """Charges every replica for work of its own, in visits per train sample."""
+
+    def random_mask(self, share: float) -> np.ndarray:
+        """A random subset of exactly round(share n) samples, (R, n) or (n,) bool."""
+
+    def as_observed(self, rows: np.ndarray) -> np.ndarray:
+        """Drops the replica axis where the agent sees none."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +111,7 @@ class SelectionAgent(Protocol):
 
     env_kwargs: ClassVar[dict[str, Any]]
 
-    def prepare(self, rehearsal: Rehearsal) -> None:
+    def prepare(self, runs: ScoringRuns) -> None:
         """Scores samples beforehand, at its own cost."""
 
     def reset(self, episode: Episode) -> None:

@@ -32,7 +32,7 @@ every_agent = pytest.mark.parametrize("name", dynprune_agents.names())
 def play(agent: Agent, env: Any, seed: int | list[int]) -> list[tuple[Any, np.ndarray, Any]]:
     """(observation, action, terminated) of each step of one episode."""
     observation, _ = env.reset(seed=seed)
-    agent.prepare(env.rehearsal(seed))
+    agent.prepare(env.scoring_runs(seed))
     agent.reset(env.episode(seed))
     steps, ended = [], False
     while not np.all(ended):

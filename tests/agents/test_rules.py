@@ -413,7 +413,7 @@ def test_molpeg_spends_what_scoring_leaves_evenly_up_to_the_last_epoch(
 
 
 class TwoHalves:
-    """A rehearsal whose random half, val losses and losses after each epoch of a run are given."""
+    """A runs whose random half, val losses and losses after each epoch of a run are given."""
 
     epochs = 3
 
@@ -445,10 +445,10 @@ def rho_loss(val: list[list[float]]) -> list[int]:
     half = np.arange(6) < 3
     last = [[0, 0, 0, 3, 0.5, 1], [2.5, 0.2, 3, 0, 0, 0]]
     middle = [[0, 0, 0, 0.1, 0.5, 2.9], [2.5, 0.2, 0.1, 0, 0, 0]]
-    rehearsal = TwoHalves(half, val, [[[9.0] * 6, middle[run], last[run]] for run in range(2)])
+    runs = TwoHalves(half, val, [[[9.0] * 6, middle[run], last[run]] for run in range(2)])
     agent = dynprune_agents.make("rho_loss")
-    agent.prepare(rehearsal)
-    assert rehearsal.trained == [(0, 3, [0, 1, 2]), (1, 3, [3, 4, 5])]
+    agent.prepare(runs)
+    assert runs.trained == [(0, 3, [0, 1, 2]), (1, 3, [3, 4, 5])]
     return kept(selected(agent, episode(6, budget=1 / 3), 1, loss=[3, 1, 2, 3.1, 1, 3]))
 
 

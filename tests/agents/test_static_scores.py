@@ -1,4 +1,4 @@
-"""Static scores: from hand-made rehearsals by hand, and from real ones with every visit charged."""
+"""Static scores: by hand from made-up scoring runs, and from real ones, each visit charged."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from dynprune_env.training import trainer
 from dynprune_env.training.trainer import Trainer
 
 
-class FakeRehearsal:
-    """A rehearsal whose run i shows row t of the columns `runs[i]` after epoch t."""
+class FakeRuns:
+    """A runs whose run i shows row t of the columns `runs[i]` after epoch t."""
 
     def __init__(self, *runs: dict[str, Any]):
         self.runs = [{name: np.float32(rows) for name, rows in run.items()} for run in runs]
@@ -42,11 +42,11 @@ class FakeRehearsal:
             yield {name: rows[epoch] for name, rows in self.runs[index].items()}
 
 
-def chosen(spec: str, rehearsal: Any, count: int) -> list[int]:
+def chosen(spec: str, runs: Any, count: int) -> list[int]:
     """What a static agent keeps when it wants `count` of n samples."""
     agent = dynprune_agents.make(spec)
-    agent.prepare(rehearsal)
-    n = rehearsal.num_samples
+    agent.prepare(runs)
+    n = runs.num_samples
     game = episode(n, budget=count / n)
     agent.reset(game)
     mask = agent.select(observed(game, 0))
@@ -81,19 +81,19 @@ def test_forgetting_counts_falls_and_never_learned_samples_are_the_hardest(
     # Sample 0 was always right; 1 never; 2 was forgotten once; 3 twice; 4 was learned late.
     right = [[1, 0, 0, 1, 0], [1, 0, 1, 0, 0], [1, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
     falls = [[0, 0, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 0], [0, 0, 1, 2, 0]]
-    rehearsal = FakeRehearsal({"correct": right, "forgetting": falls})
-    assert chosen("forgetting", rehearsal, count) == expected
-    assert rehearsal.asked == [(0, 4)]
+    runs = FakeRuns({"correct": right, "forgetting": falls})
+    assert chosen("forgetting", runs, count) == expected
+    assert runs.asked == [(0, 4)]
 
 
 def test_el2n_averages_nets_early_in_training() -> None:
     # Two nets of 20 epochs, scored after 10 % of them: the mean of the second rows.
     first, second = np.full((20, 4), 9.0), np.full((20, 4), -9.0)
     first[1], second[1] = [0.1, 0.9, 0.5, 0.8], [0.9, 0.6, 0.4, 0.5]  # means .5 .75 .45 .65
-    rehearsal = FakeRehearsal({"el2n": first}, {"el2n": second})
-    assert chosen("el2n(nets=2, early=0.1)", rehearsal, 2) == [1, 3]
-    assert rehearsal.asked == [(0, 2), (1, 2)]
-    at_least_one = FakeRehearsal({"el2n": [[3, 1], [1, 3]]})
+    runs = FakeRuns({"el2n": first}, {"el2n": second})
+    assert chosen("el2n(nets=2, early=0.1)", runs, 2) == [1, 3]
+    assert runs.asked == [(0, 2), (1, 2)]
+    at_least_one = FakeRuns({"el2n": [[3, 1], [1, 3]]})
     assert chosen("el2n(nets=1, early=0.01)", at_least_one, 1) == [0]
 
 
@@ -102,17 +102,17 @@ MARGINS = [[4, -3, 1, 0], [6, -1, 1, -2], [-1, -5, 7, -1]]
 
 
 def test_aum_keeps_high_areas_and_on_request_low_ones() -> None:
-    assert chosen("aum", FakeRehearsal({"margin": MARGINS}), 2) == [0, 2]
-    assert chosen("aum", FakeRehearsal({"margin": MARGINS}), 3) == [0, 2, 3]
-    assert chosen("aum(hard=True)", FakeRehearsal({"margin": MARGINS}), 1) == [1]
-    assert chosen("aum(hard=True)", FakeRehearsal({"margin": MARGINS}), 2) == [1, 3]
+    assert chosen("aum", FakeRuns({"margin": MARGINS}), 2) == [0, 2]
+    assert chosen("aum", FakeRuns({"margin": MARGINS}), 3) == [0, 2, 3]
+    assert chosen("aum(hard=True)", FakeRuns({"margin": MARGINS}), 1) == [1]
+    assert chosen("aum(hard=True)", FakeRuns({"margin": MARGINS}), 2) == [1, 3]
 
 
 def test_cartography_keeps_the_most_ambiguous() -> None:
     # Deviations 0, .4, .05 and .2, whatever the means .9, .5, .05 and .3.
     p = [[0.9, 0.1, 0, 0.5], [0.9, 0.9, 0.1, 0.1]]
-    assert chosen("cartography", FakeRehearsal({"confidence": p}), 1) == [1]
-    assert chosen("cartography", FakeRehearsal({"confidence": p}), 2) == [1, 3]
+    assert chosen("cartography", FakeRuns({"confidence": p}), 1) == [1]
+    assert chosen("cartography", FakeRuns({"confidence": p}), 2) == [1, 3]
 
 
 @pytest.mark.parametrize(("window", "expected"), [(2, [1]), (3, [0]), (4, [0]), (10, [0])])
@@ -120,7 +120,7 @@ def test_dyn_unc_averages_the_deviation_over_windows(window: int, expected: list
     # Sample 0 rises slowly, 1 flickers. Windows of two: deviations .1 .2 .1 (mean .133) and
     # .15 .15 .15. Windows of three: .163 .163 against .141 .141; of all: .224 against .15.
     p = [[0.1, 0.2], [0.3, 0.5], [0.7, 0.2], [0.9, 0.5]]
-    assert chosen(f"dyn_unc(window={window})", FakeRehearsal({"confidence": p}), 1) == expected
+    assert chosen(f"dyn_unc(window={window})", FakeRuns({"confidence": p}), 1) == expected
 
 
 # -- CCS ---------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ AREAS = np.array([-50, -20, 0, 1, 1, 2, 2, 2.5, 4, 6.5, 8, 9])
 
 def test_ccs_cuts_off_the_hardest_and_draws_evenly_from_bins_of_equal_width() -> None:
     agent = dynprune_agents.make("ccs(cut=0.17, bins=3)")
-    agent.prepare(FakeRehearsal({"margin": np.broadcast_to(AREAS, (2, len(MANY), 12))}))
+    agent.prepare(FakeRuns({"margin": np.broadcast_to(AREAS, (2, len(MANY), 12))}))
     agent.reset(episode(12, seeds=MANY))
     mask = agent.select(observed(agent.episode, 0))
     assert (mask.sum(axis=1) == 6).all()
@@ -172,12 +172,12 @@ def test_ccs_cuts_off_the_hardest_and_draws_evenly_from_bins_of_equal_width() ->
 def test_what_ccs_cuts_off_comes_back_only_if_all_else_is_kept(
     count: int, cut_off: list[int]
 ) -> None:
-    found = chosen("ccs(cut=0.17)", FakeRehearsal({"margin": [AREAS]}), count)
+    found = chosen("ccs(cut=0.17)", FakeRuns({"margin": [AREAS]}), count)
     assert found == [i for i in range(12) if i not in cut_off]
 
 
 def test_ccs_can_draw_from_equal_areas() -> None:
-    assert len(chosen("ccs", FakeRehearsal({"margin": np.ones((3, 12))}), 5)) == 5
+    assert len(chosen("ccs", FakeRuns({"margin": np.ones((3, 12))}), 5)) == 5
 
 
 # -- GraNd -------------------------------------------------------------------------------------
@@ -203,19 +203,19 @@ def test_grand_averages_the_norms_of_several_nets(early: float) -> None:
     env, spec = make(), f"grand(nets=2, early={early}, chunk=7)"
     env.reset(seed=0)
     agent = dynprune_agents.make(spec)
-    agent.prepare(env.rehearsal(0))
-    rehearsal, norms = env.rehearsal(0), []
+    agent.prepare(env.scoring_runs(0))
+    runs, norms = env.scoring_runs(0), []
     for net in range(2):
-        list(rehearsal.run(net, round(early * 4)))
-        ((images, labels),) = rehearsal.batches(48)
-        norms.append(gradient_norms(rehearsal.models()[0], images, labels))
+        list(runs.run(net, round(early * 4)))
+        ((images, labels),) = runs.batches(48)
+        norms.append(gradient_norms(runs.models()[0], images, labels))
     agent.reset(env.episode(0))
     mask = agent.select(observed(agent.episode, 0))
     assert kept(mask) == sorted(np.argsort(np.mean(norms, axis=0))[24:])
     assert differs(*norms)
 
 
-# -- what a rehearsal costs --------------------------------------------------------------------
+# -- what a runs costs --------------------------------------------------------------------
 
 COSTS = {  # of ten epochs, in visits per train sample
     "forgetting": 10,
@@ -249,7 +249,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("spec", COSTS)
-def test_a_rehearsal_is_charged_for_exactly_what_it_trained_and_the_result_says_so(
+def test_a_scoring_runs_is_charged_for_exactly_what_it_trained_and_the_result_says_so(
     spec: str, trained: list[int]
 ) -> None:
     n, seeds = 60, [0, 1]
@@ -261,8 +261,8 @@ def test_a_rehearsal_is_charged_for_exactly_what_it_trained_and_the_result_says_
         spent = result.visits + result.scored / 3 + result.preparation
         assert result.saved == pytest.approx(1 - spent / (10 * n))
         assert result.visits == 300  # the budget of the run itself is untouched
-    rehearsed = sum(trained) - sum(result.visits for result in results)
-    assert rehearsed == pytest.approx(len(seeds) * n * (COSTS[spec] - PASSES.get(spec, 0)))
+    scored = sum(trained) - sum(result.visits for result in results)
+    assert scored == pytest.approx(len(seeds) * n * (COSTS[spec] - PASSES.get(spec, 0)))
     if spec not in ("rho_loss", "ucb"):
         masks = unpack(results[0].selections, 10, n)
         assert (masks == masks[0]).all()
@@ -272,38 +272,38 @@ def test_a_rehearsal_is_charged_for_exactly_what_it_trained_and_the_result_says_
 def test_a_scoring_pass_and_a_gradient_pass_are_charged_as_documented() -> None:
     env = make_vector(3)
     env.reset(seed=0)
-    rehearsal = env.rehearsal([0, 1, 2])
-    assert list(rehearsal.run(0, 0)) == []
-    assert rehearsal.losses().shape == (3, 48)
-    assert rehearsal.visits == pytest.approx([16] * 3)
-    rehearsal.charge(1.0)
-    assert rehearsal.visits == pytest.approx([64] * 3)
-    list(rehearsal.run(1, 2, np.arange(48) < 5))
-    assert rehearsal.visits == pytest.approx([74] * 3)
+    runs = env.scoring_runs([0, 1, 2])
+    assert list(runs.run(0, 0)) == []
+    assert runs.losses().shape == (3, 48)
+    assert runs.visits == pytest.approx([16] * 3)
+    runs.charge(1.0)
+    assert runs.visits == pytest.approx([64] * 3)
+    list(runs.run(1, 2, np.arange(48) < 5))
+    assert runs.visits == pytest.approx([74] * 3)
 
 
-def test_a_rehearsal_must_run_before_it_can_score() -> None:
+def test_a_scoring_runs_must_run_before_it_can_score() -> None:
     env = make()
     env.reset(seed=0)
     with pytest.raises(RuntimeError, match="needs a run first"):
-        env.rehearsal(0).losses()
+        env.scoring_runs(0).losses()
 
 
-# -- what a rehearsal sees ---------------------------------------------------------------------
+# -- what a runs sees ---------------------------------------------------------------------
 
 
-def test_a_row_of_a_rehearsal_is_the_rehearsal_of_that_seed_alone(
+def test_a_row_of_a_scoring_runs_is_the_scoring_runs_of_that_seed_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(trainer, "make_learner", ModuleLearner)  # alike bit for bit in company
 
     def everything(env: Any, seeds: Any) -> list[Any]:
         env.reset(seed=seeds)
-        rehearsal = env.rehearsal(seeds)
-        half = rehearsal.random_mask(0.5)
-        runs = [list(rehearsal.run(0, 2, half)), list(rehearsal.run(1, 1))]
+        runs = env.scoring_runs(seeds)
+        half = runs.random_mask(0.5)
+        runs = [list(runs.run(0, 2, half)), list(runs.run(1, 1))]
         observations = [[seen["loss"] for seen in run] for run in runs]
-        return [half, observations, rehearsal.losses()]
+        return [half, observations, runs.losses()]
 
     together = everything(make_vector(3), [3, 4, 9])
     for row, seed in enumerate([3, 4, 9]):
@@ -314,17 +314,17 @@ def test_a_row_of_a_rehearsal_is_the_rehearsal_of_that_seed_alone(
     assert differs(together[0][0], together[0][1])
 
 
-def test_a_rehearsal_trains_fresh_models_on_the_same_corrupted_labels() -> None:
+def test_a_scoring_runs_trains_fresh_models_on_the_same_corrupted_labels() -> None:
     env = make_vector(2, label_noise=0.5, duplicates=0.2, data_seed=3)
     env.reset(seed=0)
-    rehearsal = env.rehearsal([0, 1])
-    (seen,) = rehearsal.run(0, 1)
-    ((images, labels),) = rehearsal.batches(48)
+    runs = env.scoring_runs([0, 1])
+    (seen,) = runs.run(0, 1)
+    ((images, labels),) = runs.batches(48)
     assert torch.equal(images, env.dataset.train.images)
     assert torch.equal(labels, env.dataset.train.labels)
     assert env.dataset.corrupted.any()
     assert (seen["label"] == labels.numpy()).all()
-    (again,) = rehearsal.run(1, 1)
+    (again,) = runs.run(1, 1)
     assert differs(seen["loss"], again["loss"])
     assert (again["visits"] == 1).all()
 
@@ -336,7 +336,7 @@ def test_scores_do_not_depend_on_the_test_split(spec: str, monkeypatch: pytest.M
         env.reset(seed=[0, 1])
         assert env.dataset.test.images.isnan().any() == hidden
         agent = dynprune_agents.make(spec)
-        agent.prepare(env.rehearsal([0, 1]))
+        agent.prepare(env.scoring_runs([0, 1]))
         agent.reset(env.episode([0, 1]))
         return [agent.select(observed(agent.episode, t)) for t in range(4)]
 

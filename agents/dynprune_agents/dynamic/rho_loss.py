@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from dynprune_agents._agent import Observation, PeriodicAgent, Rehearsal
+from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_env.selection.agent import ScoringRuns
 from dynprune_env.selection.observations import PROGRESS
 from dynprune_env.selection.ranking import keep_top
 
@@ -28,20 +29,20 @@ class RhoLoss(PeriodicAgent):
 
     period: int | None = 1
 
-    def prepare(self, rehearsal: Rehearsal) -> None:
+    def prepare(self, runs: ScoringRuns) -> None:
         """Trains on each half and scores the other."""
-        half = rehearsal.random_mask(0.5)
+        half = runs.random_mask(0.5)
         irreducible = np.zeros(half.shape)
         for run, mask in enumerate((half, ~half)):
             lowest: np.ndarray | float = np.inf
             best: list[nn.Module] = []
-            for observation in rehearsal.run(run, rehearsal.epochs, mask):
+            for observation in runs.run(run, runs.epochs, mask):
                 val_loss = observation["progress"][..., PROGRESS.index("val_loss")]
                 better = np.atleast_1d(val_loss < lowest)
-                now = rehearsal.models()
+                now = runs.models()
                 best = [n if b else o for n, o, b in zip(now, best or now, better, strict=True)]
                 lowest = np.minimum(lowest, val_loss)
-            irreducible = np.where(mask, irreducible, rehearsal.losses(best))
+            irreducible = np.where(mask, irreducible, runs.losses(best))
         self._irreducible = irreducible
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:

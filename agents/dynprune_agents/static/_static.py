@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynprune_agents._agent import Agent, Observation, Rehearsal
-from dynprune_env.selection.agent import Episode
+from dynprune_agents._agent import Agent, Observation
+from dynprune_env.selection.agent import Episode, ScoringRuns
 from dynprune_env.selection.ranking import keep_top
 
 
@@ -16,13 +16,13 @@ from dynprune_env.selection.ranking import keep_top
 class StaticAgent(Agent):
     """Keeps the samples with the highest scores for the whole run; scoring is charged to it."""
 
-    def prepare(self, rehearsal: Rehearsal) -> None:
+    def prepare(self, runs: ScoringRuns) -> None:
         """Computes the scores."""
         # A net that diverged while it scored says nothing: its samples are all alike.
-        self._scores = np.nan_to_num(self.score(rehearsal))
+        self._scores = np.nan_to_num(self.score(runs))
 
     @abstractmethod
-    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+    def score(self, runs: ScoringRuns) -> np.ndarray:
         """One score per sample, (R, n) or (n,), higher = keep."""
 
     def reset(self, episode: Episode) -> None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynprune_agents._agent import Rehearsal
 from dynprune_agents.static._static import StaticAgent
+from dynprune_env.selection.agent import ScoringRuns
 
 
-def area_under_margin(rehearsal: Rehearsal) -> np.ndarray:
+def area_under_margin(runs: ScoringRuns) -> np.ndarray:
     """The mean margin over one full run, in logits, (R, n) or (n,)."""
-    return np.mean([seen["margin"] for seen in rehearsal.run(0, rehearsal.epochs)], axis=0)
+    return np.mean([seen["margin"] for seen in runs.run(0, runs.epochs)], axis=0)
 
 
 @dataclass
@@ -28,7 +28,7 @@ class AUM(StaticAgent):
 
     hard: bool = False
 
-    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+    def score(self, runs: ScoringRuns) -> np.ndarray:
         """The area, with the sign that keeps what is wanted."""
-        area = area_under_margin(rehearsal)
+        area = area_under_margin(runs)
         return -area if self.hard else area

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynprune_agents._agent import Rehearsal
 from dynprune_agents.static._static import StaticAgent
+from dynprune_env.selection.agent import ScoringRuns
 
 
 @dataclass
 class Cartography(StaticAgent):
     """Keeps the most ambiguous samples: the highest deviation of p (Swayamdipta et al. 2020)."""
 
-    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+    def score(self, runs: ScoringRuns) -> np.ndarray:
         """Standard deviation of the confidence over one full run."""
-        return np.std([seen["confidence"] for seen in rehearsal.run(0, rehearsal.epochs)], axis=0)
+        return np.std([seen["confidence"] for seen in runs.run(0, runs.epochs)], axis=0)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynprune_agents._agent import Rehearsal, check_shares
+from dynprune_agents._agent import check_shares
 from dynprune_agents.static._static import StaticAgent
 from dynprune_agents.static.aum import area_under_margin
+from dynprune_env.selection.agent import ScoringRuns
 
 
 def deal_out(sizes: np.ndarray, count: int) -> np.ndarray:
@@ -43,9 +44,9 @@ class CCS(StaticAgent):
         if self.bins < 1:
             raise ValueError(f"bins is at least 1, got {self.bins}")
 
-    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+    def score(self, runs: ScoringRuns) -> np.ndarray:
         """The area under the margin."""
-        return area_under_margin(rehearsal)
+        return area_under_margin(runs)
 
     def choose(self, scores: np.ndarray, count: np.ndarray) -> np.ndarray:
         """An even draw from the bins; what is cut off comes in only if all else is kept."""

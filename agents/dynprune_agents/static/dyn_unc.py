@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynprune_agents._agent import Rehearsal
 from dynprune_agents.static._static import StaticAgent
+from dynprune_env.selection.agent import ScoringRuns
 
 
 @dataclass
@@ -28,8 +28,8 @@ class DynUnc(StaticAgent):
         if self.window < 2:
             raise ValueError(f"window is at least 2 epochs, got {self.window}")
 
-    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+    def score(self, runs: ScoringRuns) -> np.ndarray:
         """The mean over windows."""
-        p = np.array([seen["confidence"] for seen in rehearsal.run(0, rehearsal.epochs)])
+        p = np.array([seen["confidence"] for seen in runs.run(0, runs.epochs)])
         size = min(self.window, len(p))
         return np.mean([p[i : i + size].std(0) for i in range(len(p) - size + 1)], axis=0)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynprune_agents._agent import Rehearsal, check_shares
+from dynprune_agents._agent import check_shares
 from dynprune_agents.static._static import StaticAgent
+from dynprune_env.selection.agent import ScoringRuns
 
 
 @dataclass
@@ -30,8 +31,8 @@ class EL2N(StaticAgent):
         if self.nets < 1:
             raise ValueError(f"nets is at least 1, got {self.nets}")
 
-    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+    def score(self, runs: ScoringRuns) -> np.ndarray:
         """The mean score."""
-        epochs = max(1, round(self.early * rehearsal.epochs))
-        lasts = [list(rehearsal.run(net, epochs))[-1]["el2n"] for net in range(self.nets)]
+        epochs = max(1, round(self.early * runs.epochs))
+        lasts = [list(runs.run(net, epochs))[-1]["el2n"] for net in range(self.nets)]
         return np.mean(lasts, axis=0)

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynprune_agents._agent import Rehearsal
 from dynprune_agents.static._static import StaticAgent
+from dynprune_env.selection.agent import ScoringRuns
 
 
 @dataclass
 class Forgetting(StaticAgent):
     """Keeps the most forgotten samples, never-learned ones first (Toneva et al. 2019)."""
 
-    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+    def score(self, runs: ScoringRuns) -> np.ndarray:
         """Forgetting events over one full run; T + 1 for never learned."""
         learned: np.ndarray | bool = False
-        for observation in rehearsal.run(0, rehearsal.epochs):
+        for observation in runs.run(0, runs.epochs):
             learned = learned | (observation["correct"] > 0)
-        return np.where(learned, observation["forgetting"], rehearsal.epochs + 1)
+        return np.where(learned, observation["forgetting"], runs.epochs + 1)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from dynprune_agents._agent import Rehearsal, check_shares
+from dynprune_agents._agent import check_shares
 from dynprune_agents.static._static import StaticAgent
+from dynprune_env.selection.agent import ScoringRuns
 
 
 def gradient_norms(model: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
@@ -50,16 +51,16 @@ class GraNd(StaticAgent):
         if self.nets < 1 or (self.chunk is not None and self.chunk < 1):
             raise ValueError(f"nets and chunk are at least 1, got {self.nets} and {self.chunk}")
 
-    def score(self, rehearsal: Rehearsal) -> np.ndarray:
+    def score(self, runs: ScoringRuns) -> np.ndarray:
         """The mean norm."""
-        total = np.zeros((len(rehearsal.visits), rehearsal.num_samples))
+        total = np.zeros((len(runs.visits), runs.num_samples))
         for net in range(self.nets):
-            list(rehearsal.run(net, round(self.early * rehearsal.epochs)))
+            list(runs.run(net, round(self.early * runs.epochs)))
             rows = []
-            for model in rehearsal.models():
+            for model in runs.models():
                 size = sum(parameter.numel() for parameter in model.parameters())
-                batches = rehearsal.batches(self.chunk or max(1, 2**24 // size))
+                batches = runs.batches(self.chunk or max(1, 2**24 // size))
                 rows.append(np.concatenate([gradient_norms(model, x, y) for x, y in batches]))
-            rehearsal.charge(1.0)
+            runs.charge(1.0)
             total += np.stack(rows)
-        return rehearsal.as_observed(total / self.nets)
+        return runs.as_observed(total / self.nets)
