@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from dynprune_env.benchmark.results import load_results
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 
 COLUMNS = ("env", "variant", "agent", "budget", "seed", "accuracy", "loss", "visits", "saved")
 
@@ -46,7 +46,7 @@ def main(folder: Path, out: Path) -> None:
         **{name: sorted(values) for name, values in shared.items()},
         "rows": sorted(rows),
     }
-    with written_whole(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_text(json.dumps(content, separators=(",", ":")).replace("],[", "],\n["))
     print(f"{len(rows):,} runs, {out.stat().st_size / 1e3:,.0f} kB: {out}")
 

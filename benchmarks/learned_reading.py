@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 import dynprune_agents
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import rank
 
 ENV = "DynPrune-Digits-v0"
@@ -51,9 +51,9 @@ def watch(spec: str, noise: float, budget: float, seeds: range) -> dict[str, np.
         action = agent.select(observation)
         running = ~ended
         n = action.shape[1]
-        progress = observation["progress"][:, PROGRESS.index("progress"), None]
+        progress = progress_entries(observation["progress"])["progress"][:, None]
         rows = {
-            "ratio": (action > 0) / np.maximum(agent.pace(observation)[:, None] / n, 1e-9),
+            "ratio": (action > 0) / np.maximum(agent.keep_count(observation)[:, None] / n, 1e-9),
             "loss": (rank(observation["loss_mean"], ties) + 0.5) / n,
             "confidence": observation["confidence"],
             "age": observation["age"] / agent.episode.epochs,

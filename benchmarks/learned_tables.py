@@ -12,7 +12,7 @@ from rich.progress import track
 
 import dynprune_agents
 from dynprune_env import Result
-from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import RunConfig, load_results
 from dynprune_env.benchmark.runner import run_sweep
 from dynprune_env.report.metrics import interquartile_mean, mean_interval, stratified_interval
@@ -34,11 +34,11 @@ class Setting:
         noise = self.env_kwargs.get("label_noise", 0)
         return f"{100 * noise:.0f} % noise, budget {100 * self.budget:g} %"
 
-    def cells(self, agent: str, together: bool = True) -> list[Cell]:
+    def cells(self, agent: str, together: bool = True) -> list[RunGroup]:
         """The agent's runs: the seeds of one data seed side by side, or each alone."""
         groups = [self.seeds] if together else [(seed,) for seed in self.seeds]
         return [
-            Cell(
+            RunGroup(
                 self.env,
                 {**self.env_kwargs, "data_seed": data_seed, "budget": self.budget},
                 agent,
@@ -70,7 +70,7 @@ def play(
     data_dir: str | None = None,
 ) -> Runs:
     """Plays every agent in every setting and full data at budget 1; goes on where it stopped."""
-    cells: dict[str, Cell] = {}
+    cells: dict[str, RunGroup] = {}
     for setting in settings:
         for agent in agents:
             for cell in setting.cells(agent, together):

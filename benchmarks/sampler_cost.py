@@ -29,7 +29,7 @@ from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import TASKS, Task
 from dynprune_env.tasks.variants import Variant, load_dataset
-from dynprune_env.training.loading import image_table
+from dynprune_env.training.loading import input_table
 
 
 def clock(device: torch.device) -> float:
@@ -46,8 +46,8 @@ class Loop:
     def __init__(
         self, task: Task, data: Split, device: torch.device, sampler: PruningSampler | None
     ):
-        source, self.recipe = task.source, task.recipe
-        dataset = TensorDataset(data.images, data.labels)
+        source, self.recipe = task.info, task.recipe
+        dataset = TensorDataset(data.inputs, data.labels)
         self.sampler, self.device = sampler, device
         self.loader: DataLoader = DataLoader(
             dataset if sampler is None else Indexed(dataset),
@@ -55,7 +55,7 @@ class Loop:
             shuffle=sampler is None,
             sampler=sampler,
         )
-        self.model = make_model(task.model, source.image_shape, source.num_classes).to(
+        self.model = make_model(task.model, source.input_shape, source.num_classes).to(
             device, memory_format=torch.channels_last
         )
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.05, 0.9, nesterov=True)
@@ -89,7 +89,7 @@ def main(
     torch.set_num_threads(threads)
     where, task = torch.device(device), TASKS["CIFAR10Small"]
     on_host = torch.device("cpu")
-    data = load_dataset(task.source, Variant(train_size=samples), None, False, on_host).train
+    data = load_dataset(task.info, Variant(train_size=samples), None, False, on_host).train
 
     def sampler(agent: str, budget: float) -> PruningSampler:
         return PruningSampler(
@@ -109,11 +109,11 @@ def main(
         ratio = np.median(values / reference)
         print(f"{name:18} median {np.median(values):7.3f} s per epoch, ratio {ratio:.3f}")
 
-    size, pairs = task.recipe.batch_size, TensorDataset(data.images, data.labels)
+    size, pairs = task.recipe.batch_size, TensorDataset(data.inputs, data.labels)
     tables = {
-        "from the device": image_table(data.images.to(where), task.source),
+        "from the device": input_table(data.inputs.to(where), task.info),
         **{
-            f"streamed, {k} workers": image_table(Streamed(pairs, k).to(where), task.source)  # type: ignore[arg-type]
+            f"streamed, {k} workers": input_table(Streamed(pairs, k).to(where), task.info)  # type: ignore[arg-type]
             for k in (0, workers)
         },
     }

@@ -20,7 +20,7 @@ from scipy.stats import bootstrap
 
 import dynprune_agents
 from dynprune_env import Result
-from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import load_results
 from dynprune_env.benchmark.runner import run_sweep
 
@@ -43,7 +43,7 @@ HEADER = (
 def play(env: str, agent: str, budget: float, seeds: int, folder: Path, jobs: int) -> list[Result]:
     """The results of one row, in the order of the seeds; played unless they are there already."""
     together = [tuple(range(seeds))] if "Digits" in env else [(seed,) for seed in range(seeds)]
-    cells = [Cell(env, {"budget": budget}, agent, group) for group in together]
+    cells = [RunGroup(env, {"budget": budget}, agent, group) for group in together]
     for outcome in run_sweep(cells, dynprune_agents.make, folder, jobs=jobs):
         if outcome.error:
             raise RuntimeError(f"{agent} on {env}: {outcome.error}")

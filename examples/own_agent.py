@@ -27,7 +27,7 @@ class SmallMargin(Agent):
         """The smallest |margin|, as many as spend the budget evenly."""
         scores = -np.abs(observation["margin"])
         scores = scores + self.noise * self.rng.random(self.episode.num_samples)
-        return keep_top(scores, self.pace(observation), self.rng)
+        return keep_top(scores, self.keep_count(observation), self.rng)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,11 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from dynprune_env.learners import ModuleLearner, StackedLearner
-from dynprune_env.tasks.datasets import DataNotFoundError, Pool, Source, Split, read_pool
+from dynprune_env.tasks.datasets import DataNotFoundError, DatasetInfo, RawData, Split, read_raw
 from dynprune_env.tasks.models import MODELS
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.registry import TASKS, Task
-from dynprune_env.training import trainer
+from dynprune_env.training.learner import LEARNERS
 
 os.environ.setdefault("MPLBACKEND", "agg")  # no test opens a window
 
@@ -35,7 +34,7 @@ def _one_torch_thread() -> None:
 def missing_data(task: str) -> str | None:
     """Why a task's data cannot be read here; None if they can. Never downloads."""
     try:
-        read_pool(TASKS[task].source, None, False)
+        read_raw(TASKS[task].info, None, False)
     except DataNotFoundError as problem:
         return str(problem)
     return None
@@ -52,7 +51,7 @@ def need_data() -> Callable[[str], None]:
     return need
 
 
-def _read_pictures(data_dir: str | None, download: bool) -> Pool:
+def _read_pictures(data_dir: str | None, download: bool) -> RawData:
     rng = np.random.default_rng(0)
 
     def draw(n: int) -> Split:
@@ -60,17 +59,17 @@ def _read_pictures(data_dir: str | None, download: bool) -> Pool:
         pixels = rng.integers(0, 120, (n, 3, 16, 16)) + 45 * labels[:, None, None, None]
         return Split(torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(labels))
 
-    return Pool(train=draw(120), test=draw(20))
+    return RawData(train=draw(120), test=draw(20))
 
 
 PICTURES = Task(
-    Source(
+    DatasetInfo(
         name="Pictures",
         read=_read_pictures,
-        num_pool=120,
+        num_available=120,
         num_val=20,
         num_classes=4,
-        image_shape=(3, 16, 16),
+        input_shape=(3, 16, 16),
         class_size=25,
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
@@ -93,28 +92,19 @@ def pictures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"task": "Pictures", "precision": "fp32"}
 
 
-def own_model(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+def own_model(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """A user's net that draws while it trains, with a layer that does not train."""
-    frozen = nn.Linear(math.prod(image_shape), 16).requires_grad_(False)
+    frozen = nn.Linear(math.prod(input_shape), 16).requires_grad_(False)
     return nn.Sequential(
         nn.Flatten(), frozen, nn.Tanh(), nn.Dropout(0.3), nn.Linear(16, num_classes)
     )
 
 
-def make_stacked(*arguments: Any) -> StackedLearner:
-    """`make_learner` without numba."""
-    return StackedLearner(*arguments[:5])
-
-
-@pytest.fixture(params=["compiled", "stacked", "modules", "convolutional", "own model"])
+@pytest.fixture(params=["numba", "stacked", "modules", "convolutional", "own model"])
 def back_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings that train with each learner: an MLP on all, and two nets that need modules."""
-    if request.param == "modules":
-        monkeypatch.setattr(trainer, "make_learner", ModuleLearner)
-    if request.param == "stacked":
-        monkeypatch.setattr(trainer, "make_learner", make_stacked)
-    if request.param in ("compiled", "stacked", "modules"):
-        return {"task": "Digits"}
+    if request.param in LEARNERS:
+        return {"task": "Digits", "learner": request.param}
     pictures = request.getfixturevalue("pictures")
     if request.param == "own model":
         monkeypatch.setitem(MODELS, "own", own_model)
@@ -126,4 +116,4 @@ def back_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def small_val(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every task as it is, but with ten val samples: thousands take long on a CPU."""
     for name, task in TASKS.items():
-        monkeypatch.setitem(TASKS, name, replace(task, source=replace(task.source, num_val=10)))
+        monkeypatch.setitem(TASKS, name, replace(task, info=replace(task.info, num_val=10)))

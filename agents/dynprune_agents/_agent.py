@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import numpy as np
 
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection.agent import Episode, ScoringRuns
-from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.observations import progress_entries
 
 FAMILIES = ("baselines", "dynamic", "weighted", "static", "bandits", "policies")
 """The folders of agents; a module in one of them is an agent, named by the module."""
@@ -58,19 +59,24 @@ class Agent(ABC):
 
     def progress(self, observation: Observation) -> np.ndarray:
         """How far the run is, (R,) or () in [0, 1]; schedules of a rule run on it."""
-        return observation["progress"][..., PROGRESS.index("progress")]
+        return progress_entries(observation["progress"])["progress"]
 
     def epoch(self, observation: Observation) -> int:
         """Epochs done so far."""
-        share = observation["progress"][..., PROGRESS.index("epoch")].max()
-        return round(float(share) * self.episode.epochs)
+        share = progress_entries(observation["progress"])["epoch"]
+        return round(float(share.max()) * self.episode.epochs)
 
-    def pace(self, observation: Observation) -> np.ndarray:
+    def keep_count(self, observation: Observation) -> np.ndarray:
         """How many samples to keep now to spend the rest of the budget evenly, (R,) or () int."""
-        spent = observation["progress"][..., PROGRESS.index("spent")].astype(np.float64)
+        spent = progress_entries(observation["progress"])["spent"].astype(np.float64)
         left = max(1, self.episode.epochs - self.epoch(observation))
         count = np.rint((1 - spent) * self.episode.total_visits / left)
         return np.minimum(count, self.episode.num_samples).astype(np.int64)
+
+    def pace(self, observation: Observation) -> np.ndarray:
+        """Deprecated: the former name of `keep_count`."""
+        warnings.warn("Agent.pace is called keep_count now", DeprecationWarning, stacklevel=2)
+        return self.keep_count(observation)
 
     def __repr__(self) -> str:
         """The spec that makes this agent: its name and what differs from the defaults."""
@@ -141,7 +147,7 @@ class PeriodicAgent(Agent):
             return np.ones(observation["loss"].shape, dtype=bool)
         period = self.period or max(1, round(0.05 * self.episode.epochs))
         if self._kept is None or since % period == 0:
-            self._kept = self.choose(observation, self.pace(observation))
+            self._kept = self.choose(observation, self.keep_count(observation))
         return self._kept
 
     def watch(self, observation: Observation) -> None:

@@ -26,10 +26,10 @@ class Bare:
         task, trainer = env.settings.resolved, env.vector.trainer
         self.recipe, self.device = task.recipe, trainer.device
         self.bf16 = env.settings.use_bf16(trainer.device)
-        source = task.source
-        self.model = make_model(task.model, source.image_shape, source.num_classes).to(self.device)
+        source = task.info
+        self.model = make_model(task.model, source.input_shape, source.num_classes).to(self.device)
         self.layout = torch.contiguous_format
-        if len(source.image_shape) == 3 and not task.model.startswith("mlp"):
+        if len(source.input_shape) == 3 and not task.model.startswith("mlp"):
             self.layout = torch.channels_last
             self.model = self.model.to(memory_format=self.layout)
         self.optimizer = torch.optim.SGD(
@@ -43,10 +43,10 @@ class Bare:
         data = trainer.dataset
         self.train, self.val = data.train, data.val
         self.crop = self.recipe.augmentation.crop
-        self.windows = self.train.images
+        self.windows = self.train.inputs
         if self.crop:
-            height, width = source.image_shape[-2:]
-            padded = F.pad(self.train.images, [self.crop] * 4)
+            height, width = source.input_shape[-2:]
+            padded = F.pad(self.train.inputs, [self.crop] * 4)
             self.windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         self.mean = torch.tensor(source.mean or [0.0], device=self.device).view(-1, 1, 1)
         self.std = torch.tensor(source.std or [1.0], device=self.device).view(-1, 1, 1)
@@ -95,7 +95,7 @@ class Bare:
     def evaluate(self) -> tuple[float, float]:
         """Val loss and accuracy."""
         self.model.eval()
-        logits = torch.cat([self.forward(x) for x in self.val.images.split(1024)])
+        logits = torch.cat([self.forward(x) for x in self.val.inputs.split(1024)])
         right = (logits.argmax(1) == self.val.labels).float().mean()
         return float(F.cross_entropy(logits, self.val.labels)), float(right)
 
@@ -143,11 +143,11 @@ class Loader(Bare):
         if not tuned:
             self.bf16, self.layout = False, torch.contiguous_format
             self.model = self.model.to(memory_format=self.layout)
-        source = env.settings.resolved.source
+        source = env.settings.resolved.info
         normalise = [transforms.ToTensor(), transforms.Normalize(source.mean, source.std)]
-        size = source.image_shape[-1]
+        size = source.input_shape[-1]
         crop = [transforms.RandomCrop(size, padding=self.crop), transforms.RandomHorizontalFlip()]
-        images, labels = self.train.images, self.train.labels
+        images, labels = self.train.inputs, self.train.labels
         self.subset = Subset(len(labels))
         self.loader = DataLoader(
             PictureSet(images, labels, transforms.Compose(crop + normalise)),
@@ -158,7 +158,7 @@ class Loader(Bare):
             PictureSet(images, labels, transforms.Compose(normalise)), batch_size=1024
         )
         self.tests = DataLoader(
-            PictureSet(self.val.images, self.val.labels, transforms.Compose(normalise)),
+            PictureSet(self.val.inputs, self.val.labels, transforms.Compose(normalise)),
             batch_size=1024,
         )
         self.scores = torch.full((len(labels),), 3.0)

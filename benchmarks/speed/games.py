@@ -27,7 +27,7 @@ def make_env(
     name = task
     if val is not None:
         name = f"{task}With{val}"
-        TASKS[name] = replace(TASKS[task], source=replace(TASKS[task].source, num_val=val))
+        TASKS[name] = replace(TASKS[task], info=replace(TASKS[task].info, num_val=val))
     env = DynPruneEnv(task=name, budget=1.0, epochs=100_000, train_size=size, **settings)
     env.reset(seed=0)
     return env

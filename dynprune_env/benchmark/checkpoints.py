@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 from dynprune_env.envs.scoring import TrainerProbe
 from dynprune_env.selection.agent import Probe
 
@@ -58,7 +58,7 @@ class Checkpoint:
         """Writes `state()`. Where that fails, the run goes on; it only cannot be resumed."""
         try:
             content = state()
-            with written_whole(self.path) as temporary, temporary.open("wb") as file:
+            with atomic_write(self.path) as temporary, temporary.open("wb") as file:
                 pickle.dump(content, file)
         except Exception as error:
             # A full disk, or an agent with a member that cannot be pickled, such as a generator.

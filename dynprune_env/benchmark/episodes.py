@@ -26,7 +26,7 @@ from dynprune_env.training.stacked_learner import StackedLearner
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunGroup:
     """Runs that are played together, on one replica axis: the same but for the seed.
 
     `agent` is the spec as the agent itself spells it, its repr.
@@ -85,7 +85,7 @@ def run_episodes(
         seeds = state["seeds"]
     else:
         state = None
-    game = _Game(env, agent, seeds, env_kwargs or {}, device, data_dir)
+    game = _EpisodeRunner(env, agent, seeds, env_kwargs or {}, device, data_dir)
     game.begin() if state is None else game.go_on(state)
     while not game.over:
         progress = game.step()
@@ -112,7 +112,7 @@ def _origin(env: str, agent: SelectionAgent) -> dict[str, str | None]:
     }
 
 
-class _Game:
+class _EpisodeRunner:
     """Runs under way, side by side: what `run_episodes` steps and a checkpoint keeps."""
 
     def __init__(
@@ -125,7 +125,7 @@ class _Game:
         data_dir: str | None,
     ):
         env_kwargs = {"budget": Settings.budget, **env_kwargs}
-        self._cell = Cell(env, env_kwargs, repr(agent), tuple(seeds))
+        self._group = RunGroup(env, env_kwargs, repr(agent), tuple(seeds))
         vector = gym.make_vec(
             env,
             num_envs=len(seeds),
@@ -143,7 +143,7 @@ class _Game:
 
     def begin(self) -> None:
         """Starts the runs, after what the agent prepares."""
-        seeds = self._cell.seeds
+        seeds = self._group.seeds
         self._observation, _ = self._vector.reset(seed=list(seeds))
         start = time.perf_counter()
         runs = self._vector.scoring_runs(seeds)
@@ -177,8 +177,8 @@ class _Game:
         game = io.BytesIO()
         torch.save(self._vector.get_state(), game)
         return {
-            "seeds": list(self._cell.seeds),
-            "origin": _origin(self._cell.env, self._agent),
+            "seeds": list(self._group.seeds),
+            "origin": _origin(self._group.env, self._agent),
             "game": game.getvalue(),
             "agent": pack_agent(self._agent),
             "observation": self._observation,
@@ -192,7 +192,7 @@ class _Game:
         self._vector.set_state(
             torch.load(io.BytesIO(state["game"]), weights_only=True, map_location="cpu")
         )
-        episode = self._vector.episode(self._cell.seeds)
+        episode = self._vector.episode(self._group.seeds)
         self._agent = unpack_agent(state["agent"], episode.probe)
         self._observation, self._preparation = state["observation"], state["preparation"]
         self._log = RunLog(self._vector)
@@ -209,7 +209,7 @@ class _Game:
         full_run = settings.recipe.epochs * settings.num_samples
         shares = info["visits"] / max(1, info["visits"].sum())
         results = []
-        for row, config in enumerate(self._cell.configs()):
+        for row, config in enumerate(self._group.configs()):
             history, selections = self._log.row(row)
             history["seconds"] = [value * float(shares[row]) for value in history["seconds"]]
             results.append(
@@ -226,7 +226,7 @@ class _Game:
                     saved=float(info["saved"][row] - self._preparation[row] / full_run),
                     seconds={name: value * float(shares[row]) for name, value in seconds.items()},
                     diverged=bool(info["diverged"][row]),
-                    replicas=len(self._cell.seeds),
+                    replicas=len(self._group.seeds),
                     device=_device_name(vector.trainer.device),
                     threads=learner.threads
                     if isinstance(learner, StackedLearner)
@@ -235,7 +235,7 @@ class _Game:
                     selections=selections,
                     commit=commit(),
                     machine=machine(),
-                    company=list(self._cell.seeds),
+                    replica_seeds=list(self._group.seeds),
                 )
             )
         vector.close()

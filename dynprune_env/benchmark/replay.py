@@ -24,14 +24,14 @@ class Verdict:
     Attributes:
         result: the recorded one.
         replay: the new one.
-        excuses: why the numbers may differ in their roundings: another machine, other versions,
-            a GPU, unknown company on the replica axis. Empty: they must be the same, bit for bit.
-        tolerance: how far accuracy and saved fraction may be off if there are excuses.
+        caveats: why the numbers may differ in their roundings: another machine, other versions,
+            a GPU, unknown seeds on the replica axis. Empty: they must be the same, bit for bit.
+        tolerance: how far accuracy and saved fraction may be off if there are caveats.
     """
 
     result: Result
     replay: Result
-    excuses: tuple[str, ...]
+    caveats: tuple[str, ...]
     tolerance: float
 
     @property
@@ -47,7 +47,7 @@ class Verdict:
     @property
     def reproduced(self) -> bool:
         """Whether the replay confirms the result."""
-        if self.identical or not self.excuses:
+        if self.identical or not self.caveats:
             return self.identical
         saved = self.replay.saved - self.result.saved
         return max(abs(self.difference), abs(saved)) <= self.tolerance
@@ -76,8 +76,8 @@ def validate(
     groups: defaultdict[str, list[Result]] = defaultdict(list)
     for result in results:
         config = result.config
-        company = result.company or [config.seed]
-        groups[f"{(config.env, config.env_kwargs, config.agent, company)}"].append(result)
+        replica_seeds = result.replica_seeds or [config.seed]
+        groups[f"{(config.env, config.env_kwargs, config.agent, replica_seeds)}"].append(result)
     threads = torch.get_num_threads()
     for group in groups.values():
         first = group[0]
@@ -86,7 +86,7 @@ def validate(
             replays = run_episodes(
                 first.config.env,
                 make_agent(first.config.agent),
-                first.company or [first.config.seed],
+                first.replica_seeds or [first.config.seed],
                 env_kwargs=first.config.env_kwargs,
                 device=device,
                 data_dir=data_dir,
@@ -96,25 +96,34 @@ def validate(
         by_seed = {replay.config.seed: replay for replay in replays}
         for result in group:
             replay = by_seed[result.config.seed]
-            yield Verdict(result, replay, _excuses(result, replay), tolerance)
+            yield Verdict(result, replay, _caveats(result, replay), tolerance)
 
 
 def _numbers(result: Result) -> dict[str, Any]:
     """What a run has to reproduce."""
     content = asdict(result)
     for name in (
-        *("seconds", "replicas", "device", "threads", "versions", "commit", "machine", "company"),
+        *(
+            "seconds",
+            "replicas",
+            "device",
+            "threads",
+            "versions",
+            "commit",
+            "machine",
+            "replica_seeds",
+        ),
     ):
         del content[name]
     del content["history"]["seconds"]
     return content
 
 
-def _excuses(result: Result, replay: Result) -> tuple[str, ...]:
+def _caveats(result: Result, replay: Result) -> tuple[str, ...]:
     """Why the two may differ in roundings, which training amplifies."""
     found = []
-    if result.company is None and result.replicas > 1:
-        found.append("unknown company on the replica axis")
+    if result.replica_seeds is None and result.replicas > 1:
+        found.append("unknown seeds on the replica axis")
     if result.machine != replay.machine:
         found.append(f"machine {result.machine or 'unknown'}")
     if result.device != replay.device:

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 
-SCHEMA = 2  # 1 lacks commit, machine and company
+SCHEMA = 3  # 2 says company for replica_seeds; 1 lacks it, commit and machine
 HISTORY = (
     "kept",
     "visits",
@@ -99,7 +99,7 @@ class Result:
         commit: git commit of the package's source checkout, "+" behind it if files had changed;
             None if it is no checkout, or unknown.
         machine: its processor, e.g. "x86_64 AMD EPYC 9654"; None if unknown.
-        company: the seeds that shared the replica axis, in order: together they give the same
+        replica_seeds: the seeds that shared the replica axis, in order: together they give the same
             numbers again, bit for bit on a CPU; None if unknown.
     """
 
@@ -122,13 +122,13 @@ class Result:
     selections: str
     commit: str | None = None
     machine: str | None = None
-    company: list[int] | None = None
+    replica_seeds: list[int] | None = None
 
     def save(self, folder: Path) -> Path:
         """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""
         path = folder / f"{self.config.key}.json"
         text = json.dumps({"schema": SCHEMA, **asdict(self)}, allow_nan=False)
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(text)
         return path
 
@@ -143,6 +143,8 @@ class Result:
             content = json.loads(path.read_text())
             if content.pop("schema") not in range(1, SCHEMA + 1):
                 raise ValueError(f"its schema is not one of 1 to {SCHEMA}")
+            if "company" in content:
+                content["replica_seeds"] = content.pop("company")
             content["config"] = RunConfig(**content["config"])
             result = cls(**content)
             if set(result.history) != set(HISTORY):
@@ -200,7 +202,7 @@ class Failure:
 
     def save(self, folder: Path) -> None:
         """Writes the record."""
-        with written_whole(failure_path(folder, self.config)) as temporary:
+        with atomic_write(failure_path(folder, self.config)) as temporary:
             temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
-from dynprune_env.benchmark.episodes import Cell, run_episodes
+from dynprune_env.benchmark.episodes import RunGroup, run_episodes
 from dynprune_env.benchmark.results import Failure, Result, RunConfig, failure_path
 from dynprune_env.common.processes import call_each, make_workers
 from dynprune_env.common.registration import import_all
@@ -28,17 +28,17 @@ RUNNING = "running"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell.
+    """What became of a group.
 
     Attributes:
-        cell: what was to be run.
+        group: what was to be run.
         runs: how many runs that is.
         error: what went wrong, "Type: message"; None if nothing did.
         traceback: the last lines of the error's traceback.
         results: those that were played now.
     """
 
-    cell: Cell
+    group: RunGroup
     runs: int
     error: str | None = None
     traceback: str = ""
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def run_sweep(
-    cells: Sequence[Cell],
+    groups: Sequence[RunGroup],
     make_agent: Callable[[str], SelectionAgent],
     folder: Path,
     *,
@@ -57,29 +57,29 @@ def run_sweep(
     data_dir: str | None = None,
     save_every: float = 30.0,
     imports: Sequence[str] = (),
-    on_start: Callable[[Cell], None] = lambda cell: None,
+    on_start: Callable[[RunGroup], None] = lambda group: None,
 ) -> Iterator[Outcome]:
-    """Plays cells in parallel; a finished run is saved at once and never repeated.
+    """Plays groups in parallel; a finished run is saved at once and never repeated.
 
     The first Ctrl-C (or SIGTERM) lets the epochs under way end and saves them, the second stops
     at once.
 
     Args:
-        cells: what to run; runs whose result lies in `folder` already are skipped.
+        groups: what to run; runs whose result lies in `folder` already are skipped.
         make_agent: makes an agent from its spec, in the worker.
         folder: takes one JSON file per run; states of unfinished ones lie in `running/`, records
             of those that ended with an error in `failed/`.
         jobs: worker processes; 1 runs everything in this one, unless on Ray.
         backend: "loky" or "ray"; see `make_workers`.
-        gpus: GPUs that Ray reserves for each cell.
+        gpus: GPUs that Ray reserves for each group.
         device: where to train.
         data_dir: folder of the data sets.
         save_every: seconds between two savings of an unfinished run's state.
         imports: modules that every worker imports, since they register tasks.
-        on_start: told of each cell that begins.
+        on_start: told of each group that begins.
 
     Yields:
-        What became of each cell, as soon as it is known. A failed one does not stop the others.
+        What became of each group, as soon as it is known. A failed one does not stop the others.
 
     Raises:
         KeyboardInterrupt: it was stopped; the same call goes on.
@@ -88,15 +88,15 @@ def run_sweep(
     folder = folder.absolute()  # workers may have another working directory
     folder.mkdir(parents=True, exist_ok=True)
     _sweep_up(folder)
-    cells = list({cell.key: cell for cell in cells}.values())  # each once
-    missing = {cell.key: _missing(cell, folder) for cell in cells}
+    groups = list({group.key: group for group in groups}.values())  # each once
+    missing = {group.key: _missing(group, folder) for group in groups}
     stop = folder / RUNNING / f".stop-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     work = _Work(make_agent, folder, device, data_dir, save_every, tuple(imports or ()), stop)
-    todo = [(cell, missing[cell.key]) for cell in cells if missing[cell.key]]
-    for cell in cells:
-        if not missing[cell.key]:
-            _state_path(folder, cell).unlink(missing_ok=True)  # of one killed at its very end
-            yield Outcome(cell, len(cell.seeds))
+    todo = [(group, missing[group.key]) for group in groups if missing[group.key]]
+    for group in groups:
+        if not missing[group.key]:
+            _state_path(folder, group).unlink(missing_ok=True)  # of one killed at its very end
+            yield Outcome(group, len(group.seeds))
     alone = jobs == 1 and backend == "loky"
     workers = make_workers(backend, jobs, gpus) if todo and not alone else []
     with _stoppable(stop):  # after Ray has set its own signal handlers
@@ -126,7 +126,7 @@ def run_sweep(
 
 @dataclass(frozen=True)
 class _Work:
-    """What a worker does with one cell; picklable."""
+    """What a worker does with one group; picklable."""
 
     make_agent: Callable[[str], SelectionAgent]
     folder: Path
@@ -136,18 +136,18 @@ class _Work:
     imports: tuple[str, ...]
     stop: Path
 
-    def __call__(self, item: tuple[Cell, tuple[int, ...]]) -> Outcome | None:
-        """Plays the missing seeds of a cell and saves them; None if it was stopped."""
-        cell, missing = item
-        checkpoint = Checkpoint(_state_path(self.folder, cell), self.save_every, self.stop)
+    def __call__(self, item: tuple[RunGroup, tuple[int, ...]]) -> Outcome | None:
+        """Plays the missing seeds of a group and saves them; None if it was stopped."""
+        group, missing = item
+        checkpoint = Checkpoint(_state_path(self.folder, group), self.save_every, self.stop)
         results: list[Result] = []
         try:
             import_all(self.imports)
             results = run_episodes(
-                cell.env,
-                self.make_agent(cell.agent),
+                group.env,
+                self.make_agent(group.agent),
                 missing,
-                env_kwargs=cell.env_kwargs,
+                env_kwargs=group.env_kwargs,
                 device=self.device,
                 data_dir=self.data_dir,
                 checkpoint=checkpoint,
@@ -161,12 +161,14 @@ class _Work:
         except Exception as error:  # one broken agent must not lose the other runs
             text = f"{type(error).__name__}: {error}"
             tail = traceback.format_exc()[-2000:]
-            return Outcome(cell, len(cell.seeds), text, tail, tuple(results))
-        return Outcome(cell, len(cell.seeds), results=tuple(results))
+            return Outcome(group, len(group.seeds), text, tail, tuple(results))
+        return Outcome(group, len(group.seeds), results=tuple(results))
 
 
 def _in_this_process(
-    work: _Work, todo: Sequence[tuple[Cell, tuple[int, ...]]], on_start: Callable[[Cell], None]
+    work: _Work,
+    todo: Sequence[tuple[RunGroup, tuple[int, ...]]],
+    on_start: Callable[[RunGroup], None],
 ) -> Iterator[Outcome | None]:
     for item in todo:
         if work.stop.exists():
@@ -175,15 +177,15 @@ def _in_this_process(
         yield work(item)
 
 
-def _state_path(folder: Path, cell: Cell) -> Path:
-    """Where the state of a cell's unfinished runs lies."""
-    return folder / RUNNING / f"{cell.key}.state"
+def _state_path(folder: Path, group: RunGroup) -> Path:
+    """Where the state of a group's unfinished runs lies."""
+    return folder / RUNNING / f"{group.key}.state"
 
 
-def _missing(cell: Cell, folder: Path) -> tuple[int, ...]:
+def _missing(group: RunGroup, folder: Path) -> tuple[int, ...]:
     """The seeds without a result; a file that cannot be read as one is no result."""
     seeds = []
-    for config in cell.configs():
+    for config in group.configs():
         try:
             Result.load(folder / f"{config.key}.json")
         except FileNotFoundError:
@@ -196,7 +198,7 @@ def _missing(cell: Cell, folder: Path) -> tuple[int, ...]:
 
 def _record(outcome: Outcome, folder: Path) -> Outcome:
     """Writes what the worker could not (its disk may be another one), and keeps book of errors."""
-    configs = {config.seed: config for config in outcome.cell.configs()}
+    configs = {config.seed: config for config in outcome.group.configs()}
     try:
         for result in outcome.results:
             if not (folder / f"{result.config.key}.json").exists():

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.envs.settings import settings_of
 from dynprune_env.tasks.models import is_mlp
 
@@ -78,7 +78,7 @@ class Sweep:
         distinct = tuple(each for i, each in enumerate(variants) if each not in variants[:i])
         return replace(self, env_kwargs={**self.env_kwargs, **env_kwargs}, variants=distinct)
 
-    def cells(self, agents: Sequence[str]) -> list[Cell]:
+    def groups(self, agents: Sequence[str]) -> list[RunGroup]:
         """The runs, full data at budget 1 among them as the reference.
 
         Args:
@@ -88,25 +88,25 @@ class Sweep:
             ValueError: an argument of an environment is not valid.
         """
         return [
-            cell
+            group
             for env in self.envs
             for variant in self.variants
-            for cell in plan_cells(
+            for group in plan_groups(
                 env, agents, self.budgets, self.seeds, {**self.env_kwargs, **variant}
             )
         ]
 
 
-def plan_cells(
+def plan_groups(
     env: str,
     agents: Sequence[str],
     budgets: Sequence[float],
     seeds: Sequence[int],
     env_kwargs: dict[str, Any],
-) -> list[Cell]:
+) -> list[RunGroup]:
     """Every agent at every budget, and full data at budget 1 as the reference.
 
-    Seeds of small nets ride together on the replica axis; other runs are cells of their own, so
+    Seeds of small nets ride together on the replica axis; other runs are groups of their own, so
     that several processes can share them.
 
     Raises:
@@ -120,16 +120,16 @@ def plan_cells(
     pairs = [(agent, float(budget)) for budget in sorted(budgets) for agent in agents]
     pairs += [] if ("full_data", 1.0) in pairs else [("full_data", 1.0)]
     return [
-        Cell(env, {**env_kwargs, "budget": budget}, agent, group)
+        RunGroup(env, {**env_kwargs, "budget": budget}, agent, group)
         for agent, budget in pairs
         for group in groups
     ]
 
 
-def cost(cell: Cell) -> float:
-    """Sample visits that a cell may spend."""
-    settings = settings_of(cell.env, cell.env_kwargs)
-    return settings.budget * settings.recipe.epochs * settings.num_samples * len(cell.seeds)
+def cost(group: RunGroup) -> float:
+    """Sample visits that a group may spend."""
+    settings = settings_of(group.env, group.env_kwargs)
+    return settings.budget * settings.recipe.epochs * settings.num_samples * len(group.seeds)
 
 
 def names() -> list[str]:

@@ -16,6 +16,7 @@ from dynprune_env.envs.rendering import Window
 from dynprune_env.envs.scoring import EnvScoringRuns
 from dynprune_env.envs.vector_env import METADATA, DynPruneVectorEnv
 from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.observations import row_of
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.trainer import Evaluation
 
@@ -97,10 +98,10 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
     ) -> tuple[Any, dict[str, Any]]:
         """Starts a new run; returns its observation and info."""
         super().reset(seed=seed)
-        self.vector._random, self.vector._seeds = [self.np_random], [self.np_random_seed]
+        self.vector.set_generators([self.np_random], [self.np_random_seed])
         observations, infos = self.vector.reset()
         self._show()
-        return _only_row(observations), _only_info(infos)
+        return row_of(observations), _only_info(infos)
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Trains one epoch.
@@ -117,7 +118,7 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
         observations, rewards, terminations, _, infos = self.vector.step(np.asarray(action)[None])
         self._show()
         terminated = bool(terminations[0])
-        return _only_row(observations), float(rewards[0]), terminated, False, _only_info(infos)
+        return row_of(observations), float(rewards[0]), terminated, False, _only_info(infos)
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Loss (nats) and accuracy of the current model as floats; "train", "val" or "test"."""
@@ -144,7 +145,7 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
     def set_state(self, state: dict[str, Any]) -> None:
         """See `DynPruneVectorEnv.set_state`."""
         self.vector.set_state(state)
-        self.np_random = self.vector._random[0]
+        self.np_random = self.vector.np_random[0]
 
     def fork(self) -> DynPruneEnv:
         """An independent copy that would go on in the same way."""
@@ -163,14 +164,14 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
 
     def render(self) -> np.ndarray | None:
         """The panel, (H, W, 3) uint8, under "rgb_array"; "human" shows it at every step."""
-        return self.vector._panel(0) if self.render_mode == "rgb_array" else None
+        return self.vector.panel(0) if self.render_mode == "rgb_array" else None
 
     def _show(self) -> None:
         if self.render_mode != "human" or self._windowless:
             return
         try:
             self._window = self._window or Window()
-            self._window.show(self.vector._panel(0))
+            self._window.show(self.vector.panel(0))
         except RuntimeError as error:  # a machine without a display can still train
             self._windowless = True
             logging.getLogger(__name__).warning("%s", error)
@@ -180,12 +181,6 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
         if self._window is not None:
             self._window.close()
             self._window = None
-
-
-def _only_row(observations: Any) -> Any:
-    if isinstance(observations, dict):
-        return {name: value[0] for name, value in observations.items()}
-    return observations[0]
 
 
 def _only_info(infos: dict[str, Any]) -> dict[str, Any]:

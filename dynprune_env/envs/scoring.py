@@ -34,17 +34,17 @@ class TrainerProbe:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Probe.batches`."""
-        data, images = self._trainer.dataset.train, self._trainer.learner.images["train"]
+        data, table = self._trainer.dataset.train, self._trainer.learner.inputs["train"]
         for ids in torch.arange(len(data), device=data.labels.device).split(size):
-            yield images.batch(ids), data.labels[ids]
+            yield table.batch(ids), data.labels[ids]
 
     def losses(self, models: list[nn.Module]) -> np.ndarray | None:
         """See `Probe.losses`."""
         trainer = self._trainer
         running = ~trainer.finished
-        if (trainer.remaining[running] < trainer.num_samples * SCORING_COST + 1).any():
+        if (trainer.budget.remaining[running] < trainer.num_samples * SCORING_COST + 1).any():
             return None
-        trainer.scored[running] += trainer.num_samples
+        trainer.budget.scored[running] += trainer.num_samples
         losses = [_losses(model, self.batches(1024)) for model in models]
         return np.stack(losses) if self._batched else losses[0]
 
@@ -134,8 +134,8 @@ class EnvScoringRuns:
 
     def random_mask(self, share: float) -> np.ndarray:
         """See `ScoringRuns.random_mask`."""
-        lots = self._rng.random(self.num_samples)
-        return keep_top(lots, round(share * self.num_samples), self._rng)
+        draws = self._rng.random(self.num_samples)
+        return keep_top(draws, round(share * self.num_samples), self._rng)
 
     def as_observed(self, rows: np.ndarray) -> np.ndarray:
         """See `ScoringRuns.as_observed`."""

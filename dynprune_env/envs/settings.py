@@ -18,6 +18,7 @@ from dynprune_env.tasks.models import check_model, is_mlp
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import Task, find_task
 from dynprune_env.tasks.variants import Variant
+from dynprune_env.training.learner import LEARNERS
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Settings:
             "fp32" or "bf16". Plain ReLU nets always train in fp32.
         compile: whether `torch.compile` makes the code of convolutional nets: pays on CUDA for
             long runs, not on CPUs. Needs a C++ compiler.
+        learner: what trains the models: "modules" (any module, one after the other), "stacked"
+            (plain ReLU nets as one stack of matrices), "numba" (these in compiled loops, on a
+            CPU), or "auto", which takes the last of them that fits. They agree to rounding.
         data_dir: folder of the data sets; None searches $DYNPRUNE_DATA, then ~/.cache/dynprune.
         download: whether absent files may be downloaded.
     """
@@ -64,6 +68,7 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    learner: str = "auto"
     data_dir: str | None = None
     download: bool = True
 
@@ -94,12 +99,13 @@ class Settings:
         for name, choices in (
             ("observe", ("visited", "all")),
             ("precision", ("auto", "fp32", "bf16")),
+            ("learner", LEARNERS),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {choices}, got {getattr(self, name)!r}")
         task = self.resolved
-        task.variant.check(task.source)
-        check_model(task.model, task.source.image_shape)
+        task.variant.check(task.info)
+        check_model(task.model, task.info.input_shape)
 
     @cached_property
     def resolved(self) -> Task:
@@ -131,7 +137,7 @@ class Settings:
     @property
     def num_samples(self) -> int:
         """The number of train samples, n."""
-        return self.variant.num_samples(self.resolved.source)
+        return self.variant.num_samples(self.resolved.info)
 
     def as_dict(self) -> dict[str, Any]:
         """The keyword arguments that make these settings."""
@@ -156,7 +162,7 @@ class Settings:
         """Whether convolutional nets run under bf16 autocast on this device."""
         if self.precision != "auto":
             return self.precision == "bf16"
-        if is_mlp(self.resolved.model) or len(self.resolved.source.image_shape) != 3:
+        if is_mlp(self.resolved.model) or len(self.resolved.info.input_shape) != 3:
             return False
         if device.type == "cuda":
             return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -16,15 +16,14 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 from dynprune_env.envs.rendering import EpochFrame, draw_panel
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.actions import ACTIONS, Action, decode
 from dynprune_env.selection.agent import Episode
-from dynprune_env.selection.budget import SCORING_COST
-from dynprune_env.selection.observations import OBSERVATIONS, Shape, progress_vector
-from dynprune_env.selection.rewards import REWARDS, Standing
+from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector
+from dynprune_env.selection.rewards import REWARDS, Metrics
 from dynprune_env.tasks.models import make_model, model_name
 from dynprune_env.tasks.registry import is_own
 from dynprune_env.tasks.variants import Dataset, load_dataset
@@ -72,7 +71,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self.render_mode = render_mode
 
         task = self.settings.resolved
-        shape = Shape(self.settings.num_samples, task.recipe.epochs, task.source.num_classes)
+        shape = TaskSize(self.settings.num_samples, task.recipe.epochs, task.info.num_classes)
         self._observation = OBSERVATIONS[self.settings.observation](shape)
         self._action: Action = ACTIONS[self.settings.action]()
         self._reward = REWARDS[self.settings.reward]
@@ -85,7 +84,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self._seeds: list[int] = []
         self._trainer: Trainer | None = None
         zeros = np.zeros(num_envs)
-        self._standing = Standing(zeros, zeros, zeros)
+        self._metrics = Metrics(zeros, zeros, zeros)
         self._frames: list[list[EpochFrame]] = [[] for _ in range(num_envs)]
 
     # -- the game -------------------------------------------------------------------------------
@@ -147,13 +146,13 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         trainer = self.trainer
         weights = self._decode(actions)
         ended_before = trainer.finished
-        before = self._standing
+        before = self._metrics
         losses = self._last_losses()
 
         trained = trainer.train_epoch(weights)
         kept = np.array([len(order) for order in trained])
-        self._standing = self._stand(np.flatnonzero(~ended_before))
-        rewards = np.where(ended_before, 0.0, self._reward(before, self._standing))
+        self._metrics = self._measure(np.flatnonzero(~ended_before))
+        rewards = np.where(ended_before, 0.0, self._reward(before, self._metrics))
         terminations = trainer.finished
         self._add_frames(np.flatnonzero(~ended_before), trained, losses)
 
@@ -204,7 +203,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         task = self.settings.resolved
         return Episode(
             num_samples=self.settings.num_samples,
-            num_classes=task.source.num_classes,
+            num_classes=task.info.num_classes,
             epochs=task.recipe.epochs,
             budget=self.settings.budget,
             seeds=seeds if isinstance(seeds, int) else tuple(seeds),
@@ -227,6 +226,10 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             self.settings.num_samples,
         )
 
+    def set_generators(self, generators: list[np.random.Generator], seeds: list[int]) -> None:
+        """Row r draws the seeds of its runs from the r-th of these, made from these seeds."""
+        self._random, self._seeds = generators, seeds
+
     @property  # type: ignore[misc]
     def np_random(self) -> Any:
         """The generators that draw the runs' seeds, one per row."""
@@ -245,9 +248,9 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         return {
             "settings": self._signature(),
             "trainer": trainer.state(),
-            "standing": {
+            "metrics": {
                 name: torch.from_numpy(value.copy())
-                for name, value in dataclasses.asdict(self._standing).items()
+                for name, value in dataclasses.asdict(self._metrics).items()
             },
             "random": [json.dumps(rng.bit_generator.state) for rng in self._random],
         }
@@ -268,7 +271,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         if self._trainer is None:
             self._trainer = self._make_trainer()
         self._trainer.load_state(state["trainer"])
-        self._standing = Standing(**{k: v.numpy().copy() for k, v in state["standing"].items()})
+        self._metrics = Metrics(**{k: v.numpy().copy() for k, v in state["metrics"].items()})
         self._random = [np.random.default_rng() for _ in range(self.num_envs)]
         self._seeds = [-1] * self.num_envs
         for rng, text in zip(self._random, state["random"], strict=True):
@@ -285,7 +288,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def save(self, path: str | Path) -> None:
         """Writes the state to a file that `torch.load(path, weights_only=True)` opens."""
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             torch.save(self.get_state(), temporary)
 
     def load(self, path: str | Path) -> None:
@@ -305,9 +308,10 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         """One (H, W, 3) uint8 panel per row, None without render_mode."""
         if self.render_mode is None:
             return None
-        return tuple(self._panel(row) for row in range(self.num_envs))
+        return tuple(self.panel(row) for row in range(self.num_envs))
 
-    def _panel(self, row: int) -> np.ndarray:
+    def panel(self, row: int) -> np.ndarray:
+        """What `render` draws of one row, (H, W, 3) uint8; needs a render_mode."""
         settings = self.settings
         model = model_name(settings.resolved.model)
         title = f"{settings.task}, {model}, {settings.num_samples:,} samples"
@@ -321,10 +325,10 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _frame(self, row: int, kept: np.ndarray, loss: np.ndarray) -> EpochFrame:
         return EpochFrame(
-            epoch=int(self.trainer.epoch[row]),
-            spent=float(self.trainer.spent[row]),
-            val_loss=float(self._standing.val_loss[row]),
-            val_accuracy=float(self._standing.val_accuracy[row]),
+            epoch=int(self.trainer.budget.epoch[row]),
+            spent=float(self.trainer.budget.spent[row]),
+            val_loss=float(self._metrics.val_loss[row]),
+            val_accuracy=float(self._metrics.val_accuracy[row]),
             kept=kept,
             loss=loss,
         )
@@ -346,9 +350,9 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
     def _make_trainer(self) -> Trainer:
         settings, task = self.settings, self.settings.resolved
         device = settings.find_device()
-        source = task.source
-        data = load_dataset(source, task.variant, settings.data_dir, settings.download, device)
-        make = partial(make_model, task.model, source.image_shape, source.num_classes)
+        info = task.info
+        data = load_dataset(info, task.variant, settings.data_dir, settings.download, device)
+        make = partial(make_model, task.model, info.input_shape, info.num_classes)
         if is_own(settings.task):
             check_outputs(settings.task, make, data, device)
         return Trainer(
@@ -359,8 +363,9 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             budget=settings.budget,
             rescore=settings.observe == "all",
             device=device,
+            learner=settings.learner,
             bf16=settings.use_bf16(device),
-            compiled=settings.compile,
+            torch_compile=settings.compile,
         )
 
     def _start(self, rows: np.ndarray) -> None:
@@ -368,44 +373,44 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         if self._trainer is None:
             self._trainer = self._make_trainer()
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
-        self._standing = self._stand(rows)
+        self._metrics = self._measure(rows)
         for row in rows:
             self._frames[row] = [self._first_frame(row)]
 
-    def _stand(self, rows: np.ndarray) -> Standing:
+    def _measure(self, rows: np.ndarray) -> Metrics:
         """Evaluates some rows on the val split; the others stand where they stood."""
-        trainer, old = self.trainer, self._standing
+        trainer, old = self.trainer, self._metrics
         loss, accuracy = old.val_loss.copy(), old.val_accuracy.copy()
         if len(rows):
             loss[rows], accuracy[rows] = trainer.evaluate("val", rows)
-        return Standing(loss, accuracy, trainer.train_loss.copy())
+        return Metrics(loss, accuracy, trainer.train_loss.copy())
 
     def _decode(self, actions: np.ndarray) -> np.ndarray:
         """Checked actions as (R, n) float32 gradient weights."""
         trainer = self.trainer
-        return decode(self.settings.action, actions, trainer.statistics, trainer, trainer.seeds)
+        return decode(
+            self.settings.action, actions, trainer.statistics, trainer.budget, trainer.seeds
+        )
 
     def _observe(self) -> Any:
         trainer = self.trainer
-        standing = dataclasses.astuple(self._standing)
-        progress = progress_vector(trainer, self.settings.budget, *standing)
-        return self._observation.observe(trainer.statistics.columns(trainer.epoch), progress)
+        progress = progress_vector(trainer.budget, self._metrics)
+        return self._observation.observe(trainer.statistics.columns(trainer.budget.epoch), progress)
 
     def _info(self, mask: np.ndarray | None, kept: np.ndarray | None = None) -> dict[str, Any]:
         """Gymnasium's vector infos: one (R,) array per key, and under _key which rows have it."""
-        trainer, standing = self.trainer, self._standing
-        full = self.settings.recipe.epochs * trainer.num_samples
+        trainer, budget, metrics = self.trainer, self.trainer.budget, self._metrics
         infos = {
-            "epoch": trainer.epoch.copy(),
+            "epoch": budget.epoch.copy(),
             "kept": np.zeros(self.num_envs, dtype=np.int64) if kept is None else kept.copy(),
-            "visits": trainer.visits.copy(),
-            "scored": trainer.scored.copy(),
-            "spent": trainer.spent,
-            "saved": 1 - (trainer.visits + trainer.scored * SCORING_COST) / full,
-            "progress": trainer.progress,
-            "val_loss": standing.val_loss.copy(),
-            "val_accuracy": standing.val_accuracy.copy(),
-            "train_loss": standing.train_loss.copy(),
+            "visits": budget.visits.copy(),
+            "scored": budget.scored.copy(),
+            "spent": budget.spent,
+            "saved": budget.saved,
+            "progress": budget.progress,
+            "val_loss": metrics.val_loss.copy(),
+            "val_accuracy": metrics.val_accuracy.copy(),
+            "train_loss": metrics.train_loss.copy(),
             "diverged": trainer.diverged.copy(),
             "run_seed": trainer.seeds.copy(),
         }

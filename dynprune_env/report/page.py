@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from dynprune_env.benchmark.results import Failure, Result
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 from dynprune_env.report import figures
 from dynprune_env.report.overall import OverTasks, overall_table, summarize_tasks
 from dynprune_env.report.published import published_tables
@@ -101,7 +101,7 @@ def write_page(results: Sequence[Result], failures: Sequence[Failure], path: Pat
         + "\n".join(part for part in parts if part).replace(" %", "\N{NO-BREAK SPACE}%")
         + "\n</body></html>\n"
     )
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

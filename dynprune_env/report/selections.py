@@ -13,7 +13,7 @@ import numpy as np
 
 from dynprune_env.benchmark.recording import unpack
 from dynprune_env.benchmark.results import Result
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 from dynprune_env.report.summary import COLOURS, MARKERS
 from dynprune_env.report.tables import Grid
 
@@ -184,5 +184,5 @@ def plot_kept(rows: Sequence[KeptRow], path: Path) -> None:
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=130)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(image.getvalue())

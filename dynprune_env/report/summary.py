@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from dynprune_env.benchmark.results import Result
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 from dynprune_env.report.metrics import mean_interval
 
 if TYPE_CHECKING:
@@ -370,5 +370,5 @@ def plot_accuracy(rows: Iterable[Row], path: Path) -> None:
     legend.set(alignment="left", frame_on=False)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=200)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(image.getvalue())

@@ -27,7 +27,7 @@ def from_losses(losses: Tensor, num_classes: int) -> Tensor:
         num_classes: C.
 
     Returns:
-        (5, V) float32: loss, confidence, margin, EL2N, correct.
+        (5, V) float32, in the order of the fields of `SampleValues`.
     """
     losses = losses.float()
     p = torch.exp(-losses).clamp(max=1.0)
@@ -123,7 +123,7 @@ class Records:
             if scored:
                 logits, labels = given.float(), torch.from_numpy(self.labels[ids])
                 if logits.device.type == "cpu":  # the very numbers of the environment
-                    values = torch.from_numpy(sample_values(logits, labels))
+                    values = torch.from_numpy(np.stack(sample_values(logits, labels)))
                 else:
                     values = plain_sample_values(logits, labels.to(logits.device))
             else:

@@ -20,10 +20,10 @@ from dynprune_env.sampler.processes import Ranks
 from dynprune_env.sampler.records import Records
 from dynprune_env.selection.actions import decode
 from dynprune_env.selection.agent import Episode, SelectionAgent
-from dynprune_env.selection.budget import Ledger, batch_sizes, visiting_order
-from dynprune_env.selection.observations import OBSERVATIONS, Shape, progress_vector
-from dynprune_env.selection.rewards import REWARDS, Standing
-from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
+from dynprune_env.selection.budget import VisitBudget, batch_sizes, visiting_order
+from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector, row_of
+from dynprune_env.selection.rewards import REWARDS, Metrics
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, SampleValues
 
 
 class PruningSampler(Sampler[int]):
@@ -99,13 +99,15 @@ class PruningSampler(Sampler[int]):
             "seed": seed,
         }
         self._run_seed = int(seeding.np_random(seed)[0].integers(2**31))  # as an environment's
-        self._ledger = Ledger(1, len(table), epochs, budget)
+        self._budget = VisitBudget(1, len(table), epochs, budget)
         self._statistics = SampleStatistics(1, table, classes)
         self._records = Records(table, classes, known)
-        self._observation = OBSERVATIONS[wants["observation"]](Shape(len(table), epochs, classes))
+        self._observation = OBSERVATIONS[wants["observation"]](
+            TaskSize(len(table), epochs, classes)
+        )
         self._action_kind = wants["action"]
         uniform = np.array([math.log(classes)])
-        self._standing = Standing(uniform, np.array([1 / classes]), uniform)
+        self._metrics = Metrics(uniform, np.array([1 / classes]), uniform)
         self._largest_batch = 0
         self._done = np.empty(0, dtype=np.int64)
         refusing: Any = _Refusing(repr(agent), epochs, len(table))
@@ -171,22 +173,22 @@ class PruningSampler(Sampler[int]):
         if self.finished:
             raise RuntimeError("the run is over: all epochs are done or the budget is spent")
         ids, values, val_loss, val_accuracy = self._exchange(val_loss, val_accuracy)
-        before, seen = self._standing, self._observe()
-        self._ledger.epoch += 1
-        self._ledger.visits += len(ids)
+        before, seen = self._metrics, self._observe()
+        self._budget.epoch += 1
+        self._budget.visits += len(ids)
         train_loss, accuracy = before.train_loss, before.val_accuracy
         if len(ids):
-            self._statistics.record(ids, values, np.repeat(self._ledger.epoch, len(ids)))
-            train_loss, accuracy = values[[0, 4]].mean(1, keepdims=True, dtype=np.float64)
-            train_loss = np.clip(train_loss, 0, MAX_LOSS)
-        self._standing = Standing(
+            self._statistics.record(ids, values, np.repeat(self._budget.epoch, len(ids)))
+            train_loss = np.clip(values.loss.mean(keepdims=True, dtype=np.float64), 0, MAX_LOSS)
+            accuracy = values.correct.mean(keepdims=True, dtype=np.float64)
+        self._metrics = Metrics(
             train_loss if val_loss is None else np.clip([float(val_loss)], 0, MAX_LOSS),
             accuracy if val_accuracy is None else np.array([float(val_accuracy)]),
             train_loss,
         )
         self._records.clear()
         self._done = self._done[:0]
-        reward = float(REWARDS["val_loss"](before, self._standing)[0])
+        reward = float(REWARDS["val_loss"](before, self._metrics)[0])
         observation = self._observe()
         self.agent.update(seen, self._action, reward, observation)
         self._choose(observation)
@@ -211,17 +213,17 @@ class PruningSampler(Sampler[int]):
     @property
     def epoch(self) -> int:
         """Epochs done."""
-        return int(self._ledger.epoch[0])
+        return int(self._budget.epoch[0])
 
     @property
     def visits(self) -> int:
         """Samples trained in the epochs done, over all processes."""
-        return int(self._ledger.visits[0])
+        return int(self._budget.visits[0])
 
     @property
     def finished(self) -> bool:
         """Whether all epochs are done or the budget is spent."""
-        return bool(self._ledger.progress[0] >= 1)
+        return bool(self._budget.progress[0] >= 1)
 
     @property
     def progress(self) -> float:
@@ -230,7 +232,7 @@ class PruningSampler(Sampler[int]):
         A schedule that runs on it is complete however fast the agent spends.
         """
         share = len(self._records) / max(1, len(self._share))
-        before, after = float(self._ledger.progress[0]), float(self._after.progress[0])
+        before, after = float(self._budget.progress[0]), float(self._after.progress[0])
         return before + share * (after - before)
 
     def steps_remaining(
@@ -246,17 +248,17 @@ class PruningSampler(Sampler[int]):
             drop_last: of the loader.
             whole_batches: whether `WholeBatches` makes the loader's batches.
         """
-        total, ledger = 0, copy.deepcopy(self._ledger)
+        total, budget = 0, copy.deepcopy(self._budget)
         kept, share, done = len(self._order), len(self), len(self._done)
-        while ledger.progress[0] < 1:
+        while budget.progress[0] < 1:
             batches = share // batch_size if drop_last else -(-share // batch_size)
             if whole_batches:
                 batches = len(batch_sizes(share, batch_size))
             trained = done + min(share, batches * batch_size if drop_last else share)
             total += batches
-            ledger.epoch += 1
-            ledger.visits += min(kept, trained * self._ranks.number)
-            kept, done = min(ledger.num_samples, round(float(ledger.pace[0]))), 0
+            budget.epoch += 1
+            budget.visits += min(kept, trained * self._ranks.number)
+            kept, done = min(budget.num_samples, round(float(budget.visits_per_epoch[0]))), 0
             share = len(self._ranks.share(np.arange(kept)))
         return total
 
@@ -277,12 +279,12 @@ class PruningSampler(Sampler[int]):
         except Exception as error:
             raise TypeError(f"{self.agent!r} cannot be saved: {error}") from error
         arrays = {
-            "epoch": self._ledger.epoch,
-            "visits": self._ledger.visits,
+            "epoch": self._budget.epoch,
+            "visits": self._budget.visits,
             "order": self._order,
             "ids": ids,
             "values": values,
-            "standing": np.array(astuple(self._standing)),
+            "metrics": np.array(astuple(self._metrics)),
             "weights": self._weights[_CPU].numpy(),
             "action": np.asarray(self._action),
             "agent": np.frombuffer(agent, dtype=np.uint8),
@@ -315,9 +317,9 @@ class PruningSampler(Sampler[int]):
                 f"the state is of the middle of an epoch of process {own} of {number}, this is "
                 f"{ranks[1]} of {ranks[0]}: every process loads its own, or one saved by select()"
             )
-        self._ledger.epoch[...], self._ledger.visits[...] = arrays["epoch"], arrays["visits"]
+        self._budget.epoch[...], self._budget.visits[...] = arrays["epoch"], arrays["visits"]
         self._statistics.load_state(state["statistics"])
-        self._standing = Standing(*arrays["standing"])
+        self._metrics = Metrics(*arrays["metrics"])
         self._largest_batch = state["largest_batch"]
         vars(self.agent).clear()
         vars(self.agent).update(pickle.loads(arrays["agent"].tobytes()))
@@ -330,10 +332,10 @@ class PruningSampler(Sampler[int]):
 
     def _observe(self) -> Any:
         """What the agent sees, without the replica axis."""
-        columns = self._statistics.columns(self._ledger.epoch)
-        progress = progress_vector(self._ledger, self._settings["budget"], *astuple(self._standing))
+        columns = self._statistics.columns(self._budget.epoch)
+        progress = progress_vector(self._budget, self._metrics)
         seen = self._observation.observe(columns, progress)
-        return {k: v[0] for k, v in seen.items()} if isinstance(seen, dict) else seen[0]
+        return row_of(seen)
 
     def _choose(self, observation: Any) -> None:
         """Asks the agent, and hands out what it keeps as far as the budget reaches."""
@@ -345,38 +347,38 @@ class PruningSampler(Sampler[int]):
             self._action_kind,
             self._action[None],
             self._statistics,
-            self._ledger,
+            self._budget,
             np.array([self._run_seed]),
         )[0]
-        left = int(self._ledger.remaining[0])
+        left = int(self._budget.remaining[0])
         self._hand_out(visiting_order(self._run_seed, self.epoch, weights > 0, left), weights)
 
     def _hand_out(self, order: np.ndarray, weights: np.ndarray) -> None:
         self._order = order
         self._share = self._ranks.share(order)
         self._weights = {_CPU: torch.from_numpy(weights)}
-        self._after = copy.deepcopy(self._ledger)
+        self._after = copy.deepcopy(self._budget)
         self._after.epoch += 1
         self._after.visits += len(order)
 
     def _exchange(
         self, val_loss: float | None, val_accuracy: float | None
-    ) -> tuple[np.ndarray, np.ndarray, float | None, float | None]:
+    ) -> tuple[np.ndarray, SampleValues, float | None, float | None]:
         """The records of all processes, each sample once, sorted; val values averaged.
 
         Checked after the exchange, so that all processes raise, and none waits for another.
         """
         self._ranks.check()
         mine = (self._settings, self.epoch, zlib.crc32(self._order.tobytes()))
-        own = _Told(mine, *self._records.arrays(), self._largest_batch, val_loss, val_accuracy)
-        told = self._ranks.gather(own)
-        if any(each.selection != mine for each in told):
+        own = _Message(mine, *self._records.arrays(), self._largest_batch, val_loss, val_accuracy)
+        messages = self._ranks.gather(own)
+        if any(each.selection != mine for each in messages):
             raise RuntimeError(
                 "the processes hold different selections: give each sampler the same labels, "
-                f"agent and seed, got {[each.selection for each in told]}"
+                f"agent and seed, got {[each.selection for each in messages]}"
             )
-        self._largest_batch = max(each.largest_batch for each in told)
-        for rank, each in enumerate(told):
+        self._largest_batch = max(each.largest_batch for each in messages)
+        for rank, each in enumerate(messages):
             share = self._ranks.share(self._order, rank)
             # A loader that drops its last batch may have none to give.
             if not len(each.ids) and len(share) >= max(1, self._largest_batch):
@@ -392,9 +394,9 @@ class PruningSampler(Sampler[int]):
                     "out, or only once: record the indices that Indexed(dataset) gives"
                 )
         # A sample that fills up the shares was trained twice; its first record counts.
-        ids, first = np.unique(np.concatenate([each.ids for each in told]), return_index=True)
-        values = np.concatenate([each.values for each in told], axis=1)[:, first]
-        broken = ids[~np.isfinite(values[0])]
+        ids, first = np.unique(np.concatenate([each.ids for each in messages]), return_index=True)
+        values = SampleValues(*np.concatenate([each.values for each in messages], 1)[:, first])
+        broken = ids[~np.isfinite(values.loss)]
         if len(broken):
             raise ValueError(
                 f"the losses of {len(broken)} samples are not finite ({_some(broken)}): the "
@@ -403,8 +405,8 @@ class PruningSampler(Sampler[int]):
         return (
             ids,
             values,
-            _mean([each.val_loss for each in told]),
-            _mean([each.val_accuracy for each in told]),
+            _mean([each.val_loss for each in messages]),
+            _mean([each.val_accuracy for each in messages]),
         )
 
 
@@ -415,7 +417,7 @@ _ONLY_IN_THE_GAME = (
 )
 
 
-class _Told(NamedTuple):
+class _Message(NamedTuple):
     """What one process tells the others at the end of an epoch."""
 
     selection: tuple[Any, ...]

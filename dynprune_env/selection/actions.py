@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
-from dynprune_env.selection.budget import Ledger
+from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.ranking import keep_top, rank, standardise
 from dynprune_env.selection.statistics import SampleStatistics
 
@@ -19,19 +19,19 @@ MAX_WEIGHT = 100.0
 
 
 @dataclass(frozen=True)
-class Situation:
+class ActionContext:
     """What an action is applied to.
 
     Attributes:
         statistics: before the epoch.
         epoch: (R,) int64, epochs done.
-        pace: (R,) float64, how many samples to keep now to spend what is left evenly.
+        visits_per_epoch: (R,) float64, how many samples to keep now to spend what is left evenly.
         rng: draws that belong to this epoch of each run.
     """
 
     statistics: SampleStatistics
     epoch: np.ndarray
-    pace: np.ndarray
+    visits_per_epoch: np.ndarray
     rng: ReplicaRandom
 
     @cached_property
@@ -46,7 +46,7 @@ class Action(Protocol):
     def space(self, num_samples: int) -> spaces.Space[Any]:
         """The space of one replica's action."""
 
-    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+    def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """(R, ...) checked numeric actions -> (R, n) float32 weights.
 
         Raises:
@@ -61,7 +61,7 @@ class Mask:
         """MultiBinary(n)."""
         return spaces.MultiBinary(int(num_samples))
 
-    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+    def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """Bools, or numbers that are 0 or 1 (Stable-Baselines3 sends floats)."""
         if action.dtype != bool and not np.isin(action, (0, 1)).all():
             raise ValueError("a keep mask holds only 0 (drop) and 1 (keep)")
@@ -79,7 +79,7 @@ class Weights:
         """Box(0, 1, (n,))."""
         return spaces.Box(0.0, 1.0, (num_samples,), np.float32)
 
-    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+    def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """The weights themselves."""
         if action.min(initial=0) < 0 or action.max(initial=0) > MAX_WEIGHT:
             raise ValueError(f"gradient weights must be in [0, {MAX_WEIGHT:g}]")
@@ -103,18 +103,18 @@ class ScoreWeights:
         """Box(-1, 1, (9,))."""
         return spaces.Box(-1.0, 1.0, (len(self.NAMES),), np.float32)
 
-    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+    def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """The top scores of each replica, with weight 1."""
         _check_symmetric(action)
-        columns = situation.columns
+        columns = context.columns
         scores = np.zeros(columns["loss"].shape)
         for index, name in enumerate(self.FEATURES):
             values = np.sqrt(columns[name]) if name == "loss_var" else columns[name]
             scores += self.SCALE * action[:, index, None] * standardise(values)
-        uniform = np.maximum(situation.rng.random(len(scores[0])), 1e-300)
+        uniform = np.maximum(context.rng.random(len(scores[0])), 1e-300)
         scores -= 10.0 ** action[:, -2, None] * np.log(-np.log(uniform))
-        counts = np.rint(situation.pace * 4.0 ** action[:, -1]).astype(np.int64)
-        return keep_top(scores, counts, situation.rng).astype(np.float32)
+        counts = np.rint(context.visits_per_epoch * 4.0 ** action[:, -1]).astype(np.int64)
+        return keep_top(scores, counts, context.rng).astype(np.float32)
 
 
 class Quantiles:
@@ -129,14 +129,14 @@ class Quantiles:
         """Box(-1, 1, (10,))."""
         return spaces.Box(-1.0, 1.0, (self.COUNT,), np.float32)
 
-    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+    def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """Independent draws, with weight 1."""
         _check_symmetric(action)
-        loss = situation.columns["loss"]
+        loss = context.columns["loss"]
         n = loss.shape[1]
-        decile = rank(loss, situation.rng) * self.COUNT // n
+        decile = rank(loss, context.rng) * self.COUNT // n
         keep = (np.take_along_axis(action, decile, axis=1) + 1) / 2
-        return (situation.rng.random(n) < keep).astype(np.float32)
+        return (context.rng.random(n) < keep).astype(np.float32)
 
 
 class Strategy:
@@ -152,27 +152,27 @@ class Strategy:
         """Discrete(7), for DQN and bandits."""
         return spaces.Discrete(len(self.NAMES))
 
-    def decode(self, action: np.ndarray, situation: Situation) -> np.ndarray:
+    def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """The top of each replica's strategy, with weight 1."""
         if not np.isin(action, range(len(self.NAMES))).all():
             raise ValueError(f"a strategy is a whole number from 0 to {len(self.NAMES) - 1}")
-        columns, rng = situation.columns, situation.rng
+        columns, rng = context.columns, context.rng
         loss = columns["loss"]
         half = rank(loss, rng) * 2 // loss.shape[1]
-        lots = rng.random(loss.shape[1])
+        draws = rng.random(loss.shape[1])
         scores = np.stack(
             [
-                lots,
+                draws,
                 loss,
                 -loss,
                 -np.abs(columns["margin"]),
                 columns["age"],
-                lots + half,
-                lots - half,
+                draws + half,
+                draws - half,
             ]
         )
         chosen = scores[action.astype(np.int64), np.arange(len(loss))]
-        counts = np.rint(situation.pace).astype(np.int64)
+        counts = np.rint(context.visits_per_epoch).astype(np.int64)
         return keep_top(chosen, counts, rng).astype(np.float32)
 
 
@@ -194,7 +194,7 @@ def decode(
     kind: str,
     actions: np.ndarray,
     statistics: SampleStatistics,
-    ledger: Ledger,
+    budget: VisitBudget,
     seeds: np.ndarray,
 ) -> np.ndarray:
     """Checks actions and turns them into (R, n) float32 gradient weights.
@@ -203,7 +203,7 @@ def decode(
         kind: name in `ACTIONS`.
         actions: (R, ...) array; masks may be bool, int or float 0 and 1.
         statistics: before the epoch.
-        ledger: of these runs.
+        budget: of these runs.
         seeds: (R,) int64, the run seeds, from which an action's own draws come.
 
     Raises:
@@ -211,7 +211,7 @@ def decode(
     """
     action = ACTIONS[kind]()
     actions = np.asarray(actions)
-    expected = (len(seeds), *(action.space(ledger.num_samples).shape or ()))
+    expected = (len(seeds), *(action.space(budget.num_samples).shape or ()))
     if actions.shape != expected:
         raise ValueError(
             f"expected a {kind!r} action of shape {expected[1:]} "
@@ -223,7 +223,7 @@ def decode(
         raise ValueError("the action holds NaN or infinite values")
     own = [
         stream_seed(int(seed), int(epoch), Purpose.ACTION)
-        for seed, epoch in zip(seeds, ledger.epoch, strict=True)
+        for seed, epoch in zip(seeds, budget.epoch, strict=True)
     ]
-    situation = Situation(statistics, ledger.epoch, ledger.pace, ReplicaRandom(own))
-    return action.decode(actions, situation)
+    context = ActionContext(statistics, budget.epoch, budget.visits_per_epoch, ReplicaRandom(own))
+    return action.decode(actions, context)

@@ -11,42 +11,63 @@ SCORING_COST = 1 / 3
 """Visits charged for scoring a sample without training on it: a forward pass of three."""
 
 
-class Ledger:
+class VisitBudget:
     """The sample visits of R runs.
 
     Args:
         num_replicas: R.
         num_samples: n.
         epochs: T, the most epochs of a run.
-        budget: share of T n visits that a run may spend, in (0, 1].
+        share: of T n visits that a run may spend, in (0, 1].
 
     Attributes:
+        num_samples, epochs, share: as given.
         total_visits: visits that the budget pays for, at least 1.
         epoch, visits, scored: (R,) int64, epochs done, samples trained, samples only scored.
     """
 
-    def __init__(self, num_replicas: int, num_samples: int, epochs: int, budget: float):
+    def __init__(self, num_replicas: int, num_samples: int, epochs: int, share: float):
         self.num_samples = num_samples
         self.epochs = epochs
-        self.total_visits = max(1, round(budget * epochs * num_samples))
+        self.share = share
+        self.total_visits = max(1, round(share * epochs * num_samples))
         self.epoch = np.zeros(num_replicas, dtype=np.int64)
         self.visits = np.zeros(num_replicas, dtype=np.int64)
         self.scored = np.zeros(num_replicas, dtype=np.int64)
 
+    def reset(self, rows: np.ndarray) -> None:
+        """Gives these runs all of it again."""
+        for counter in (self.epoch, self.visits, self.scored):
+            counter[rows] = 0
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What was spent: copies of the counters, (R,) int64 each."""
+        return {name: getattr(self, name).copy() for name in ("epoch", "visits", "scored")}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Takes what `state` gave."""
+        for name in self.state():
+            getattr(self, name)[...] = state[name]
+
+    @property
+    def charged(self) -> np.ndarray:
+        """Visits charged so far, scoring at a third each, (R,) float64."""
+        return self.visits + self.scored * SCORING_COST
+
+    @property
+    def saved(self) -> np.ndarray:
+        """Share of a full run's T n visits that was not charged, (R,) float64."""
+        return 1 - self.charged / (self.epochs * self.num_samples)
+
     @property
     def remaining(self) -> np.ndarray:
         """Whole visits that the budget still pays for, (R,) int64."""
-        spent = self.visits + self.scored * SCORING_COST
-        return np.floor(self.total_visits - spent + 1e-6).astype(np.int64)
+        return np.floor(self.total_visits - self.charged + 1e-6).astype(np.int64)
 
     @property
     def spent(self) -> np.ndarray:
         """Share of the budget spent, (R,) float64 in [0, 1]."""
-        return np.where(
-            self.remaining < 1,
-            1.0,
-            (self.visits + self.scored * SCORING_COST) / self.total_visits,
-        )
+        return np.where(self.remaining < 1, 1.0, self.charged / self.total_visits)
 
     @property
     def progress(self) -> np.ndarray:
@@ -54,7 +75,7 @@ class Ledger:
         return np.maximum(self.epoch / self.epochs, self.spent)
 
     @property
-    def pace(self) -> np.ndarray:
+    def visits_per_epoch(self) -> np.ndarray:
         """Visits an epoch that would spend what is left evenly, (R,) float64."""
         return self.remaining / np.maximum(1, self.epochs - self.epoch)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
 
-from dynprune_env.selection.budget import Ledger
+from dynprune_env.selection.budget import VisitBudget
+from dynprune_env.selection.rewards import Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
 
 PROGRESS = ("progress", "epoch", "spent", "budget", "val_loss", "val_accuracy", "train_loss")
@@ -18,22 +19,27 @@ itself, val loss (nats), val accuracy, mean loss of the last epoch's visits (nat
 _PROGRESS_HIGH = np.array([1, 1, 1, 1, MAX_LOSS, 1, MAX_LOSS], dtype=np.float32)
 
 
-def progress_vector(
-    ledger: Ledger,
-    budget: float,
-    val_loss: np.ndarray,
-    val_accuracy: np.ndarray,
-    train_loss: np.ndarray,
-) -> np.ndarray:
-    """The entries of PROGRESS, (R, len(PROGRESS)) float32; the losses and accuracies are (R,)."""
-    known = (ledger.progress, ledger.epoch / ledger.epochs, ledger.spent)
-    return np.stack(
-        [*known, np.full(len(ledger.epoch), budget), val_loss, val_accuracy, train_loss], axis=1
-    ).astype(np.float32)
+def progress_vector(budget: VisitBudget, metrics: Metrics) -> np.ndarray:
+    """The entries of PROGRESS for R runs, (R, len(PROGRESS)) float32."""
+    share = np.full(len(budget.epoch), budget.share)
+    known = (budget.progress, budget.epoch / budget.epochs, budget.spent, share)
+    return np.stack([*known, *astuple(metrics)], axis=1).astype(np.float32)
+
+
+def progress_entries(progress: np.ndarray) -> dict[str, np.ndarray]:
+    """Views of a progress vector (..., 7) by the names of PROGRESS, (...) each."""
+    return {name: progress[..., place] for place, name in enumerate(PROGRESS)}
+
+
+def row_of(observations: Any, row: int = 0) -> Any:
+    """One replica's observation, without the replica axis; views."""
+    if isinstance(observations, dict):
+        return {name: value[row] for name, value in observations.items()}
+    return observations[row]
 
 
 @dataclass(frozen=True)
-class Shape:
+class TaskSize:
     """What a space must know: n samples, T epochs, C classes."""
 
     num_samples: int
@@ -44,7 +50,7 @@ class Shape:
 class Observation(Protocol):
     """Declares a space and fills it for R replicas."""
 
-    def __init__(self, shape: Shape): ...
+    def __init__(self, shape: TaskSize): ...
 
     def space(self) -> spaces.Space[Any]:
         """The space of one replica's observation."""
@@ -61,7 +67,7 @@ class Observation(Protocol):
 class Samples:
     """A Dict of (n,) columns, one per statistic of `SampleStatistics`, and `progress`."""
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: TaskSize):
         self.shape = shape
 
     def space(self) -> spaces.Dict:
@@ -113,7 +119,7 @@ class Summary:
     )
     LIMIT = 10.0
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: TaskSize):
         self.shape = shape
         per_nat = 1 / np.log(max(2, shape.num_classes))
         self.scale = {

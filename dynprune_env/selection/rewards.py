@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Standing:
+class Metrics:
     """How well the replicas do at the end of an epoch (or before the first); (R,) float64 each.
 
     Attributes:
@@ -23,27 +23,27 @@ class Standing:
     train_loss: np.ndarray
 
 
-def val_loss(before: Standing, after: Standing) -> np.ndarray:
+def val_loss(before: Metrics, after: Metrics) -> np.ndarray:
     """L(t-1) - L(t) on the val split, in nats: the sum is the run's total improvement."""
     return before.val_loss - after.val_loss
 
 
-def val_accuracy(before: Standing, after: Standing) -> np.ndarray:
+def val_accuracy(before: Metrics, after: Metrics) -> np.ndarray:
     """A(t) - A(t-1) on the val split, in [-1, 1]."""
     return after.val_accuracy - before.val_accuracy
 
 
-def log_val_loss(before: Standing, after: Standing) -> np.ndarray:
+def log_val_loss(before: Metrics, after: Metrics) -> np.ndarray:
     """The ratio ln L(t-1) - ln L(t) on the val split, so that late epochs count as well."""
     smallest = 1e-6
     return np.log(np.maximum(before.val_loss, smallest) / np.maximum(after.val_loss, smallest))
 
 
-def train_loss(before: Standing, after: Standing) -> np.ndarray:
+def train_loss(before: Metrics, after: Metrics) -> np.ndarray:
     """Fall of the visited samples' mean loss, in nats. It can be gamed by keeping easy samples."""
     return before.train_loss - after.train_loss
 
 
-REWARDS: dict[str, Callable[[Standing, Standing], np.ndarray]] = {
+REWARDS: dict[str, Callable[[Metrics, Metrics], np.ndarray]] = {
     reward.__name__: reward for reward in (val_loss, val_accuracy, log_val_loss, train_loss)
 }

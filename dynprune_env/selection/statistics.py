@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,30 +22,45 @@ SMOOTHING = 0.5
 """Weight of the newest loss in `loss_mean` and `loss_var`."""
 
 
-def sample_values(logits: Tensor, labels: Tensor) -> np.ndarray:
-    """The per-sample values that one forward pass reveals.
+class SampleValues(NamedTuple):
+    """The per-sample values that a forward pass reveals, (V,) float32 each.
+
+    Attributes:
+        loss: cross-entropy, nats.
+        confidence: probability of the label, in [0, 1].
+        margin: the label's logit minus the largest other (Pleiss et al. 2020).
+        el2n: distance of the softmax from the one-hot label (Paul et al. 2021).
+        correct: whether the prediction was right, 0 or 1.
+    """
+
+    loss: np.ndarray
+    confidence: np.ndarray
+    margin: np.ndarray
+    el2n: np.ndarray
+    correct: np.ndarray
+
+
+def sample_values(logits: Tensor, labels: Tensor) -> SampleValues:
+    """What one forward pass reveals of each sample.
 
     Args:
         logits: (V, C) float32.
         labels: (V,) int64.
 
     Returns:
-        (5, V) float32: loss (cross-entropy, nats), confidence (probability of the label), margin
-        (its logit minus the largest other; Pleiss et al. 2020), EL2N (distance of the softmax
-        from the one-hot label; Paul et al. 2021), correct (0 or 1). Not finite where the logits
-        are not.
+        Values on the host, not finite where the logits are not.
     """
     if HAS_NUMBA and logits.device.type == "cpu":
         from dynprune_env.selection.kernels import fill_sample_values  # slow to import
 
         values = np.empty((5, len(logits)), dtype=np.float32)
         fill_sample_values(logits.numpy(), labels.numpy(), values)
-        return values
-    return plain_sample_values(logits, labels).cpu().numpy()
+        return SampleValues(*values)
+    return SampleValues(*plain_sample_values(logits, labels).cpu().numpy())
 
 
 def plain_sample_values(logits: Tensor, labels: Tensor) -> Tensor:
-    """The same as torch operations, for any device: (5, V) float32."""
+    """The same as torch operations, for any device: (5, V) float32, in the order of the fields."""
     log_p = torch.log_softmax(logits, dim=1)
     loss = -log_p.gather(1, labels[:, None])[:, 0]
     p = log_p.exp()
@@ -135,19 +151,18 @@ class SampleStatistics:
         self._last_visit[rows] = 0
         self._scored[rows] = False
 
-    def record(self, where: np.ndarray, values: np.ndarray, epoch: np.ndarray | None) -> None:
+    def record(self, where: np.ndarray, values: SampleValues, epoch: np.ndarray | None) -> None:
         """Writes what one epoch revealed.
 
         Args:
             where: (V,) int64, flat positions r * n + i, none twice.
-            values: (5, V) from `sample_values`.
+            values: of each of these.
             epoch: (V,) the epoch (from 1) in which each was trained; None if it was only scored.
         """
         table = {name: column.reshape(-1) for name, column in self._table.items()}
         wrong = np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
         broken = ~np.isfinite(values).all(0)  # such a prediction counts as entirely wrong
-        values = np.where(broken, wrong[:, None], values)
-        loss, confidence, margin, el2n, correct = values
+        loss, confidence, margin, el2n, correct = np.where(broken, wrong[:, None], values)
         loss = np.clip(loss, 0, MAX_LOSS)
         scored = self._scored.reshape(-1)
         seen = scored[where]

@@ -1,4 +1,4 @@
-"""The data sets as published: a pool to train on, a test split, and the facts known beforehand."""
+"""The data sets as published: samples to train on, a test split, facts known beforehand."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Split:
     """Samples that are used together.
 
     Attributes:
-        images: (n, C, H, W) uint8 pixels, or (n, F) float32 features.
+        inputs: (n, C, H, W) uint8 pixels, (n, ...) float32 features or int64 token ids.
         labels: (n,) int64 in [0, num_classes).
     """
 
-    images: Tensor
+    inputs: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
@@ -32,15 +32,15 @@ class Split:
     def take(self, ids: np.ndarray) -> Split:
         """The samples of these ids, in this order."""
         index = torch.from_numpy(np.asarray(ids, dtype=np.int64))
-        return Split(self.images[index], self.labels[index])
+        return Split(self.inputs[index], self.labels[index])
 
     def to(self, device: torch.device) -> Split:
         """The same samples on a device."""
-        return Split(self.images.to(device), self.labels.to(device))
+        return Split(self.inputs.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
-class Pool:
+class RawData:
     """What was read: the samples that may be trained on or held out for val, and the test split."""
 
     train: Split
@@ -48,27 +48,27 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetInfo:
     """A data set by name, with the facts that must be known before it is read.
 
     Attributes:
         name: as in the environment's id.
-        read: reads the pool; takes the folder (None: the default search) and `download`.
-        num_pool: samples in the pool, train and val together.
-        num_val: samples held out of the pool for val.
+        read: reads the samples; takes the folder (None: the default search) and `download`.
+        num_available: samples beside the test split, train and val together.
+        num_val: of these, samples held out for val.
         num_classes: C.
-        image_shape: (C, H, W), or (F,) for features.
+        input_shape: (C, H, W), or (F,) for features.
         class_size: train samples that every class is sure to have, for `imbalance`.
         mean: per-channel mean of uint8 pixels scaled to [0, 1]; empty for features.
         std: per-channel standard deviation, likewise.
     """
 
     name: str
-    read: Callable[[str | None, bool], Pool]
-    num_pool: int
+    read: Callable[[str | None, bool], RawData]
+    num_available: int
     num_val: int
     num_classes: int
-    image_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]
     class_size: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -76,7 +76,7 @@ class Source:
     @property
     def num_train(self) -> int:
         """Samples left to train on."""
-        return self.num_pool - self.num_val
+        return self.num_available - self.num_val
 
 
 def apportion(total: int, shares: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ def stratified(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator)
     return rng.permutation(np.concatenate(chosen))
 
 
-def _read_digits(data_dir: str | None, download: bool) -> Pool:
+def _read_digits(data_dir: str | None, download: bool) -> RawData:
     """The 8x8 digits that scikit-learn ships (UCI optdigits), scaled to [0, 1]; 497 for test."""
     from sklearn.datasets import load_digits
 
@@ -113,7 +113,9 @@ def _read_digits(data_dir: str | None, download: bool) -> Pool:
     everything = Split(torch.from_numpy((features / 16).astype(np.float32)), torch.tensor(labels))
     rng = np.random.default_rng(0)  # the test split never changes
     test = stratified(labels, apportion(497, np.bincount(labels)), rng)
-    return Pool(everything.take(np.setdiff1d(np.arange(len(labels)), test)), everything.take(test))
+    return RawData(
+        everything.take(np.setdiff1d(np.arange(len(labels)), test)), everything.take(test)
+    )
 
 
 def _read_gaussians(
@@ -123,11 +125,11 @@ def _read_gaussians(
     unit: float = 1.0,
     classes: int = 10,
     per_class: tuple[int, int] = (130, 100),
-) -> Pool:
+) -> RawData:
     """Overlapping Gaussian classes in 32 dimensions.
 
     Centres have a standard deviation of 1, the points around them of `noise`; features are divided
-    by `unit`. `per_class` says how many there are in the pool and for test.
+    by `unit`. `per_class` says how many there are to train on and for test.
     """
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(classes, 32))
@@ -138,21 +140,21 @@ def _read_gaussians(
         features = ((centres[labels] + around) / unit).astype(np.float32)
         return Split(torch.from_numpy(features), torch.from_numpy(labels))
 
-    return Pool(train=draw(per_class[0]), test=draw(per_class[1]))
+    return RawData(train=draw(per_class[0]), test=draw(per_class[1]))
 
 
-def _read_clutter(data_dir: str | None, download: bool) -> Pool:
+def _read_clutter(data_dir: str | None, download: bool) -> RawData:
     """Each of the digits somewhere in a 12x12 image, among five fragments of other digits.
 
     After the cluttered MNIST of Mnih et al. (2014), arXiv:1406.6247.
     """
     digits = _read_digits(data_dir, download)
     rng = np.random.default_rng(0)
-    pieces = digits.train.images.numpy().reshape(-1, 8, 8)
+    pieces = digits.train.inputs.numpy().reshape(-1, 8, 8)
 
     def scatter(split: Split) -> Split:
         canvas = np.zeros((len(split), 12, 12), dtype=np.float32)
-        for image, digit in zip(canvas, split.images.numpy().reshape(-1, 8, 8), strict=True):
+        for image, digit in zip(canvas, split.inputs.numpy().reshape(-1, 8, 8), strict=True):
             for piece in pieces[rng.integers(len(pieces), size=5)]:
                 top, left = rng.integers(0, 5, size=2)
                 y, x = rng.integers(0, 9, size=2)
@@ -163,7 +165,7 @@ def _read_clutter(data_dir: str | None, download: bool) -> Pool:
             torch.from_numpy(np.round(255 * canvas).astype(np.uint8))[:, None], split.labels
         )
 
-    return Pool(train=scatter(digits.train), test=scatter(digits.test))
+    return RawData(train=scatter(digits.train), test=scatter(digits.test))
 
 
 class DataNotFoundError(FileNotFoundError):
@@ -180,10 +182,10 @@ def data_folder(data_dir: str | None) -> Path:
     return Path(cache).expanduser() / "dynprune"
 
 
-def _torchvision_reader(name: str, files: str) -> Callable[[str | None, bool], Pool]:
+def _torchvision_reader(name: str, files: str) -> Callable[[str | None, bool], RawData]:
     """A reader of a torchvision data set; `files` says what its folder must hold."""
 
-    def read(data_dir: str | None, download: bool) -> Pool:
+    def read(data_dir: str | None, download: bool) -> RawData:
         import torchvision  # slow to import, and needed only here
 
         folder = data_folder(data_dir)
@@ -209,7 +211,7 @@ def _torchvision_reader(name: str, files: str) -> Callable[[str | None, bool], P
     return read
 
 
-def _pool(train: Any, test: Any) -> Pool:
+def _pool(train: Any, test: Any) -> RawData:
     """Turns two torchvision data sets into tensors, channels first."""
 
     def split(dataset: Any) -> Split:
@@ -217,25 +219,25 @@ def _pool(train: Any, test: Any) -> Pool:
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
         return Split(images.contiguous(), torch.as_tensor(dataset.targets))
 
-    return Pool(split(train), split(test))
+    return RawData(split(train), split(test))
 
 
-DIGITS = Source(
+DIGITS = DatasetInfo(
     name="Digits",
     read=_read_digits,
-    num_pool=1300,
+    num_available=1300,
     num_val=300,
     num_classes=10,
-    image_shape=(64,),
+    input_shape=(64,),
     class_size=96,
 )
-PLANTED = Source(
+PLANTED = DatasetInfo(
     name="Planted",
     read=_read_gaussians,
-    num_pool=1300,
+    num_available=1300,
     num_val=300,
     num_classes=10,
-    image_shape=(32,),
+    input_shape=(32,),
     class_size=100,
 )
 OVERLAP = replace(PLANTED, name="Overlap", read=partial(_read_gaussians, noise=2.6, unit=2.8))
@@ -243,45 +245,45 @@ CROWD = replace(
     PLANTED,
     name="Crowd",
     read=partial(_read_gaussians, noise=1.2, unit=1.6, classes=100, per_class=(30, 10)),
-    num_pool=3000,
+    num_available=3000,
     num_val=600,
     num_classes=100,
     class_size=24,
 )
 CLUTTER = replace(
-    DIGITS, name="Clutter", read=_read_clutter, image_shape=(1, 12, 12), mean=(0.223,), std=(0.339,)
+    DIGITS, name="Clutter", read=_read_clutter, input_shape=(1, 12, 12), mean=(0.223,), std=(0.339,)
 )
-FASHION_MNIST = Source(
+FASHION_MNIST = DatasetInfo(
     name="FashionMNIST",
     read=_torchvision_reader(
         "FashionMNIST", "FashionMNIST/raw/train-images-idx3-ubyte and its three companions"
     ),
-    num_pool=60_000,
+    num_available=60_000,
     num_val=5_000,
     num_classes=10,
-    image_shape=(1, 28, 28),
+    input_shape=(1, 28, 28),
     class_size=5_500,
     mean=(0.2860,),
     std=(0.3530,),
 )
-CIFAR10 = Source(
+CIFAR10 = DatasetInfo(
     name="CIFAR10",
     read=_torchvision_reader("CIFAR10", "the folder cifar-10-batches-py"),
-    num_pool=50_000,
+    num_available=50_000,
     num_val=5_000,
     num_classes=10,
-    image_shape=(3, 32, 32),
+    input_shape=(3, 32, 32),
     class_size=4_500,
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
 )
-CIFAR100 = Source(
+CIFAR100 = DatasetInfo(
     name="CIFAR100",
     read=_torchvision_reader("CIFAR100", "the folder cifar-100-python"),
-    num_pool=50_000,
+    num_available=50_000,
     num_val=5_000,
     num_classes=100,
-    image_shape=(3, 32, 32),
+    input_shape=(3, 32, 32),
     class_size=450,
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
@@ -289,10 +291,10 @@ CIFAR100 = Source(
 
 
 @lru_cache(maxsize=8)
-def read_pool(source: Source, data_dir: str | None, download: bool) -> Pool:
-    """Reads a source once per process.
+def read_raw(info: DatasetInfo, data_dir: str | None, download: bool) -> RawData:
+    """Reads a data set once per process.
 
     Raises:
         DataNotFoundError: its files are absent; the message says where they were looked for.
     """
-    return source.read(data_dir, download)
+    return info.read(data_dir, download)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
 
-Shape = tuple[int, ...]
+InputShape = tuple[int, ...]
 Model = str | Callable[[], nn.Module]
 """A spec such as "mlp(width=32)", or a function that makes a fresh module."""
 
 
-def mlp(image_shape: Shape, num_classes: int, width: int = 64, depth: int = 1) -> nn.Module:
+def mlp(input_shape: InputShape, num_classes: int, width: int = 64, depth: int = 1) -> nn.Module:
     """Fully connected net with `depth` hidden ReLU layers of `width` units."""
-    sizes = [prod(image_shape)] + [width] * depth
+    sizes = [prod(input_shape)] + [width] * depth
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
@@ -32,11 +32,11 @@ def _block(inputs: int, outputs: int, pool: bool) -> list[nn.Module]:
     return [*layers, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
-def small_cnn(image_shape: Shape, num_classes: int, width: int = 24) -> nn.Module:
+def small_cnn(input_shape: InputShape, num_classes: int, width: int = 24) -> nn.Module:
     """Four convolutions, about 95,000 parameters at width 24: trains on a CPU in minutes."""
     second, third, fourth = 2 * width, 8 * width // 3, 4 * width
     return nn.Sequential(
-        *_block(image_shape[0], width, pool=True),
+        *_block(input_shape[0], width, pool=True),
         *_block(width, second, pool=True),
         *_block(second, third, pool=False),
         *_block(third, fourth, pool=True),
@@ -57,10 +57,10 @@ class _Residual(nn.Module):
         return x + self.body(x)
 
 
-def resnet9(image_shape: Shape, num_classes: int, width: int = 64) -> nn.Module:
+def resnet9(input_shape: InputShape, num_classes: int, width: int = 64) -> nn.Module:
     """The nine-layer residual net of David Page's DAWNBench entry (2018)."""
     return nn.Sequential(
-        *_block(image_shape[0], width, pool=False),
+        *_block(input_shape[0], width, pool=False),
         *_block(width, 2 * width, pool=True),
         _Residual(2 * width),
         *_block(2 * width, 4 * width, pool=True),
@@ -72,24 +72,24 @@ def resnet9(image_shape: Shape, num_classes: int, width: int = 64) -> nn.Module:
     )
 
 
-def _torchvision_resnet(name: str, image_shape: Shape, num_classes: int) -> nn.Module:
+def _torchvision_resnet(name: str, input_shape: InputShape, num_classes: int) -> nn.Module:
     """A net of torchvision with the CIFAR stem: a 3x3 convolution, stride 1, no pooling."""
     import torchvision  # slow to import, and needed only here
 
     model = getattr(torchvision.models, name)(num_classes=num_classes)
-    model.conv1 = nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False)
+    model.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
     model.maxpool = nn.Identity()
     return model
 
 
-def resnet18(image_shape: Shape, num_classes: int) -> nn.Module:
+def resnet18(input_shape: InputShape, num_classes: int) -> nn.Module:
     """ResNet-18 (He et al. 2016) with the CIFAR stem."""
-    return _torchvision_resnet("resnet18", image_shape, num_classes)
+    return _torchvision_resnet("resnet18", input_shape, num_classes)
 
 
-def resnet34(image_shape: Shape, num_classes: int) -> nn.Module:
+def resnet34(input_shape: InputShape, num_classes: int) -> nn.Module:
     """ResNet-34 (He et al. 2016) with the CIFAR stem."""
-    return _torchvision_resnet("resnet34", image_shape, num_classes)
+    return _torchvision_resnet("resnet34", input_shape, num_classes)
 
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -97,12 +97,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def make_model(model: Model, image_shape: Shape, num_classes: int) -> nn.Module:
+def make_model(model: Model, input_shape: InputShape, num_classes: int) -> nn.Module:
     """Builds the model that a spec such as "mlp(width=32)" names, or that a function makes."""
     if not isinstance(model, str):
         return model()
     name, arguments = parse_spec(model)
-    return lookup(name, MODELS, "model")(image_shape, num_classes, **arguments)
+    return lookup(name, MODELS, "model")(input_shape, num_classes, **arguments)
 
 
 def model_name(model: Model) -> str:
@@ -115,7 +115,7 @@ def is_mlp(model: Model) -> bool:
     return isinstance(model, str) and parse_spec(model)[0] == "mlp"
 
 
-def check_model(model: Model, image_shape: Shape) -> None:
+def check_model(model: Model, input_shape: InputShape) -> None:
     """Checks a model without building anything.
 
     Raises:
@@ -130,5 +130,5 @@ def check_model(model: Model, image_shape: Shape) -> None:
     for key, least in (("width", 1), ("depth", 0)):
         if arguments.get(key, least) < least:
             raise ValueError(f"the model {name}: {key} is at least {least}, got {arguments[key]}")
-    if name != "mlp" and len(image_shape) != 3:
-        raise ValueError(f"{name} needs images, this task has features of shape {image_shape}")
+    if name != "mlp" and len(input_shape) != 3:
+        raise ValueError(f"{name} needs images, this task has features of shape {input_shape}")

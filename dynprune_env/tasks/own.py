@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynprune_env.tasks.datasets import Pool, Source, Split, apportion
+from dynprune_env.tasks.datasets import DatasetInfo, RawData, Split, apportion
 from dynprune_env.tasks.inputs import (
     Streamed,
     as_input,
@@ -84,19 +84,19 @@ def own_task(
             "each needs at least one"
         )
     counts = np.bincount(splits["train"].labels.numpy(), minlength=classes)
-    pool = Pool(splits["train"], splits["test"])
-    source = Source(
+    raw = RawData(splits["train"], splits["test"])
+    info = DatasetInfo(
         name="own task",
-        read=lambda data_dir, download: pool,
-        num_pool=n,
+        read=lambda data_dir, download: raw,
+        num_available=n,
         num_val=val_size,
         num_classes=classes,
-        image_shape=shape,
+        input_shape=shape,
         class_size=int((counts - apportion(val_size, counts)).min()),
         mean=tuple(mean or ()),
         std=tuple(std or ()),
     )
-    return Task(source, model, recipe, variant)
+    return Task(info, model, recipe, variant)
 
 
 def _read(train: Any, test: Any, stream: bool, workers: int) -> dict[str, Split]:
@@ -149,11 +149,11 @@ def _kind(split: Split) -> tuple[tuple[int, ...], torch.dtype]:
 def _some(split: Split, count: int) -> Tensor:
     """Inputs of evenly spaced samples."""
     ids = np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64)
-    if isinstance(split.images, Streamed):
+    if isinstance(split.inputs, Streamed):
         return torch.stack(
-            [as_input(x) for x, _ in read_samples(split.images.dataset, ids.tolist())]
+            [as_input(x) for x, _ in read_samples(split.inputs.dataset, ids.tolist())]
         )
-    return split.images[torch.from_numpy(ids)]
+    return split.inputs[torch.from_numpy(ids)]
 
 
 def _moments(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

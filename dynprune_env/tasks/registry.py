@@ -16,7 +16,7 @@ from dynprune_env.tasks.datasets import (
     FASHION_MNIST,
     OVERLAP,
     PLANTED,
-    Source,
+    DatasetInfo,
 )
 from dynprune_env.tasks.models import Model
 from dynprune_env.tasks.recipes import Augmentation, Recipe
@@ -30,14 +30,14 @@ class Task:
     """What is trained.
 
     Attributes:
-        source: the data set.
+        info: the data set.
         model: spec of a model of `models.MODELS`, e.g. "mlp(width=32)", or a function that makes
             a fresh module.
         recipe: how it is trained.
         variant: the corruption that belongs to the task; keyword arguments replace its values.
     """
 
-    source: Source
+    info: DatasetInfo
     model: Model
     recipe: Recipe
     variant: Variant = UNCHANGED
@@ -132,6 +132,6 @@ def find_task(name: str) -> Task:
         task = _OWN[name]()
         if not isinstance(task, Task):
             raise ValueError(f"make_task of {name} gives a Task, got {type(task).__name__}")
-        TASKS[name] = replace(task, source=replace(task.source, name=name))
+        TASKS[name] = replace(task, info=replace(task.info, name=name))
     lookup(name, dict.fromkeys(task_names()), "task")
     return TASKS[name]

@@ -8,7 +8,14 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from dynprune_env.tasks.datasets import Source, Split, apportion, data_folder, read_pool, stratified
+from dynprune_env.tasks.datasets import (
+    DatasetInfo,
+    Split,
+    apportion,
+    data_folder,
+    read_raw,
+    stratified,
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Dataset:
         duplicate_of: (n,) int64, the train id that a sample repeats, -1 for originals.
     """
 
-    source: Source
+    info: DatasetInfo
     train: Split
     val: Split
     test: Split
@@ -57,11 +64,11 @@ class Variant:
     duplicates: float = 0.0
     data_seed: int = 0
 
-    def check(self, source: Source) -> None:
-        """Checks the values against a source before it is read.
+    def check(self, info: DatasetInfo) -> None:
+        """Checks the values against a data set before it is read.
 
         Raises:
-            ValueError: a value is out of its range, or the source is too small.
+            ValueError: a value is out of its range, or the data set is too small.
         """
         if not 0 <= self.label_noise <= 1:
             raise ValueError(f"label_noise is a share in [0, 1], got {self.label_noise}")
@@ -69,47 +76,47 @@ class Variant:
             raise ValueError(f"imbalance is rarest / commonest in (0, 1], got {self.imbalance}")
         if not 0 <= self.duplicates < 1:
             raise ValueError(f"duplicates is a share in [0, 1), got {self.duplicates}")
-        if self.train_size is not None and not 1 <= self.train_size <= source.num_train:
+        if self.train_size is not None and not 1 <= self.train_size <= info.num_train:
             raise ValueError(
-                f"train_size must be in [1, {source.num_train}] for {source.name} "
-                f"({source.num_val} more are held out for val), got {self.train_size}"
+                f"train_size must be in [1, {info.num_train}] for {info.name} "
+                f"({info.num_val} more are held out for val), got {self.train_size}"
             )
         if self.imbalance < 1:
-            counts = self._class_counts(source)
+            counts = self._class_counts(info)
             chosen = f"imbalance={self.imbalance} with train_size={self.train_size}"
-            if counts.max() > source.class_size:
+            if counts.max() > info.class_size:
                 raise ValueError(
                     f"{chosen} needs {counts.max()} samples of class 0, "
-                    f"but {source.name} has {source.class_size}"
+                    f"but {info.name} has {info.class_size}"
                 )
             if counts.min() == 0:
                 raise ValueError(f"{chosen} leaves a class without samples")
 
-    def num_samples(self, source: Source) -> int:
+    def num_samples(self, info: DatasetInfo) -> int:
         """The number of train samples n, known before the data are read."""
         if self.imbalance < 1:
-            return int(self._class_counts(source).sum())
-        return source.num_train if self.train_size is None else self.train_size
+            return int(self._class_counts(info).sum())
+        return info.num_train if self.train_size is None else self.train_size
 
-    def _class_counts(self, source: Source) -> np.ndarray:
+    def _class_counts(self, info: DatasetInfo) -> np.ndarray:
         """Train samples of each class under `imbalance`, (C,) int64."""
-        profile = self.imbalance ** np.linspace(0, 1, source.num_classes)
+        profile = self.imbalance ** np.linspace(0, 1, info.num_classes)
         if self.train_size is None:
-            return np.maximum(1, np.floor(source.class_size * profile)).astype(np.int64)
+            return np.maximum(1, np.floor(info.class_size * profile)).astype(np.int64)
         return apportion(self.train_size, profile)
 
-    def build(self, source: Source, data_dir: str | None, download: bool) -> Dataset:
-        """Reads the source and draws this variant of it (on the CPU)."""
-        pool = read_pool(source, data_dir, download)
-        labels = pool.train.labels.numpy()
-        classes = np.bincount(labels, minlength=source.num_classes)
+    def build(self, info: DatasetInfo, data_dir: str | None, download: bool) -> Dataset:
+        """Reads the data set and draws this variant of it (on the CPU)."""
+        raw = read_raw(info, data_dir, download)
+        labels = raw.train.labels.numpy()
+        classes = np.bincount(labels, minlength=info.num_classes)
         rng = np.random.default_rng([self.data_seed, 0])
-        val = stratified(labels, apportion(source.num_val, classes), rng)
+        val = stratified(labels, apportion(info.num_val, classes), rng)
 
         rest = np.setdiff1d(np.arange(len(labels)), val)
-        n = self.num_samples(source)
-        left = np.bincount(labels[rest], minlength=source.num_classes)
-        counts = self._class_counts(source) if self.imbalance < 1 else apportion(n, left)
+        n = self.num_samples(info)
+        left = np.bincount(labels[rest], minlength=info.num_classes)
+        counts = self._class_counts(info) if self.imbalance < 1 else apportion(n, left)
         ids = rest[stratified(labels[rest], counts, rng)]
 
         # One generator per corruption: switching one on leaves the draws of the others alone.
@@ -120,12 +127,12 @@ class Variant:
         rng = np.random.default_rng([self.data_seed, 2])
         redrawn = np.zeros(n, dtype=bool)
         redrawn[rng.permutation(n)[: round(self.label_noise * n)]] = True
-        noisy = np.where(redrawn, rng.integers(source.num_classes, size=n), labels[ids])
+        noisy = np.where(redrawn, rng.integers(info.num_classes, size=n), labels[ids])
         return Dataset(
-            source=source,
-            train=Split(pool.train.images[torch.from_numpy(ids)], torch.from_numpy(noisy)),
-            val=pool.train.take(val),
-            test=pool.test,
+            info=info,
+            train=Split(raw.train.inputs[torch.from_numpy(ids)], torch.from_numpy(noisy)),
+            val=raw.train.take(val),
+            test=raw.test,
             clean_labels=labels[ids],
             redrawn=redrawn,
             duplicate_of=duplicate_of,
@@ -141,23 +148,23 @@ class Variant:
 
 
 def load_dataset(
-    source: Source, variant: Variant, data_dir: str | None, download: bool, device: torch.device
+    info: DatasetInfo, variant: Variant, data_dir: str | None, download: bool, device: torch.device
 ) -> Dataset:
     """Builds a variant and moves it to a device, once per process.
 
     Raises:
-        DataNotFoundError: the source's files are absent.
+        DataNotFoundError: the data set's files are absent.
     """
-    return _load(source, variant, str(data_folder(data_dir)), download, device)
+    return _load(info, variant, str(data_folder(data_dir)), download, device)
 
 
 @lru_cache(maxsize=4)
 def _load(
-    source: Source, variant: Variant, data_dir: str, download: bool, device: torch.device
+    info: DatasetInfo, variant: Variant, data_dir: str, download: bool, device: torch.device
 ) -> Dataset:
-    dataset = variant.build(source, data_dir, download)
+    dataset = variant.build(info, data_dir, download)
     return Dataset(
-        source=source,
+        info=info,
         train=dataset.train.to(device),
         val=dataset.val.to(device),
         test=dataset.test.to(device),

@@ -46,12 +46,12 @@ def forward(x, sizes, parameters, activations):
 
 
 @jit
-def gather(images, ids, scale, shift, x):
-    """Fills x (m, F) float32 with the normalised images of these ids."""
+def gather(raw, ids, scale, shift, x):
+    """Fills x (m, F) float32 with the normalised inputs of these ids."""
     for i in range(len(ids)):
-        image = images[ids[i]]
-        for j in range(len(image)):
-            x[i, j] = np.float32(image[j]) * scale[j] + shift[j]
+        sample = raw[ids[i]]
+        for j in range(len(sample)):
+            x[i, j] = np.float32(sample[j]) * scale[j] + shift[j]
 
 
 @jit
@@ -117,7 +117,8 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen
 
     Args:
         rows: (m,) int64, which replicas.
-        data: images (n, F) float32 or uint8, their scale and shift (F,) float32, labels (n,) int64.
+        data: raw inputs (n, F) float32 or uint8, their scale and shift (F,) float32, labels
+            (n,) int64.
         passes: of replica after replica: order (V,) int64, gradient weights (V,) float32, where
             each begins in them (R + 1,) int64; rates of its batches float32, where they begin.
         recipe: batch size; momentum, weight decay and label smoothing, float32.
@@ -126,12 +127,12 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen
         velocities: (R, P) float32, the momenta, likewise.
         seen: (V, C) float32, takes the logits of every visit.
     """
-    images, scale, shift, labels = data
+    raw, scale, shift, labels = data
     order, weights, starts, rates, rate_starts = passes
     batch_size, momentum, decay, smoothing = recipe
     largest = batch_size + batch_size // 2  # of the last batch; see `batch_sizes`
     length = largest * np.max(sizes[:, 1])
-    inputs = np.empty((largest, images.shape[1]), np.float32)
+    inputs = np.empty((largest, raw.shape[1]), np.float32)
     activations = np.empty((len(sizes), length), np.float32)
     slopes = np.empty((2, length), np.float32)
     update = np.empty(parameters.shape[1], np.float32)
@@ -142,7 +143,7 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen
             end = starts[row + 1] if last else begin + batch_size
             ids, m = order[begin:end], end - begin
             x = inputs[:m]
-            gather(images, ids, scale, shift, x)
+            gather(raw, ids, scale, shift, x)
             logits = forward(x, sizes, own, activations)
             seen[begin:end] = logits
             slope = slopes[len(sizes) % 2, : logits.size].reshape(logits.shape)
@@ -158,20 +159,20 @@ def score_rows(rows, table, ids, sizes, parameters, logits):
 
     Args:
         rows: (m,) int64, which of the replicas; row i fills logits[i].
-        table: images (n, F), their scale and shift (F,) float32.
+        table: raw inputs (n, F), their scale and shift (F,) float32.
         ids: (k,) int64.
         sizes: (L, 2) int64, inputs and outputs of each layer.
         parameters: (R, P) float32.
         logits: (m, k, C) float32, filled.
     """
-    images, scale, shift = table
+    raw, scale, shift = table
     size = 256
     activations = np.empty((len(sizes), size * np.max(sizes[:, 1])), np.float32)
-    inputs = np.empty((size, images.shape[1]), np.float32)
+    inputs = np.empty((size, raw.shape[1]), np.float32)
     for begin in range(0, len(ids), size):
         chunk = ids[begin : begin + size]
         x = inputs[: len(chunk)]
-        gather(images, chunk, scale, shift, x)
+        gather(raw, chunk, scale, shift, x)
         for i in range(len(rows)):
             found = forward(x, sizes, parameters[rows[i]], activations)
             logits[i, begin : begin + size] = found

@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynprune_env.training.loading import ImageTable
+from dynprune_env.training.loading import InputTable
+
+LEARNERS = ("auto", "modules", "stacked", "numba")
+"""Kinds of learners; see `Settings`."""
 
 SCORING_BATCH = 1024
 """Samples per forward pass where no gradient is needed."""
@@ -56,7 +59,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 class Learner(Protocol):
     """R models in training on one data set."""
 
-    images: dict[str, ImageTable]
+    inputs: dict[str, InputTable]
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas fresh models; row r's depends on its seed alone."""

@@ -14,80 +14,80 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from dynprune_env.common.randomness import Purpose, stream_seed
-from dynprune_env.tasks.datasets import Source
+from dynprune_env.tasks.datasets import DatasetInfo
 from dynprune_env.tasks.inputs import Streamed, as_input, drawn, own_generators
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 
 
-class ImageTable:
-    """A split's images, resident on a device, ready to be drawn as float batches.
+class InputTable:
+    """A split's inputs, resident on a device, ready to be drawn as float batches.
 
     Args:
-        images: (n, C, H, W) uint8 pixels, or (n, F) float32 features, which pass unchanged.
-        source: gives mean and standard deviation of the pixels.
+        inputs: (n, C, H, W) uint8 pixels, or (n, F) float32 features, which pass unchanged.
+        info: gives mean and standard deviation of the pixels.
         crop: the largest offset that `noise` will ask for.
     """
 
-    def __init__(self, images: Tensor, source: Source, crop: int = 0):
-        self.images = F.pad(images, [crop] * 4) if crop else images
+    def __init__(self, inputs: Tensor, info: DatasetInfo, crop: int = 0):
+        self.inputs = F.pad(inputs, [crop] * 4) if crop else inputs
         # Every crop of every image as a view, (n, C, 2 crop + 1, 2 crop + 1, H, W).
-        self.windows = self.images
+        self.windows = self.inputs
         if crop:
-            height, width = images.shape[-2:]
-            self.windows = self.images.unfold(2, height, 1).unfold(3, width, 1)
+            height, width = inputs.shape[-2:]
+            self.windows = self.inputs.unfold(2, height, 1).unfold(3, width, 1)
         self.crop = crop
         self.scale = self.shift = None
-        if source.mean:
-            mean = torch.tensor(source.mean, device=images.device).view(-1, 1, 1)
-            std = torch.tensor(source.std, device=images.device).view(-1, 1, 1)
+        if info.mean:
+            mean = torch.tensor(info.mean, device=inputs.device).view(-1, 1, 1)
+            std = torch.tensor(info.std, device=inputs.device).view(-1, 1, 1)
             self.scale, self.shift = 1 / (255 * std), -mean / std
 
     def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The images as rows on the host, (n, F), and what normalises them, (F,) float32 each.
+        """The inputs as rows on the host, (n, F), and what normalises them, (F,) float32 each.
 
-        An input is image * scale + shift. For tables without a crop.
+        An input is raw * scale + shift. For tables without a crop.
         """
-        one = torch.zeros(self.images.shape[1:])
+        one = torch.zeros(self.inputs.shape[1:])
         scale = one + (1 if self.scale is None else self.scale)
         shift = one + (0 if self.shift is None else self.shift)
         return (
-            self.images.flatten(1).numpy(),
+            self.inputs.flatten(1).numpy(),
             scale.flatten().numpy(),
             shift.flatten().numpy(),
         )
 
     def batch(self, ids: Tensor, noise: Tensor | None = None) -> Tensor:
-        """The images of these ids as normalised float32.
+        """The inputs of these ids as normalised float32.
 
         Args:
             ids: any shape (...), int64.
-            noise: (..., 3) int64 from `Augmentation.draw`; None for the plain images.
+            noise: (..., 3) int64 from `Augmentation.draw`; None for the plain inputs.
 
         Returns:
             (..., C, H, W) or (..., F) float32.
         """
         if self.crop:
             row, column = (self.crop, self.crop) if noise is None else noise[..., :2].unbind(-1)
-            images = self.windows[ids, :, row, column]
+            inputs = self.windows[ids, :, row, column]
         else:
-            images = self.images[ids]
+            inputs = self.inputs[ids]
         if self.scale is None or self.shift is None:
-            return images
-        images = images.float().mul_(self.scale).add_(self.shift)
+            return inputs
+        inputs = inputs.float().mul_(self.scale).add_(self.shift)
         if noise is None:
-            return images
-        return torch.where(noise[..., 2, None, None, None].bool(), images.flip(-1), images)
+            return inputs
+        return torch.where(noise[..., 2, None, None, None].bool(), inputs.flip(-1), inputs)
 
     def batches(
         self, ids: Tensor, size: int | list[int], noise: Tensor | None = None, seed: int = 0
     ) -> Iterator[Tensor]:
-        """The images of these ids (k,), batch by batch.
+        """The inputs of these ids (k,), batch by batch.
 
         Args:
             ids: (k,) int64.
             size: samples per batch (the last has as many as are left), or of each batch.
-            noise: (k, 3) int64; None for the plain images.
+            noise: (k, 3) int64; None for the plain inputs.
             seed: of the epoch, for data sets that draw their own transforms; unused here.
         """
         own = repeat(None) if noise is None else noise.split(size)
@@ -96,23 +96,23 @@ class ImageTable:
 
 
 class StreamTable:
-    """Like `ImageTable`, for a `Streamed`: the same batches, read ahead by workers.
+    """Like `InputTable`, for a `Streamed`: the same batches, read ahead by workers.
 
     A sample's own random transforms draw from a seed of the run, the epoch and the sample (the
     global generators of random, numpy and torch are seeded for it), so that neither the other
     samples nor the number of workers change them.
     """
 
-    def __init__(self, images: Streamed, source: Source, crop: int = 0):
-        self.images, self.source, self.crop = images, source, crop
+    def __init__(self, inputs: Streamed, info: DatasetInfo, crop: int = 0):
+        self.inputs, self.info, self.crop = inputs, info, crop
         self._keys = _Keys()
         self._loader: DataLoader[Tensor] = DataLoader(
-            _Reader(images.dataset, images.ids),
+            _Reader(inputs.dataset, inputs.ids),
             batch_sampler=self._keys,
-            num_workers=images.workers,
+            num_workers=inputs.workers,
             collate_fn=torch.stack,
-            persistent_workers=images.workers > 0,
-            pin_memory=images.device.type == "cuda",
+            persistent_workers=inputs.workers > 0,
+            pin_memory=inputs.device.type == "cuda",
             generator=torch.Generator(),  # the default one is the model's
         )
 
@@ -123,12 +123,12 @@ class StreamTable:
     def batches(
         self, ids: Tensor, size: int | list[int], noise: Tensor | None = None, seed: int = 0
     ) -> Iterator[Tensor]:
-        """The inputs of these ids (k,), batch by batch; see `ImageTable.batches`."""
+        """The inputs of these ids (k,), batch by batch; see `InputTable.batches`."""
         self._keys.ids, self._keys.size, self._keys.seed = ids.cpu(), size, seed
         start = 0
         for raw in self._loader:
-            raw = raw.to(self.images.device, non_blocking=True)
-            table = ImageTable(raw, self.source, self.crop)
+            raw = raw.to(self.inputs.device, non_blocking=True)
+            table = InputTable(raw, self.info, self.crop)
             own = None if noise is None else noise[start : start + len(raw)]
             start += len(raw)
             yield table.batch(torch.arange(len(raw), device=raw.device), own)
@@ -162,17 +162,17 @@ class _Reader(TorchDataset[Tensor]):
         return as_input(drawn(self.dataset, int(self.ids[position]), seed)[0])
 
 
-def image_tables(dataset: Dataset, recipe: Recipe) -> dict[str, ImageTable]:
-    """The splits' images; only train images are ever augmented."""
+def input_tables(dataset: Dataset, recipe: Recipe) -> dict[str, InputTable]:
+    """The splits' inputs; only train images are ever augmented."""
     return {
-        "train": image_table(dataset.train.images, dataset.source, recipe.augmentation.crop),
-        "val": image_table(dataset.val.images, dataset.source),
-        "test": image_table(dataset.test.images, dataset.source),
+        "train": input_table(dataset.train.inputs, dataset.info, recipe.augmentation.crop),
+        "val": input_table(dataset.val.inputs, dataset.info),
+        "test": input_table(dataset.test.inputs, dataset.info),
     }
 
 
-def image_table(images: Tensor, source: Source, crop: int = 0) -> ImageTable:
-    """A split's images on the device, or a stream of them."""
-    if isinstance(images, Streamed):
-        return cast(ImageTable, StreamTable(images, source, crop))
-    return ImageTable(images, source, crop)
+def input_table(inputs: Tensor, info: DatasetInfo, crop: int = 0) -> InputTable:
+    """A split's inputs on the device, or a stream of them."""
+    if isinstance(inputs, Streamed):
+        return cast(InputTable, StreamTable(inputs, info, crop))
+    return InputTable(inputs, info, crop)

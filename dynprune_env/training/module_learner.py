@@ -16,7 +16,7 @@ from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.allocator import keep_freed_memory
 from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model, seeded
-from dynprune_env.training.loading import image_tables
+from dynprune_env.training.loading import input_tables
 
 
 class ModuleLearner:
@@ -29,8 +29,8 @@ class ModuleLearner:
         num_replicas: R.
         device: where.
         bf16: whether forward and backward run under bf16 autocast.
-        compiled: whether `torch.compile` makes the models' code, on CUDA with graphs. Batches of
-            the full size use it, other ones the plain module, so that nothing is compiled twice.
+        torch_compile: whether `torch.compile` makes the models' code, on CUDA with graphs. Batches
+            of the full size use it, other ones the plain module, so that nothing is compiled twice.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class ModuleLearner:
         recipe: Recipe,
         num_replicas: int,
         device: torch.device,
-        bf16: bool,
-        compiled: bool = False,
+        *,
+        bf16: bool = False,
+        torch_compile: bool = False,
     ):
         if device.type == "cpu":
             keep_freed_memory()
@@ -49,12 +50,12 @@ class ModuleLearner:
         self.recipe = recipe
         self.device = device
         self.bf16 = bf16
-        self.images = image_tables(dataset, recipe)
+        self.inputs = input_tables(dataset, recipe)
         self.labels = dataset.train.labels
-        self.num_classes = dataset.source.num_classes
+        self.num_classes = dataset.info.num_classes
         # Convolutions run faster on channels last, on CPUs and on tensor cores.
         self.layout = (
-            torch.channels_last if len(dataset.source.image_shape) == 3 else torch.contiguous_format
+            torch.channels_last if len(dataset.info.input_shape) == 3 else torch.contiguous_format
         )
         self.models: list[nn.Module] = []
         self.optimizers: list[torch.optim.Optimizer] = []
@@ -73,7 +74,7 @@ class ModuleLearner:
                 )
             )
         self.forwards: list[Callable[[Tensor], Tensor]] = list(self.models)
-        if compiled:
+        if torch_compile:
             mode = "reduce-overhead" if device.type == "cuda" else None
             self.forwards = [torch.compile(model, mode=mode) for model in self.models]
 
@@ -83,12 +84,12 @@ class ModuleLearner:
             self.models[row].load_state_dict(fresh_model(self.make_model, seed).state_dict())
             self.optimizers[row].state.clear()
 
-    def _forward(self, row: int, images: Tensor, full: bool) -> Tensor:
+    def _forward(self, row: int, x: Tensor, full: bool) -> Tensor:
         """Logits, float32; `full` says whether the batch has the size that was compiled for."""
         model = self.forwards[row] if full else self.models[row]
-        images = images.contiguous(memory_format=self.layout)
+        x = x.contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return model(images).float()
+            return model(x).float()
 
     def train(self, passes: Sequence[Pass]) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
@@ -103,14 +104,14 @@ class ModuleLearner:
     def _train_one(self, row: int, job: Pass, seen: Tensor) -> None:
         """The hot loop: one pass over one replica's kept samples; `seen` takes their logits."""
         self.models[row].train()
-        images, smoothing = self.images["train"], self.recipe.label_smoothing
+        table, smoothing = self.inputs["train"], self.recipe.label_smoothing
         optimizer, per_batch = self.optimizers[row], self.recipe.batch_size
         sizes = batch_sizes(len(job.order), per_batch)
         for rate, ids, weights, x, logits in zip(
             job.rates.tolist(),
             job.order.split(sizes),
             job.weights.split(sizes),
-            images.batches(job.order, sizes, job.noise, job.seed),
+            table.batches(job.order, sizes, job.noise, job.seed),
             seen.split(sizes),
             strict=True,
         ):
@@ -133,7 +134,7 @@ class ModuleLearner:
             self.models[row].eval()
         logits = torch.empty(len(rows), len(ids), self.num_classes, device=self.device)
         start = 0
-        for x in self.images[split].batches(ids, SCORING_BATCH):
+        for x in self.inputs[split].batches(ids, SCORING_BATCH):
             chunk = slice(start, start := start + len(x))
             for i, row in enumerate(rows):
                 logits[i, chunk] = self._forward(row, x, full=len(x) == SCORING_BATCH)

@@ -18,7 +18,7 @@ from dynprune_env.training.learner import Pass
 from dynprune_env.training.stacked_learner import StackedLearner
 
 
-class CompiledLearner(StackedLearner):
+class NumbaLearner(StackedLearner):
     """The same nets and numbers as StackedLearner's (to rounding), several times faster on a CPU.
 
     A replica's numbers do not depend on its company, nor on the number of threads. The recipe must
@@ -30,7 +30,7 @@ class CompiledLearner(StackedLearner):
         self.threads = torch.get_num_threads()
         self._sizes = np.array(self.sizes, dtype=np.int64)
         self._labels = self.labels.numpy()
-        self._tables = {name: table.rows() for name, table in self.images.items()}
+        self._tables = {name: table.rows() for name, table in self.inputs.items()}
 
     def train(self, passes: Sequence[Pass]) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
@@ -82,8 +82,8 @@ class CompiledLearner(StackedLearner):
             if len(calls) == 1:
                 kernel(*calls[0])
             elif calls:
-                with ThreadPoolExecutor(len(calls)) as pool:
-                    list(pool.map(lambda call: kernel(*call), calls))
+                with ThreadPoolExecutor(len(calls)) as raw:
+                    list(raw.map(lambda call: kernel(*call), calls))
 
 
 @cache

@@ -12,7 +12,7 @@ from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
-from dynprune_env.training.loading import image_tables
+from dynprune_env.training.loading import input_tables
 
 STACK = 16
 """Replicas stacked at a time on a CPU: their parameters then stay in the second-level cache."""
@@ -54,7 +54,7 @@ class StackedLearner:
     ):
         self.make_model = make_model
         self.recipe = recipe
-        self.images = image_tables(dataset, recipe)
+        self.inputs = input_tables(dataset, recipe)
         self.labels = dataset.train.labels
         self.sizes = [(layer.in_features, layer.out_features) for layer in self._fresh_layers(0)]
         length = sum((inputs + 1) * outputs for inputs, outputs in self.sizes)
@@ -105,7 +105,7 @@ class StackedLearner:
         """The hot loop: one pass over the kept samples of a few replicas at a time."""
         jobs = [passes[row] for row in rows]
         counts = [len(job.order) for job in jobs]
-        size, recipe, images = self.recipe.batch_size, self.recipe, self.images["train"]
+        size, recipe, table = self.recipe.batch_size, self.recipe, self.inputs["train"]
         order = _padded([job.order for job in jobs])
         weights = _padded([job.weights for job in jobs])
         noise = None
@@ -124,7 +124,7 @@ class StackedLearner:
             begin = step * size
             batch = slice(begin, begin + max(each[step] for each in sizes[:m]))
             ids = order[:m, batch]
-            x = images.batch(ids, None if noise is None else noise[:m, batch]).flatten(2)
+            x = table.batch(ids, None if noise is None else noise[:m, batch]).flatten(2)
             layers = self._layers(parameters[:m])
             activations = [x]
             for weight, bias in layers[:-1]:
@@ -165,7 +165,7 @@ class StackedLearner:
         layers = self._layers(self.parameters[list(rows)])
         logits = []
         for chunk in ids.split(SCORING_BATCH):
-            h = self.images[split].batch(chunk).flatten(1).expand(len(rows), -1, -1)
+            h = self.inputs[split].batch(chunk).flatten(1).expand(len(rows), -1, -1)
             for weight, bias in layers[:-1]:
                 h = torch.baddbmm(bias, h, weight).relu_()
             logits.append(torch.baddbmm(layers[-1][1], h, layers[-1][0]))

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
-from dynprune_env.selection.budget import SCORING_COST, Ledger, batch_sizes, visiting_order
+from dynprune_env.selection.budget import SCORING_COST, VisitBudget, batch_sizes, visiting_order
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, sample_values
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import Learner, Pass, fresh_model
-from dynprune_env.training.loading import image_table
+from dynprune_env.training.loading import input_table
 from dynprune_env.training.module_learner import ModuleLearner
 from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
 
@@ -31,7 +31,7 @@ class Evaluation(NamedTuple):
     accuracy: Any
 
 
-class Trainer(Ledger):
+class Trainer:
     """R training runs under a budget of sample visits.
 
     Args:
@@ -42,11 +42,12 @@ class Trainer(Ledger):
         budget: share of T n visits that a run may spend, in (0, 1].
         rescore: whether dropped samples are scored, and charged a third of a visit each.
         device: where to train.
+        learner: its kind; see `make_learner`.
         bf16: whether modules train under bf16 autocast.
-        compiled: whether modules run as `torch.compile` makes them.
+        torch_compile: whether modules run as `torch.compile` makes them.
 
     Attributes:
-        epoch, visits, scored, total_visits: see `Ledger`.
+        budget: what the runs may spend and have spent.
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
         train_loss: (R,) float64, mean loss of the last epoch's visits, in nats (ln C at first).
         seconds: wall-clock seconds since construction, `train` and `evaluate`.
@@ -62,19 +63,28 @@ class Trainer(Ledger):
         budget: float,
         rescore: bool = False,
         device: torch.device,
+        learner: str = "auto",
         bf16: bool = False,
-        compiled: bool = False,
+        torch_compile: bool = False,
     ):
-        super().__init__(num_replicas, len(dataset.train), recipe.epochs, budget)
+        self.num_samples = len(dataset.train)
+        self.budget = VisitBudget(num_replicas, self.num_samples, recipe.epochs, budget)
         self.dataset = dataset
         self.recipe = recipe
         self.rescore = rescore
         self.device = device
         self.learner = make_learner(
-            make_model, dataset, recipe, num_replicas, device, bf16, compiled
+            make_model,
+            dataset,
+            recipe,
+            num_replicas,
+            device,
+            kind=learner,
+            bf16=bf16,
+            torch_compile=torch_compile,
         )
         self._threads = 1 if isinstance(self.learner, StackedLearner) else None
-        labels, classes = dataset.train.labels, dataset.source.num_classes
+        labels, classes = dataset.train.labels, dataset.info.num_classes
         self.statistics = SampleStatistics(num_replicas, labels.cpu().numpy(), classes)
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
         self.diverged = np.zeros(num_replicas, dtype=bool)
@@ -84,7 +94,7 @@ class Trainer(Ledger):
     @property
     def finished(self) -> np.ndarray:
         """Whether the episode is over, (R,) bool."""
-        return (self.progress >= 1) | self.diverged
+        return (self.budget.progress >= 1) | self.diverged
 
     def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> None:
         """Starts new runs.
@@ -94,9 +104,9 @@ class Trainer(Ledger):
             seeds: one run seed for each of them.
         """
         self.seeds[rows] = seeds
-        for counter in (self.epoch, self.visits, self.scored, self.diverged):
-            counter[rows] = 0
-        self.train_loss[rows] = np.log(self.dataset.source.num_classes)
+        self.budget.reset(rows)
+        self.diverged[rows] = False
+        self.train_loss[rows] = np.log(self.dataset.info.num_classes)
         self.statistics.reset(rows)
         models = [stream_seed(int(seed), 0, Purpose.MODEL) for seed in seeds]
         self.learner.reset(rows.tolist(), models)
@@ -114,15 +124,16 @@ class Trainer(Ledger):
         start = time.perf_counter()
         orders = self._orders(weights)
         counts = np.array([len(order) for order in orders])
-        before = self.progress
+        budget = self.budget
+        before = budget.progress
         running = ~self.finished
-        self.epoch += running
-        self.visits += counts
+        budget.epoch += running
+        budget.visits += counts
         dropped = self.num_samples - counts
-        affordable = dropped * SCORING_COST <= self.remaining + 1e-6
+        affordable = dropped * SCORING_COST <= budget.remaining + 1e-6
         scoring = running & affordable & (dropped > 0) & self.rescore
-        self.scored += np.where(scoring, dropped, 0)
-        rates = self._rates(before, self.progress, counts)
+        budget.scored += np.where(scoring, dropped, 0)
+        rates = self._rates(before, budget.progress, counts)
         with self._thread_limit():
             logits = self.learner.train(
                 [
@@ -138,9 +149,9 @@ class Trainer(Ledger):
 
     def _orders(self, weights: np.ndarray) -> list[np.ndarray]:
         """The kept samples of each replica, in the order of one permutation of all n."""
-        left = np.where(self.finished, 0, self.remaining)
+        left = np.where(self.finished, 0, self.budget.remaining)
         return [
-            visiting_order(int(self.seeds[row]), int(self.epoch[row]), kept, int(left[row]))
+            visiting_order(int(self.seeds[row]), int(self.budget.epoch[row]), kept, int(left[row]))
             for row, kept in enumerate(weights > 0)
         ]
 
@@ -154,7 +165,7 @@ class Trainer(Ledger):
         return rates
 
     def _pass(self, row: int, order: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> Pass:
-        seed, epoch = int(self.seeds[row]), int(self.epoch[row])
+        seed, epoch = int(self.seeds[row]), int(self.budget.epoch[row])
         noise = None
         if self.recipe.augmentation:
             # Drawn for all n: two masks under one seed differ in nothing but the mask.
@@ -178,9 +189,9 @@ class Trainer(Ledger):
         rows = np.repeat(np.arange(len(orders)), counts)
         labels = self.dataset.train.labels[torch.from_numpy(ids).to(self.device)]
         values = sample_values(logits, labels)
-        epoch = self.epoch[rows] if trained else None
+        epoch = self.budget.epoch[rows] if trained else None
         self.statistics.record(rows * self.num_samples + ids, values, epoch)
-        sums = np.bincount(rows, weights=values[0], minlength=len(orders))
+        sums = np.bincount(rows, weights=values.loss, minlength=len(orders))
         self.diverged |= ~np.isfinite(sums)
         if trained:
             visited = np.array(counts) > 0
@@ -216,7 +227,8 @@ class Trainer(Ledger):
             ids = torch.arange(len(data), device=self.device)
             logits = self.learner.score(split, ids, rows.tolist())
             values = sample_values(logits.flatten(0, 1), data.labels.repeat(len(rows)))
-        loss, correct = values[[0, 4]].reshape(2, len(rows), len(data)).astype(np.float64)
+        loss = values.loss.reshape(len(rows), -1).astype(np.float64)
+        correct = values.correct.reshape(len(rows), -1).astype(np.float64)
         self.seconds["evaluate"] += time.perf_counter() - start
         loss = np.minimum(np.nan_to_num(loss.mean(1), nan=MAX_LOSS, posinf=MAX_LOSS), MAX_LOSS)
         if split == "val":
@@ -241,17 +253,19 @@ class Trainer(Ledger):
         return {
             "learner": self.learner.state(),
             "statistics": self.statistics.state(),
-            **{name: torch.from_numpy(getattr(self, name).copy()) for name in self._COUNTERS},
+            "budget": {k: torch.from_numpy(v) for k, v in self.budget.state().items()},
+            **{name: torch.from_numpy(getattr(self, name).copy()) for name in self._OWN},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave; the next epoch is then the same, bit for bit on a CPU."""
         self.learner.load_state(state["learner"])
         self.statistics.load_state(state["statistics"])
-        for name in self._COUNTERS:
+        self.budget.load_state({name: value.numpy() for name, value in state["budget"].items()})
+        for name in self._OWN:
             getattr(self, name)[...] = state[name].numpy()
 
-    _COUNTERS = ("seeds", "epoch", "visits", "scored", "diverged", "train_loss")
+    _OWN = ("seeds", "diverged", "train_loss")
 
 
 def make_learner(
@@ -260,22 +274,46 @@ def make_learner(
     recipe: Recipe,
     num_replicas: int,
     device: torch.device,
-    bf16: bool,
-    compiled: bool = False,
+    *,
+    kind: str = "auto",
+    bf16: bool = False,
+    torch_compile: bool = False,
 ) -> Learner:
-    """The learner that fits: modules for all but plain ReLU nets, and for streamed inputs.
+    """The learner of a kind, or the one that fits.
 
-    The others are compiled on a CPU, if numba is there, and stacked elsewhere.
+    "auto" takes modules for all but plain ReLU nets, and for streamed inputs. The others are
+    compiled on a CPU, if numba is there, and stacked elsewhere.
+
+    Args:
+        make_model: builds one fresh module.
+        dataset: on `device`.
+        recipe: how to train.
+        num_replicas: R.
+        device: where.
+        kind: one of LEARNERS.
+        bf16: see `ModuleLearner`.
+        torch_compile: likewise.
+
+    Raises:
+        ValueError: what is to be trained does not fit the kind.
     """
-    streamed = isinstance(dataset.train.images, Streamed)
-    if streamed or linear_layers(fresh_model(make_model, 0)) is None:
-        return ModuleLearner(make_model, dataset, recipe, num_replicas, device, bf16, compiled)
-    kind: type[StackedLearner] = StackedLearner
-    if device.type == "cpu" and not recipe.augmentation and HAS_NUMBA:
-        from dynprune_env.training.numba_learner import CompiledLearner  # slow to import
+    streamed = isinstance(dataset.train.inputs, Streamed)
+    plain = not streamed and linear_layers(fresh_model(make_model, 0)) is not None
+    on_cpu = device.type == "cpu" and not recipe.augmentation
+    if kind == "auto":
+        kind = "modules" if not plain else "numba" if on_cpu and HAS_NUMBA else "stacked"
+    if kind == "modules":
+        options = {"bf16": bf16, "torch_compile": torch_compile}
+        return ModuleLearner(make_model, dataset, recipe, num_replicas, device, **options)
+    if not plain:
+        raise ValueError(f"learner={kind!r} trains plain ReLU nets on inputs that are in memory")
+    if kind == "stacked":
+        return StackedLearner(make_model, dataset, recipe, num_replicas, device)
+    if not (on_cpu and HAS_NUMBA):
+        raise ValueError("learner='numba' needs numba, a CPU, and a recipe without augmentation")
+    from dynprune_env.training.numba_learner import NumbaLearner  # slow to import
 
-        kind = CompiledLearner
-    return kind(make_model, dataset, recipe, num_replicas, device)
+    return NumbaLearner(make_model, dataset, recipe, num_replicas, device)
 
 
 @torch.no_grad()
@@ -287,10 +325,10 @@ def check_outputs(
     Raises:
         ValueError: it fails, or does not give a logit for each class.
     """
-    inputs = image_table(dataset.train.images, dataset.source).batch(
+    inputs = input_table(dataset.train.inputs, dataset.info).batch(
         torch.arange(min(2, len(dataset.train)), device=device)
     )
-    expected = (len(inputs), dataset.source.num_classes)
+    expected = (len(inputs), dataset.info.num_classes)
     given = f"inputs {tuple(inputs.shape)} {inputs.dtype}"
     try:
         output = fresh_model(make_model, 0).to(device).eval()(inputs)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dynprune_env.learners import ModuleLearner
 from helpers.episodes import assert_same, make, make_vector
 
 import dynprune_agents
@@ -21,10 +20,9 @@ from dynprune_agents import Agent
 from dynprune_env import Episode, Settings, run_episodes
 from dynprune_env.selection.actions import MAX_WEIGHT
 from dynprune_env.selection.observations import PROGRESS
-from dynprune_env.tasks.datasets import Pool, Source, Split
+from dynprune_env.tasks.datasets import DatasetInfo, RawData, Split
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import TASKS, Task
-from dynprune_env.training import trainer
 
 every_agent = pytest.mark.parametrize("name", dynprune_agents.names())
 
@@ -103,9 +101,9 @@ def test_an_agent_plays_legal_actions_and_draws_nothing_from_global_generators(n
 
 
 @every_agent
-def test_a_row_is_the_agent_alone_with_its_seed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "make_learner", ModuleLearner)  # alike bit for bit in company
-    seeds, kwargs = [3, 4, 9], dynprune_agents.make(name).env_kwargs
+def test_a_row_is_the_agent_alone_with_its_seed(name: str) -> None:
+    seeds = [3, 4, 9]
+    kwargs = {**dynprune_agents.make(name).env_kwargs, "learner": "modules"}  # alike in company
     together = play(dynprune_agents.make(name), make_vector(3, **kwargs), seeds)
     for row, seed in enumerate(seeds):
         alone = play(dynprune_agents.make(name), make(**kwargs), seed)
@@ -131,13 +129,15 @@ def test_a_single_sample_is_enough_to_play_on(name: str) -> None:
     assert play(agent, make(train_size=1, **agent.env_kwargs), 0)
 
 
-def _read_alike(data_dir: str | None, download: bool) -> Pool:
+def _read_alike(data_dir: str | None, download: bool) -> RawData:
     split = Split(torch.ones(14, 3), torch.zeros(14, dtype=torch.int64))
-    return Pool(train=split, test=split)
+    return RawData(train=split, test=split)
 
 
 ALIKE = Task(
-    Source("Alike", _read_alike, 14, num_val=2, num_classes=2, image_shape=(3,), class_size=12),
+    DatasetInfo(
+        "Alike", _read_alike, 14, num_val=2, num_classes=2, input_shape=(3,), class_size=12
+    ),
     "mlp(width=4)",
     Recipe(epochs=3, batch_size=12, learning_rate=0.1),
 )

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dynprune_env.learners import ModuleLearner
 from helpers.by_hand import MANY, assert_frequencies, episode, kept, observed
 from helpers.episodes import assert_same, differs, make, make_vector
 from hypothesis import given
@@ -21,10 +20,9 @@ from dynprune_agents.static.ccs import deal_out
 from dynprune_agents.static.grand import gradient_norms
 from dynprune_env import run_episodes
 from dynprune_env.benchmark.recording import unpack
-from dynprune_env.tasks.datasets import Pool, Split
+from dynprune_env.tasks.datasets import RawData, Split
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import TASKS
-from dynprune_env.training import trainer
 from dynprune_env.training.trainer import Trainer
 
 
@@ -282,45 +280,43 @@ def test_a_scoring_pass_and_a_gradient_pass_are_charged_as_documented() -> None:
     assert runs.visits == pytest.approx([74] * 3)
 
 
-def test_a_scoring_runs_must_run_before_it_can_score() -> None:
+def test_there_must_be_a_run_before_there_are_losses() -> None:
     env = make()
     env.reset(seed=0)
-    with pytest.raises(RuntimeError, match="needs a run first"):
+    with pytest.raises(RuntimeError, match="there was no run yet"):
         env.scoring_runs(0).losses()
 
 
-# -- what a runs sees ---------------------------------------------------------------------
+# -- what scoring runs see ---------------------------------------------------------------------
 
 
-def test_a_row_of_a_scoring_runs_is_the_scoring_runs_of_that_seed_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(trainer, "make_learner", ModuleLearner)  # alike bit for bit in company
+def test_a_row_of_scoring_runs_is_that_of_its_seed_alone() -> None:
+    modules = {"learner": "modules"}  # alike bit for bit in company
 
     def everything(env: Any, seeds: Any) -> list[Any]:
         env.reset(seed=seeds)
         runs = env.scoring_runs(seeds)
         half = runs.random_mask(0.5)
-        runs = [list(runs.run(0, 2, half)), list(runs.run(1, 1))]
-        observations = [[seen["loss"] for seen in run] for run in runs]
+        both = [list(runs.run(0, 2, half)), list(runs.run(1, 1))]
+        observations = [[seen["loss"] for seen in run] for run in both]
         return [half, observations, runs.losses()]
 
-    together = everything(make_vector(3), [3, 4, 9])
+    together = everything(make_vector(3, **modules), [3, 4, 9])
     for row, seed in enumerate([3, 4, 9]):
-        half, observations, losses = everything(make(), seed)
+        half, observations, losses = everything(make(**modules), seed)
         assert half.sum() == 24
         assert_same([half, losses], [together[0][row], together[2][row]])
         assert_same(observations, [[seen[row] for seen in run] for run in together[1]])
     assert differs(together[0][0], together[0][1])
 
 
-def test_a_scoring_runs_trains_fresh_models_on_the_same_corrupted_labels() -> None:
+def test_scoring_runs_train_fresh_models_on_the_same_corrupted_labels() -> None:
     env = make_vector(2, label_noise=0.5, duplicates=0.2, data_seed=3)
     env.reset(seed=0)
     runs = env.scoring_runs([0, 1])
     (seen,) = runs.run(0, 1)
     ((images, labels),) = runs.batches(48)
-    assert torch.equal(images, env.dataset.train.images)
+    assert torch.equal(images, env.dataset.train.inputs)
     assert torch.equal(labels, env.dataset.train.labels)
     assert env.dataset.corrupted.any()
     assert (seen["label"] == labels.numpy()).all()
@@ -334,20 +330,20 @@ def test_scores_do_not_depend_on_the_test_split(spec: str, monkeypatch: pytest.M
     def selections(hidden: bool) -> list[np.ndarray]:
         env = make_vector(2)
         env.reset(seed=[0, 1])
-        assert env.dataset.test.images.isnan().any() == hidden
+        assert env.dataset.test.inputs.isnan().any() == hidden
         agent = dynprune_agents.make(spec)
         agent.prepare(env.scoring_runs([0, 1]))
         agent.reset(env.episode([0, 1]))
         return [agent.select(observed(agent.episode, t)) for t in range(4)]
 
-    before, source = selections(hidden=False), TASKS["Digits"].source
+    before, source = selections(hidden=False), TASKS["Digits"].info
 
-    def read(data_dir: str | None, download: bool) -> Pool:
+    def read(data_dir: str | None, download: bool) -> RawData:
         pool = source.read(data_dir, download)
-        nothing = Split(torch.full_like(pool.test.images, torch.nan), 0 * pool.test.labels)
-        return Pool(pool.train, nothing)
+        nothing = Split(torch.full_like(pool.test.inputs, torch.nan), 0 * pool.test.labels)
+        return RawData(pool.train, nothing)
 
-    hiding = replace(TASKS["Digits"], source=replace(source, read=read))
+    hiding = replace(TASKS["Digits"], info=replace(source, read=read))
     monkeypatch.setitem(TASKS, "Digits", hiding)
     assert_same(selections(hidden=True), before)
 

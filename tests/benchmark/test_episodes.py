@@ -17,10 +17,10 @@ from helpers.episodes import make
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
-from dynprune_env.benchmark.episodes import Cell, run_episodes
+from dynprune_env.benchmark.episodes import RunGroup, run_episodes
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig, load_results
 from dynprune_env.benchmark.runner import run_sweep
-from dynprune_env.benchmark.sweeps import plan_cells
+from dynprune_env.benchmark.sweeps import plan_groups
 from dynprune_env.common import files
 from dynprune_env.common.provenance import LIBRARIES
 from dynprune_env.report.summary import Row, summarize
@@ -37,9 +37,9 @@ def play(agent: str | Agent = "dynamic_random", seeds: Any = (0,), **kwargs: Any
 
 
 def numbers(result: Result) -> dict[str, Any]:
-    """What decides a table; neither the clock nor the company."""
+    """What decides a table; neither the clock nor the replica_seeds."""
     content = asdict(result)
-    for name in ("seconds", "replicas", "company"):
+    for name in ("seconds", "replicas", "replica_seeds"):
         del content[name]
     del content["history"]["seconds"]
     return content
@@ -93,16 +93,16 @@ def test_the_test_numbers_are_those_of_the_final_model(finished: Result) -> None
 
 
 def test_progress_is_told_after_every_epoch() -> None:
-    told = []
+    messages = []
     run_episodes(
         DIGITS,
         dynprune_agents.make("full_data"),
         [0, 1],
         env_kwargs={**SMALL, "budget": 1.0},
         device="cpu",
-        on_epoch=told.append,
+        on_epoch=messages.append,
     )
-    assert [done.tolist() for done in told] == [[pytest.approx(t / 3)] * 2 for t in (1, 2, 3)]
+    assert [done.tolist() for done in messages] == [[pytest.approx(t / 3)] * 2 for t in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("agent", ["dynamic_random", "epsilon_greedy", "infobatch", "el2n"])
@@ -251,24 +251,24 @@ def test_results_of_several_folders_are_read_once_each(finished: Result, tmp_pat
 
 
 def test_every_agent_meets_every_budget_and_full_data_is_the_reference() -> None:
-    cells = plan_cells(DIGITS, ["ucb", "full_data"], [0.5, 0.3], range(3), SMALL)
-    assert [(cell.agent, cell.env_kwargs["budget"]) for cell in cells] == [
+    groups = plan_groups(DIGITS, ["ucb", "full_data"], [0.5, 0.3], range(3), SMALL)
+    assert [(group.agent, group.env_kwargs["budget"]) for group in groups] == [
         ("ucb", 0.3),
         ("full_data", 0.3),
         ("ucb", 0.5),
         ("full_data", 0.5),
         ("full_data", 1.0),
     ]
-    assert all(cell.seeds == (0, 1, 2) for cell in cells)
-    assert len({config.key for cell in cells for config in cell.configs()}) == 15
-    assert len(plan_cells(DIGITS, ["full_data"], [1], range(3), {})) == 1
+    assert all(group.seeds == (0, 1, 2) for group in groups)
+    assert len({config.key for group in groups for config in group.configs()}) == 15
+    assert len(plan_groups(DIGITS, ["full_data"], [1], range(3), {})) == 1
 
 
 def test_seeds_of_large_nets_are_cells_of_their_own() -> None:
     small_nets = {"CIFAR10Small": {"model": "mlp(width=8)"}, "CIFAR10": {}}
     sizes = {
         task: [
-            len(cell.seeds) for cell in plan_cells(f"DynPrune-{task}-v0", [], [], (0, 1), kwargs)
+            len(group.seeds) for group in plan_groups(f"DynPrune-{task}-v0", [], [], (0, 1), kwargs)
         ]
         for task, kwargs in small_nets.items()
     }
@@ -285,8 +285,8 @@ class Broken(DynamicRandom):
         return super().select(observation)
 
 
-def cells_of(*agents: str, seeds: tuple[int, ...] = (0, 1)) -> list[Cell]:
-    return [Cell(DIGITS, {**SMALL, "budget": 0.5}, agent, seeds) for agent in agents]
+def cells_of(*agents: str, seeds: tuple[int, ...] = (0, 1)) -> list[RunGroup]:
+    return [RunGroup(DIGITS, {**SMALL, "budget": 0.5}, agent, seeds) for agent in agents]
 
 
 def test_a_sweep_goes_on_where_it_was_and_repeats_nothing(tmp_path: Path) -> None:
@@ -296,19 +296,19 @@ def test_a_sweep_goes_on_where_it_was_and_repeats_nothing(tmp_path: Path) -> Non
         made.append(spec)
         return dynprune_agents.make(spec)
 
-    cells = cells_of("ucb", "static_random")
-    outcomes = list(run_sweep(cells, make_agent, tmp_path))
-    assert [(each.cell, each.runs, each.error) for each in outcomes] == [
-        (c, 2, None) for c in cells
+    groups = cells_of("ucb", "static_random")
+    outcomes = list(run_sweep(groups, make_agent, tmp_path))
+    assert [(each.group, each.runs, each.error) for each in outcomes] == [
+        (c, 2, None) for c in groups
     ]
     assert made == ["ucb", "static_random"]
     first = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert set(first) == {f"{config.key}.json" for cell in cells for config in cell.configs()}
+    assert set(first) == {f"{config.key}.json" for group in groups for config in group.configs()}
 
-    lost = tmp_path / f"{cells[1].configs()[0].key}.json"
+    lost = tmp_path / f"{groups[1].configs()[0].key}.json"
     expected = numbers(Result.load(lost))
     lost.unlink()
-    wider = [*cells, *cells_of("full_data", seeds=(0,))]
+    wider = [*groups, *cells_of("full_data", seeds=(0,))]
     assert [each.error for each in run_sweep(wider, make_agent, tmp_path)] == [None] * 3
     assert made == ["ucb", "static_random", "static_random", "full_data"]
     kept = {name for name, text in first.items() if (tmp_path / name).read_text() == text}
@@ -334,11 +334,11 @@ def test_a_broken_agent_is_reported_and_stops_nobody_else(tmp_path: Path) -> Non
 
 
 def test_two_processes_give_the_same_results_as_one(tmp_path: Path) -> None:
-    cells = cells_of("dynamic_random", "epsilon_greedy", "uct")
+    groups = cells_of("dynamic_random", "epsilon_greedy", "uct")
     found = {}
     for jobs in (1, 2):
-        outcomes = list(run_sweep(cells, dynprune_agents.make, tmp_path / f"{jobs}", jobs=jobs))
-        assert [each.cell.agent for each in outcomes if each.error] == ["uct"]
+        outcomes = list(run_sweep(groups, dynprune_agents.make, tmp_path / f"{jobs}", jobs=jobs))
+        assert [each.group.agent for each in outcomes if each.error] == ["uct"]
         assert len(outcomes) == 3
         found[jobs] = [numbers(result) for result in load_results([tmp_path / f"{jobs}"])]
     assert len(found[1]) == 4
@@ -356,7 +356,7 @@ class Oracle(Agent):
 
     def select(self, observation: Any) -> np.ndarray:
         planted = TASKS["Planted"]
-        dataset = load_dataset(planted.source, planted.variant, None, True, torch.device("cpu"))
+        dataset = load_dataset(planted.info, planted.variant, None, True, torch.device("cpu"))
         keep = ~dataset.redrawn if self.informative else dataset.redrawn
         return np.broadcast_to(keep, observation["loss"].shape)
 

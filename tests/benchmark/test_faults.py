@@ -1,4 +1,4 @@
-"""What goes wrong in a sweep is said, recorded and survived; the exit code tells."""
+"""What goes wrong in a sweep is output, recorded and survived; the exit code tells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import SMALL, call, results
+from helpers.command import SMALL, call, results
 from typer.testing import CliRunner
 
 from dynprune_agents.cli import app as cli
@@ -82,7 +82,7 @@ def test_agents_that_raise_answer_wrongly_or_kill_their_process_stop_nobody(
     assert "failed: faulty:WrongMask at budget 0.9: ValueError" in text
     assert "failed: faulty:Exits at budget 0.9: WorkerDied: twice." in text
     assert "EXIT(3)" in text
-    assert "3 of 6 cells failed" in text
+    assert "3 of 6 groups failed" in text
     played = {run.config.agent for run in results()}
     assert played == {"ucb", "dynamic_random", "full_data"}
 
@@ -143,7 +143,7 @@ def test_where_nothing_can_be_written_the_runs_fail_with_a_clear_message(folder:
     done = subprocess.run(command, preexec_fn=no_room, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr.count("OSError: [Errno 27] File too large") == 2
-    assert "2 of 2 cells failed" in done.stderr
+    assert "2 of 2 groups failed" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path for path in Path("results").rglob("*") if path.is_file()] == []
     call(*bench("ucb"))

@@ -10,7 +10,7 @@ from test_faults import FAULTY
 from test_resume import numbers
 
 import dynprune_agents
-from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import load_failures, load_results
 from dynprune_env.benchmark.runner import run_sweep
 
@@ -26,18 +26,20 @@ def test_ray_gives_the_same_results_and_a_dead_worker_costs_its_own_runs_only(
     (tmp_path / "faulty.py").write_text(FAULTY)
     monkeypatch.syspath_prepend(tmp_path)
     agents = ["dynamic_random", "faulty:Exits", "epsilon_greedy", "infobatch"]
-    cells = [Cell("DynPrune-Digits-v0", SMALL, agent, (0, 1)) for agent in agents]
+    groups = [RunGroup("DynPrune-Digits-v0", SMALL, agent, (0, 1)) for agent in agents]
     out = tmp_path / "ray"
     try:
-        outcomes = list(run_sweep(cells, dynprune_agents.make, out, jobs=2, backend="ray"))
+        outcomes = list(run_sweep(groups, dynprune_agents.make, out, jobs=2, backend="ray"))
         assert ray.cluster_resources()["CPU"] == 2
     finally:
         ray.shutdown()
-    assert sorted(each.cell.agent for each in outcomes) == sorted(agents)
+    assert sorted(each.group.agent for each in outcomes) == sorted(agents)
     (failed,) = (each for each in outcomes if each.error)
-    assert failed.cell.agent == "faulty:Exits"
+    assert failed.group.agent == "faulty:Exits"
     assert failed.error is not None and failed.error.startswith("WorkerDied: twice.")
     assert len(load_failures([out])) == 2
 
-    list(run_sweep([c for c in cells if c.agent != "faulty:Exits"], dynprune_agents.make, tmp_path))
+    list(
+        run_sweep([c for c in groups if c.agent != "faulty:Exits"], dynprune_agents.make, tmp_path)
+    )
     assert numbers(load_results([out])) == numbers(load_results([tmp_path]))

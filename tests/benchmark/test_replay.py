@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import BENCH, call
+from helpers.command import BENCH, call
 from typer.testing import CliRunner
 
 import dynprune_agents
@@ -35,7 +35,7 @@ def check(*results: Result) -> list[Verdict]:
 def test_a_run_made_in_company_is_the_same_bit_for_bit(played: list[Result]) -> None:
     verdicts = check(played[2], played[0])
     assert [verdict.result.config.seed for verdict in verdicts] == [7, 2]
-    assert all(verdict.excuses == () for verdict in verdicts)
+    assert all(verdict.caveats == () for verdict in verdicts)
     assert all(verdict.identical and verdict.reproduced for verdict in verdicts)
 
 
@@ -59,7 +59,7 @@ def test_the_last_digit_of_one_number_is_enough_to_fail(played: list[Result]) ->
         ({"machine": None}, "machine unknown"),
         ({"device": "NVIDIA H100"}, "device NVIDIA H100"),
         ({"versions": {}}, "torch unknown"),
-        ({"company": None}, "unknown company on the replica axis"),
+        ({"replica_seeds": None}, "unknown seeds on the replica axis"),
     ],
 )
 def test_elsewhere_a_tolerance_applies(
@@ -70,7 +70,7 @@ def test_elsewhere_a_tolerance_applies(
     saved = replace(played[0], saved=played[0].saved + 0.03, **change)
     for result, reproduced in ((near, True), (far, False), (saved, False)):
         (verdict,) = check(result)
-        assert excuse in verdict.excuses
+        assert excuse in verdict.caveats
         assert verdict.reproduced == reproduced
 
 
@@ -80,14 +80,14 @@ def test_a_result_of_the_first_schema_is_read_and_replayed(
     path = played[0].save(tmp_path)
     content = json.loads(path.read_text())
     assert content["schema"] == 2
-    for name in ("commit", "machine", "company"):
+    for name in ("commit", "machine", "replica_seeds"):
         del content[name]
     path.write_text(json.dumps({**content, "schema": 1}))
     (old,) = load_results([tmp_path])
-    assert (old.commit, old.machine, old.company) == (None, None, None)
+    assert (old.commit, old.machine, old.replica_seeds) == (None, None, None)
     assert old.config.key == played[0].config.key
     (verdict,) = check(old)
-    assert verdict.excuses
+    assert verdict.caveats
     assert verdict.reproduced
 
 

@@ -21,7 +21,7 @@ from dynprune_agents import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_env.benchmark import episodes as benchmark
 from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
-from dynprune_env.benchmark.episodes import Cell, run_episodes
+from dynprune_env.benchmark.episodes import RunGroup, run_episodes
 from dynprune_env.benchmark.results import Result, load_failures, load_results
 from dynprune_env.benchmark.runner import RUNNING, run_sweep
 
@@ -159,7 +159,7 @@ class Unpicklable(DynamicRandom):
 
     def reset(self, episode: Any) -> None:
         super().reset(episode)
-        self.lots = (number for number in range(9))
+        self.draws = (number for number in range(9))
 
 
 def test_an_agent_that_cannot_be_saved_plays_on(
@@ -175,15 +175,15 @@ def test_an_agent_that_cannot_be_saved_plays_on(
 # -- a sweep -----------------------------------------------------------------------------------
 
 
-def cells_of(*agents: str, seeds: tuple[int, ...] = (0, 1), **kwargs: Any) -> list[Cell]:
-    return [Cell(DIGITS, {**SMALL, **kwargs}, agent, seeds) for agent in agents]
+def cells_of(*agents: str, seeds: tuple[int, ...] = (0, 1), **kwargs: Any) -> list[RunGroup]:
+    return [RunGroup(DIGITS, {**SMALL, **kwargs}, agent, seeds) for agent in agents]
 
 
 def test_a_kill_between_the_files_of_a_cell_leaves_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cells = cells_of("ucb", seeds=(0, 1, 2))
-    list(run_sweep(cells, dynprune_agents.make, tmp_path / "whole"))
+    groups = cells_of("ucb", seeds=(0, 1, 2))
+    list(run_sweep(groups, dynprune_agents.make, tmp_path / "whole"))
     save, saved = Result.save, []
 
     def save_one(self: Result, folder: Path) -> Path:
@@ -194,10 +194,10 @@ def test_a_kill_between_the_files_of_a_cell_leaves_the_same_numbers(
 
     with monkeypatch.context() as patch:
         patch.setattr(Result, "save", save_one)
-        (outcome,) = run_sweep(cells, dynprune_agents.make, tmp_path / "cut")
+        (outcome,) = run_sweep(groups, dynprune_agents.make, tmp_path / "cut")
     assert outcome.error == "OSError: killed"
     monkeypatch.setattr(DynamicRandom, "select", None)
-    (outcome,) = run_sweep(cells, dynprune_agents.make, tmp_path / "cut")
+    (outcome,) = run_sweep(groups, dynprune_agents.make, tmp_path / "cut")
     assert outcome.error is None
     found, expected = (numbers(load_results([tmp_path / name])) for name in ("cut", "whole"))
     assert found == expected
@@ -205,11 +205,11 @@ def test_a_kill_between_the_files_of_a_cell_leaves_the_same_numbers(
 
 
 def test_the_state_of_a_cell_that_was_killed_at_its_very_end_is_swept_up(tmp_path: Path) -> None:
-    cells = cells_of("ucb")
-    list(run_sweep(cells, dynprune_agents.make, tmp_path))
+    groups = cells_of("ucb")
+    list(run_sweep(groups, dynprune_agents.make, tmp_path))
     (tmp_path / RUNNING).mkdir()
-    (tmp_path / RUNNING / f"{cells[0].key}.state").touch()
-    list(run_sweep(cells, dynprune_agents.make, tmp_path))
+    (tmp_path / RUNNING / f"{groups[0].key}.state").touch()
+    list(run_sweep(groups, dynprune_agents.make, tmp_path))
     assert not (tmp_path / RUNNING).exists()
 
 
@@ -233,16 +233,16 @@ class Slow(UCB):
 '''
 
 
-def slow_cells(folder: Path, epochs: int, count: int) -> list[Cell]:
+def slow_groups(folder: Path, epochs: int, count: int) -> list[RunGroup]:
     log = str(folder / "log.txt")
     agents = [f"slow_agent:Slow(log={log!r}, label={label})" for label in range(1, count + 1)]
     return cells_of(*agents, epochs=epochs, train_size=200)
 
 
-def sweep_slowly(folder: Path, cells: list[Cell]) -> None:
+def sweep_slowly(folder: Path, groups: list[RunGroup]) -> None:
     """What the killed process does."""
     sys.path.insert(0, str(folder))
-    list(run_sweep(cells, dynprune_agents.make, folder / "out", jobs=2, save_every=0))
+    list(run_sweep(groups, dynprune_agents.make, folder / "out", jobs=2, save_every=0))
 
 
 @pytest.mark.slow
@@ -252,7 +252,7 @@ def test_ten_kills_lose_nothing_and_double_nothing(
     (tmp_path / "slow_agent.py").write_text(SLOW)
     monkeypatch.syspath_prepend(tmp_path)
     epochs, count, kills = 40, 6, 10
-    cells = slow_cells(tmp_path, epochs, count)
+    groups = slow_groups(tmp_path, epochs, count)
     out, log = tmp_path / "out", tmp_path / "log.txt"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["dynprune_agents", "dynprune_env.execution"])
@@ -260,7 +260,7 @@ def test_ten_kills_lose_nothing_and_double_nothing(
     texts: dict[str, bytes] = {}
     for _ in range(kills):
         lines = len(log.read_text()) if log.exists() else 0
-        process = context.Process(target=sweep_slowly, args=(tmp_path, cells))
+        process = context.Process(target=sweep_slowly, args=(tmp_path, groups))
         process.start()
         while process.is_alive() and (not log.exists() or len(log.read_text()) == lines):
             time.sleep(0.01)  # until something is under way
@@ -273,17 +273,17 @@ def test_ten_kills_lose_nothing_and_double_nothing(
             Result.load(path)  # none is torn
             texts[path.name] = path.read_bytes()
         assert texts.items() >= before.items()
-    outcomes = list(run_sweep(cells, dynprune_agents.make, out, save_every=0))
+    outcomes = list(run_sweep(groups, dynprune_agents.make, out, save_every=0))
     assert [outcome.error for outcome in outcomes] == [None] * count
     assert all((out / name).read_bytes() == text for name, text in texts.items())
     asked = len(log.read_text().split())
 
     (whole := tmp_path / "whole").mkdir()
-    list(run_sweep(cells, dynprune_agents.make, whole))
+    list(run_sweep(groups, dynprune_agents.make, whole))
     undisturbed = len(log.read_text().split()) - asked
     assert numbers(load_results([out])) == numbers(load_results([whole]))
     assert {path.name for path in out.glob("*.json")} == {
-        f"{config.key}.json" for cell in cells for config in cell.configs()
+        f"{config.key}.json" for group in groups for config in group.configs()
     }
     # Each kill costs each of two processes the epoch under way, and one not saved yet; the log
     # has one line an epoch.
@@ -298,11 +298,11 @@ sys.path[:0] = sys.argv[1:3]
 from pathlib import Path
 import dynprune_agents
 from dynprune_env.benchmark.runner import run_sweep
-from test_resume import slow_cells
+from test_resume import slow_groups
 folder = Path(sys.argv[1])
 try:
     list(run_sweep(
-        slow_cells(folder, 40, 3), dynprune_agents.make, folder / "out", jobs=int(sys.argv[3])
+        slow_groups(folder, 40, 3), dynprune_agents.make, folder / "out", jobs=int(sys.argv[3])
     ))
 except KeyboardInterrupt:
     print("interrupted")
@@ -328,8 +328,8 @@ def test_ctrl_c_saves_the_epochs_done(
     states = list((tmp_path / "out" / RUNNING).iterdir())
     assert 1 <= len(states) <= jobs
     assert {path.suffix for path in states} == {".state"}
-    cells = slow_cells(tmp_path, 40, 3)
-    outcomes = list(run_sweep(cells, dynprune_agents.make, tmp_path / "out"))
+    groups = slow_groups(tmp_path, 40, 3)
+    outcomes = list(run_sweep(groups, dynprune_agents.make, tmp_path / "out"))
     assert [outcome.error for outcome in outcomes] == [None] * 3
     # Nothing was played twice.
     assert log.read_text().count("\n") == 3 * 40

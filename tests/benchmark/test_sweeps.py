@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_cli import call, results
+from helpers.command import call, results
 from typer.testing import CliRunner
 
 import dynprune_agents
@@ -34,12 +34,12 @@ def file(tmp_path: Path) -> Path:
 def test_a_file_says_what_is_played(file: Path) -> None:
     sweep = load_sweep(str(file))
     assert sweep.seeds == (5, 6, 7)
-    cells = sweep.cells(sweep.agents)
-    assert len(cells) == 2 * 2 * (2 * 2 + 1)  # full data at budget 1 in every task
-    assert {cell.seeds for cell in cells} == {(5, 6, 7)}
-    assert {cell.env_kwargs.get("label_noise") for cell in cells} == {None, 0.2}
-    assert all(cell.env_kwargs["epochs"] == 4 for cell in cells)
-    assert len({cell.key for cell in cells}) == len(cells)
+    groups = sweep.groups(sweep.agents)
+    assert len(groups) == 2 * 2 * (2 * 2 + 1)  # full data at budget 1 in every task
+    assert {group.seeds for group in groups} == {(5, 6, 7)}
+    assert {group.env_kwargs.get("label_noise") for group in groups} == {None, 0.2}
+    assert all(group.env_kwargs["epochs"] == 4 for group in groups)
+    assert len({group.key for group in groups}) == len(groups)
 
 
 @pytest.mark.parametrize(
@@ -78,30 +78,30 @@ def test_a_shipped_sweep_names_agents_and_arguments_that_exist(name: str) -> Non
     assert sweep.description
     agents = [repr(dynprune_agents.make(spec)) for spec in sweep.agents]
     assert agents == list(sweep.agents)  # spelt as the results will have them
-    assert len(sweep.cells(agents or ["ucb"])) > 1
-    assert sweep.scaled(0.1).cells(agents or ["ucb"])
+    assert len(sweep.groups(agents or ["ucb"])) > 1
+    assert sweep.scaled(0.1).groups(agents or ["ucb"])
 
 
 def test_the_papers_table_has_its_published_shape() -> None:
-    cells = load_sweep("paper").cells(load_sweep("paper").agents)
-    assert {cell.env for cell in cells} == {"DynPrune-CIFAR10-v0", "DynPrune-CIFAR100-v0"}
-    assert {cell.env_kwargs["budget"] for cell in cells} == {0.3, 0.5, 0.7, 1.0}
-    assert {frozenset(cell.env_kwargs) for cell in cells} == {frozenset({"budget"})}
-    assert cost(cells[-1]) == 200 * 45_000  # one seed of full data, with the task's own ResNet-18
+    groups = load_sweep("paper").groups(load_sweep("paper").agents)
+    assert {group.env for group in groups} == {"DynPrune-CIFAR10-v0", "DynPrune-CIFAR100-v0"}
+    assert {group.env_kwargs["budget"] for group in groups} == {0.3, 0.5, 0.7, 1.0}
+    assert {frozenset(group.env_kwargs) for group in groups} == {frozenset({"budget"})}
+    assert cost(groups[-1]) == 200 * 45_000  # one seed of full data, with the task's own ResNet-18
 
 
 def test_a_scaled_sweep_keeps_its_shape() -> None:
     whole = load_sweep("paper")
     short = whole.scaled(0.1)
-    cells, few = whole.cells(whole.agents), short.cells(short.agents)
+    groups, few = whole.groups(whole.agents), short.groups(short.agents)
 
-    def shape(cells: list) -> set:
-        return {(cell.env, cell.agent, cell.env_kwargs["budget"]) for cell in cells}
+    def shape(groups: list) -> set:
+        return {(group.env, group.agent, group.env_kwargs["budget"]) for group in groups}
 
-    assert shape(few) == shape(cells)
-    assert {cell.env_kwargs["epochs"] for cell in few} == {20}
-    assert {cell.env_kwargs["model"] for cell in few} == {"resnet9"}
-    assert len(few) * 5 == len(cells)  # one seed instead of five
+    assert shape(few) == shape(groups)
+    assert {group.env_kwargs["epochs"] for group in few} == {20}
+    assert {group.env_kwargs["model"] for group in few} == {"resnet9"}
+    assert len(few) * 5 == len(groups)  # one seed instead of five
     half = whole.scaled(0.5)
     assert "model" not in half.env_kwargs
     assert half.env_kwargs["epochs"] == 100

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from helpers.command import BENCH, SMALL, call, results
+from typer.testing import CliRunner
 
 import dynprune_agents
 from dynprune_agents.cli import app as cli
 from dynprune_env import TASK_NAMES
 from dynprune_env.benchmark import runner as execution
-from dynprune_env.benchmark.results import load_results
 
-SMALL = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2", "--device", "cpu"]
-BENCH = ["bench", *SMALL, "--agents", "ucb", "--budgets", "0.5", "--seeds", "2", "--jobs", "1"]
 COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
 
 OWN = '''
@@ -44,17 +42,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     return tmp_path
-
-
-def call(*arguments: str) -> Result:
-    """Runs a command that should succeed."""
-    result = CliRunner().invoke(cli.app, arguments)
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result
-
-
-def results(folder: Path = Path("results")) -> list[Any]:
-    return list(load_results([folder]))
 
 
 # -- what there is -----------------------------------------------------------------------------

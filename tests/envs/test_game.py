@@ -33,7 +33,7 @@ from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.training import module_learner, trainer
-from dynprune_env.training.loading import ImageTable
+from dynprune_env.training.loading import InputTable
 
 FULL = np.ones(48)
 
@@ -173,10 +173,10 @@ def test_two_samples_more_than_whole_batches_do_not_ruin_batch_norm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     env = make(task="Clutter", train_size=1000, epochs=12, batch_size=64, budget=0.5)
-    lots = np.random.default_rng(0).random((12, 1000)).argsort()
+    draws = np.random.default_rng(0).random((12, 1000)).argsort()
 
     def accuracy(kept: int) -> float:
-        last = [play(env, lots < kept, seed=seed)[-1][-1] for seed in range(3)]
+        last = [play(env, draws < kept, seed=seed)[-1][-1] for seed in range(3)]
         return float(np.mean([info["val_accuracy"] for info in last]))
 
     def plain(count: int, size: int) -> list[int]:
@@ -350,7 +350,7 @@ def test_rewards_are_differences_of_what_info_tells(reward: str, back_end: dict[
 def test_info_tells_the_val_loss_and_the_mean_loss_of_the_visits(back_end: dict[str, Any]) -> None:
     env = make(**back_end)
     observation, info = env.reset(seed=0)
-    assert info["train_loss"] == pytest.approx(np.log(env.dataset.source.num_classes))
+    assert info["train_loss"] == pytest.approx(np.log(env.dataset.info.num_classes))
     mask = random_masks(env, 1)[0]
     observation, *_, info = env.step(mask)
     assert info["train_loss"] == pytest.approx(observation["loss"][mask].mean(), rel=1e-5)
@@ -404,14 +404,14 @@ def test_the_test_split_reaches_nothing(observation: str, back_end: dict[str, An
     masks = random_masks(env, 4)
     expected, score = play(env, masks, seed=0), env.evaluate("test")
     test = env.dataset.test
-    kept = test.images.clone(), test.labels.clone()
+    kept = test.inputs.clone(), test.labels.clone()
     try:
-        test.images.fill_(77)
+        test.inputs.fill_(77)
         test.labels.fill_(0)
         assert_same(play(env, masks, seed=0), expected)
         assert env.evaluate("test") != score
     finally:
-        test.images.copy_(kept[0])
+        test.inputs.copy_(kept[0])
         test.labels.copy_(kept[1])
 
 
@@ -473,11 +473,11 @@ def plain_run(env: Any, passes: list[list[Any]], seed: int, scale: float | None)
 
     With `scale`, every gradient of the unweighted loss is multiplied by it instead.
     """
-    recipe, source = env.settings.recipe, env.dataset.source
+    recipe, source = env.settings.recipe, env.dataset.info
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, 0, Purpose.MODEL))
-        model = make_model(env.settings.resolved.model, source.image_shape, source.num_classes)
-    images, labels = env.dataset.train.images.float(), env.dataset.train.labels
+        model = make_model(env.settings.resolved.model, source.input_shape, source.num_classes)
+    images, labels = env.dataset.train.inputs.float(), env.dataset.train.labels
     if source.mean:
         mean, std = (torch.tensor(each).view(3, 1, 1) for each in (source.mean, source.std))
         images = (images / 255 - mean) / std
@@ -535,7 +535,7 @@ def test_two_epochs_are_an_ordinary_pytorch_loop(
     model = plain_run(env, passes, info["run_seed"], scale)
     val = torch.arange(len(env.dataset.val))
     found = env.vector.trainer.learner.score("val", val, [0])[0]
-    images = ImageTable(env.dataset.val.images, env.dataset.source).batch(val)
+    images = InputTable(env.dataset.val.inputs, env.dataset.info).batch(val)
     torch.testing.assert_close(found, model(images).detach(), rtol=1e-4, atol=1e-4)
 
 

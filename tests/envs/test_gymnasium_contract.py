@@ -121,7 +121,7 @@ def test_constructing_an_environment_touches_neither_data_nor_cuda(
     def touched(*_: Any, **__: Any) -> None:
         raise AssertionError("touched")
 
-    monkeypatch.setattr(variants, "read_pool", touched)
+    monkeypatch.setattr(variants, "read_raw", touched)
     for name in ("is_available", "_lazy_init", "is_bf16_supported"):
         monkeypatch.setattr(torch.cuda, name, touched)
     env = gym.make(f"DynPrune-{task}-v0", train_size=40)

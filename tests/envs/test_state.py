@@ -24,8 +24,6 @@ from helpers.episodes import (
     run_script,
 )
 
-from dynprune_env.learners import ModuleLearner
-
 Make = Callable[..., Any]
 
 
@@ -128,35 +126,26 @@ def digest(observation: dict[str, np.ndarray]) -> str:
 
 IN_A_NEW_PROCESS = """
 import sys
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = [sys.argv[2] + "/envs", sys.argv[2]]
 import numpy as np, torch
 torch.set_num_threads(1)
-from dynprune_env.training import trainer
-from dynprune_env.learners import ModuleLearner
 from helpers.episodes import make, make_vector
 from test_state import digest
-if "ModuleLearner" in sys.argv:
-    trainer.make_learner = ModuleLearner
-env = make_vector(3, "SameStep") if "vector" in sys.argv else make()
+learner = sys.argv[4]
+env = make_vector(3, "SameStep", learner=learner) if "vector" in sys.argv else make(learner=learner)
 env.load(sys.argv[1])
 for share in (1, 0, 1):
     print(digest(env.step(np.full(env.action_space.shape, share))[0]))
 """
 
 
-@pytest.mark.parametrize(
-    ("kind", "learner"), [("single", "ModuleLearner"), ("vector", "StackedLearner")]
-)
-def test_a_new_process_goes_on_bit_for_bit(
-    kind: str, learner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if learner == "ModuleLearner":
-        monkeypatch.setattr("dynprune_env.trainer.make_learner", ModuleLearner)
-    env = make_three() if kind == "vector" else make()
+@pytest.mark.parametrize(("kind", "learner"), [("single", "modules"), ("vector", "stacked")])
+def test_a_new_process_goes_on_bit_for_bit(kind: str, learner: str, tmp_path: Path) -> None:
+    env = make_three(learner=learner) if kind == "vector" else make(learner=learner)
     play(env, masks_for(env, 1), seed=5)
     env.save(tmp_path / "run.pt")
     here = [digest(env.step(np.full(env.action_space.shape, share))[0]) for share in (1, 0, 1)]
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parents[1])
     there = run_script(IN_A_NEW_PROCESS, str(tmp_path / "run.pt"), folder, kind, learner)
     assert there.split() == here
     assert len(set(here)) == 3

@@ -78,11 +78,11 @@ if __name__ == "__main__":
     dist.init_process_group(
         "gloo", init_method=f"file://{file}", rank=int(rank), world_size=int(world)
     )
-    told = []
+    messages = []
     for job in json.loads(jobs):
         try:
-            told.append(train(**job))
+            messages.append(train(**job))
         except (RuntimeError, ValueError) as error:
-            told.append({"error": str(error)})
-    print(json.dumps(told))
+            messages.append({"error": str(error)})
+    print(json.dumps(messages))
     dist.destroy_process_group()

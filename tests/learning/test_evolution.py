@@ -21,7 +21,7 @@ from dynprune_agents.learning.evolution import (
     play_game,
 )
 from dynprune_agents.learning.imitation import TEMPERATURE, collect, fit, teach
-from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
+from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.policies._features import sample_features
 from dynprune_agents.policies._networks import Planner, Scorer
 from dynprune_agents.policies.sb3 import SB3
@@ -53,7 +53,7 @@ def test_ranks_are_centred_and_ties_share_theirs() -> None:
 def test_members_of_a_game_differ_in_nothing_but_the_network() -> None:
     scorer = Scorer(width=2)
     same = np.zeros((3, scorer.num_parameters), np.float32)
-    game = Game("DynPrune-Digits-v0", {**SMALL, "budget": 0.5, "data_seed": FIRST_SEED})
+    game = TaskDraw("DynPrune-Digits-v0", {**SMALL, "budget": 0.5, "data_seed": FIRST_SEED})
     played = play_game(game, scorer, same, seed=5)
     assert np.ptp(played.returns) < 1e-6
     assert (played.steps, played.visits) == (9, 270)
@@ -64,7 +64,7 @@ def test_members_of_a_game_differ_in_nothing_but_the_network() -> None:
 
 def test_the_return_is_the_sum_of_the_rewards() -> None:
     scorer = Scorer(width=2)
-    game = Game("DynPrune-Digits-v0", {**SMALL, "budget": 1.0, "data_seed": FIRST_SEED})
+    game = TaskDraw("DynPrune-Digits-v0", {**SMALL, "budget": 1.0, "data_seed": FIRST_SEED})
     played = play_game(game, scorer, np.zeros((1, scorer.num_parameters), np.float32), seed=5)
     env = make_vector(1, **{**SMALL, "budget": 1.0, "batch_size": 64, "data_seed": FIRST_SEED})
     env.reset(seed=[5])
@@ -121,7 +121,9 @@ def test_the_teacher_keeps_hard_and_stale_samples_of_strong_models_and_no_wrong_
 def test_a_scorer_that_imitates_sees_through_wrong_labels() -> None:
     kwargs = {**SMALL, "train_size": 400, "epochs": 8, "label_noise": 0.4, "budget": 0.5}
     scorer = Scorer(width=4)
-    games = [Game("DynPrune-Digits-v0", {**kwargs, "data_seed": FIRST_SEED + i}) for i in range(3)]
+    games = [
+        TaskDraw("DynPrune-Digits-v0", {**kwargs, "data_seed": FIRST_SEED + i}) for i in range(3)
+    ]
     flat = fit(
         scorer, [collect(game, DynamicRandom(), seed) for seed, game in enumerate(games)], seed=0
     )
@@ -131,7 +133,7 @@ def test_a_scorer_that_imitates_sees_through_wrong_labels() -> None:
     rng = np.random.default_rng(0)
     for _ in range(6):
         observation, *_ = env.step(rng.random((1, 400)) < 0.5)
-    scores = scorer.judge(flat, *sample_features(observation, 8, 10)).scores[0]
+    scores = scorer.forward(flat, *sample_features(observation, 8, 10)).scores[0]
     wrong = env.dataset.corrupted
     difference = scores[~wrong].mean() - scores[wrong].mean()
     error = math.hypot(

@@ -11,7 +11,7 @@ from helpers.episodes import assert_same, make, make_vector
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
-from dynprune_agents.policies._features import GAME
+from dynprune_agents.policies._features import TASK_SIZE
 
 
 def group(size: int = 2, **settings: Any) -> Any:
@@ -25,7 +25,7 @@ def masks(env: Any, steps: int, seed: int = 0) -> np.ndarray:
 
 
 def without_game(observation: Any, row: int) -> Any:
-    return {name: value[row] for name, value in observation.items() if name != GAME}
+    return {name: value[row] for name, value in observation.items() if name != TASK_SIZE}
 
 
 def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_last_it_saw() -> None:
@@ -46,16 +46,16 @@ def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_las
             expected, reward, ended, _, info = single.step(action[row])
             assert rewards[row] == pytest.approx(reward, abs=1e-4)
             assert dones[row] == ended
-            told = dict(infos[row])
-            assert told.pop("TimeLimit.truncated") is False
+            messages = dict(infos[row])
+            assert messages.pop("TimeLimit.truncated") is False
             if ended:
-                seen = told.pop("terminal_observation")
-                assert seen.pop(GAME).tolist() == [4, 10]
+                seen = messages.pop("terminal_observation")
+                assert seen.pop(TASK_SIZE).tolist() == [4, 10]
             else:
                 seen = without_game(observation, row)
             assert_same(seen, expected, tolerance=1e-4)
-            assert_same(told, info, tolerance=1e-4)
-            assert {type(value) for value in told.values()} <= {int, float, bool}
+            assert_same(messages, info, tolerance=1e-4)
+            assert {type(value) for value in messages.values()} <= {int, float, bool}
             if ended:
                 break
         else:
@@ -79,7 +79,7 @@ def test_observations_lie_in_the_space_whatever_the_epochs_and_classes() -> None
     env = VecCheckNan(DynPruneVecEnv(games), raise_exception=True)
     observation = env.reset()
     assert isinstance(env.observation_space, spaces.Dict)
-    assert observation[GAME].tolist() == [[3, 10], [5, 10], [5, 10], [4, 10]]
+    assert observation[TASK_SIZE].tolist() == [[3, 10], [5, 10], [5, 10], [4, 10]]
     for action in masks(env, 4):
         observation, *_ = env.step(action)
         for row in range(4):
@@ -129,7 +129,7 @@ def test_groups_are_swapped_under_the_wrappers() -> None:
     assert (inner.steps, float(env.ret_rms.var)) == (counted, variance)
     inner.seed(3)
     observation = env.reset()
-    assert observation[GAME][:, 0].tolist() == [6, 4, 4]
+    assert observation[TASK_SIZE][:, 0].tolist() == [6, 4, 4]
     alone = make(data_seed=8, budget=0.2)
     assert_same(without_game(observation, 1), alone.reset(seed=4)[0])
     env.step(masks(env, 1)[0])

@@ -164,7 +164,7 @@ def test_the_score_is_that_of_the_formula() -> None:
     samples[0, 1, 0] = 1.0
     run = np.zeros((1, len(RUN_FEATURES)), np.float32)
     run[0, 1] = 0.5
-    scores, temperature, spend, weights = scorer.judge(flat, samples, run)
+    scores, temperature, spend, weights = scorer.forward(flat, samples, run)
     assert weights is None
     inner = 2.0 * 0.5 + 0.1
     expected = [-0.3 * SCALE * math.tanh(inner), -0.3 * SCALE * math.tanh(inner + 0.5)]
@@ -179,9 +179,9 @@ def test_one_network_per_replica_scores_as_each_does_alone() -> None:
     flat = np.stack([random_scorer(seed, scorer)[1] for seed in range(3)])
     samples = rng.normal(size=(3, 5, len(SAMPLE_FEATURES))).astype(np.float32)
     run = rng.normal(size=(3, len(RUN_FEATURES))).astype(np.float32)
-    together = scorer.judge(flat, samples, run)
+    together = scorer.forward(flat, samples, run)
     for row in range(3):
-        alone = scorer.judge(flat[row], samples[row : row + 1], run[row : row + 1])
+        alone = scorer.forward(flat[row], samples[row : row + 1], run[row : row + 1])
         for one, other in zip(together, alone, strict=True):
             assert one[row] == pytest.approx(other[0], rel=1e-5)
 
@@ -189,13 +189,13 @@ def test_one_network_per_replica_scores_as_each_does_alone() -> None:
 def test_gradient_weights_are_bounded_powers_of_two_and_start_at_one() -> None:
     masks, scorer = Scorer(width=2), Scorer(width=2, max_weight=1.5)
     _, flat = random_scorer(1, masks)
-    flat = scorer.adopt(masks, flat, np.random.default_rng(1))
+    flat = scorer.load_from(masks, flat, np.random.default_rng(1))
     rng = np.random.default_rng(0)
     samples = rng.normal(size=(2, 4, len(SAMPLE_FEATURES))).astype(np.float32)
     run = rng.normal(size=(2, len(RUN_FEATURES))).astype(np.float32)
     same, other = (
-        scorer.judge(flat, samples, run),
-        masks.judge(random_scorer(1, masks)[1], samples, run),
+        scorer.forward(flat, samples, run),
+        masks.forward(random_scorer(1, masks)[1], samples, run),
     )
     assert same.weights is not None
     assert (same.weights == 1).all()
@@ -203,10 +203,10 @@ def test_gradient_weights_are_bounded_powers_of_two_and_start_at_one() -> None:
         assert np.array_equal(one, two)
     p = scorer.split(flat)
     p["bias"][2] = 0.4
-    weights = scorer.judge(flat, samples, run).weights
+    weights = scorer.forward(flat, samples, run).weights
     assert weights == pytest.approx(np.full((2, 4), 2 ** (1.5 * math.tanh(0.4))))
     p["v"][:] = 100 * rng.normal(size=2)
-    weights = scorer.judge(flat, samples, run).weights
+    weights = scorer.forward(flat, samples, run).weights
     assert weights.min() >= 2**-1.5 - 1e-6
     assert weights.max() <= 2**1.5 + 1e-6
 
@@ -217,8 +217,8 @@ def test_the_scorer_is_equivariant_to_the_order_of_the_samples(order: list[int],
     rng = np.random.default_rng(seed)
     samples = rng.normal(size=(1, 6, len(SAMPLE_FEATURES))).astype(np.float32)
     run = rng.normal(size=(1, len(RUN_FEATURES))).astype(np.float32)
-    scores = scorer.judge(flat, samples, run).scores
-    moved = scorer.judge(flat, samples[:, order], run).scores
+    scores = scorer.forward(flat, samples, run).scores
+    moved = scorer.forward(flat, samples[:, order], run).scores
     assert moved == pytest.approx(scores[:, order], rel=1e-5, abs=1e-6)
 
 
@@ -302,15 +302,15 @@ def test_a_policy_trained_before_a_feature_came_plays_as_it_did(tmp_path: Path) 
 def test_a_wider_network_adopts_what_a_narrow_one_plays() -> None:
     narrow, wide = Scorer(width=3), Scorer(width=5)
     _, flat = random_scorer(1, narrow)
-    adopted = wide.adopt(narrow, flat, np.random.default_rng(0))
+    adopted = wide.load_from(narrow, flat, np.random.default_rng(0))
     rng = np.random.default_rng(0)
     samples = rng.normal(size=(2, 4, len(SAMPLE_FEATURES))).astype(np.float32)
     run = rng.normal(size=(2, len(RUN_FEATURES))).astype(np.float32)
-    one, two = narrow.judge(flat, samples, run), wide.judge(adopted, samples, run)
+    one, two = narrow.forward(flat, samples, run), wide.forward(adopted, samples, run)
     np.testing.assert_allclose(one.scores, two.scores, rtol=1e-5)
     assert (wide.split(adopted)["A"][:, 3:] != 0).all()
     with pytest.raises(ValueError, match="width 5 does not fit into 3"):
-        narrow.adopt(wide, adopted, rng)
+        narrow.load_from(wide, adopted, rng)
 
 
 SHIPPED = sorted(path for path in FOLDER.iterdir() if path.suffix in (".npz", ".zip"))

@@ -139,7 +139,7 @@ PLAY = """
 import sys
 import numpy as np, torch
 torch.set_num_threads(1)
-sys.path.insert(0, "tests")
+sys.path[:0] = ["tests", "tests/policies"]
 from test_sb3_agent import SB3, play
 for path in sys.argv[1:]:
     for deterministic in (True, False):

@@ -20,12 +20,12 @@ from dynprune_agents.learning.sb3_trainer import check_policy_fits
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._distribution import KeepChoice, KeepDistribution, offset
 from dynprune_agents.policies._set_policy import SetPolicy
-from dynprune_env.selection.observations import PROGRESS, Samples, Shape
+from dynprune_env.selection.observations import PROGRESS, Samples, TaskSize
 from dynprune_env.selection.statistics import SampleStatistics
 
 
 def space(n: int, epochs: int = 20, num_classes: int = 10) -> spaces.Dict:
-    return Samples(Shape(n, epochs, num_classes)).space()
+    return Samples(TaskSize(n, epochs, num_classes)).space()
 
 
 def policy(n: int, seed: int = 0, scale: float = 0.7, **kwargs: Any) -> SetPolicy:
@@ -131,13 +131,13 @@ def test_untrained_it_keeps_every_sample_with_the_probability_that_spends_evenly
 
 def test_how_many_is_decided_apart_from_which() -> None:
     made, seen = policy(500, scale=1.5), observation(500)
-    pace = 0.3 * 0.6 / 0.5
+    keep_rate = 0.3 * 0.6 / 0.5
     found = torch.sigmoid(logits(made, seen))
     assert found.std() > 0.2
-    assert (found.mean(1) / pace).log2().abs().max() <= 1.001
+    assert (found.mean(1) / keep_rate).log2().abs().max() <= 1.001
     even = policy(500, scale=1.5, max_spend=0.0)
     torch.testing.assert_close(
-        torch.sigmoid(logits(even, seen)).mean(1), torch.full((2,), pace), rtol=1e-3, atol=1e-3
+        torch.sigmoid(logits(even, seen)).mean(1), torch.full((2,), keep_rate), rtol=1e-3, atol=1e-3
     )
 
 
@@ -272,7 +272,7 @@ from stable_baselines3 import PPO
 from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_env import DynPruneVectorEnv
-from dynprune_env.tasks.datasets import Pool, Source, Split
+from dynprune_env.tasks.datasets import RawData, DatasetInfo, Split
 from dynprune_env.tasks.registry import TASKS, Task
 from dynprune_env.tasks.recipes import Recipe
 
@@ -280,9 +280,9 @@ def read(data_dir, download):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(50_010) % 5
     images = torch.randn(50_010, 3, generator=generator) + labels[:, None]
-    return Pool(train=Split(images, labels), test=Split(images[:10], labels[:10]))
+    return RawData(train=Split(images, labels), test=Split(images[:10], labels[:10]))
 
-source = Source("Large", read, 50_010, num_val=10, num_classes=5, image_shape=(3,),
+source = DatasetInfo("Large", read, 50_010, num_val=10, num_classes=5, input_shape=(3,),
                 class_size=10_002)
 TASKS["Large"] = Task(source, "mlp(width=4)", Recipe(4, 1000, 0.1))
 env = DynPruneVecEnv(DynPruneVectorEnv(2, "SameStep", task="Large", budget=0.05, device="cpu"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.results import run, runs
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu, trim_mean
-from test_report import run, runs
 
 from dynprune_env.report.metrics import (
     interquartile_mean,

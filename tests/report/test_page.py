@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import run, runs
+from helpers.results import run, runs
 
 import dynprune_agents
 from dynprune_env.benchmark.episodes import run_episodes

@@ -182,7 +182,7 @@ DATA = {"train_size": 90, "label_noise": 0.4, "duplicates": 0.3, "data_seed": 1}
 def test_a_real_runs_history_is_what_its_masks_and_losses_say() -> None:
     agent, kwargs = Watcher(), {**DATA, "epochs": 6, "budget": 0.9}
     results = run_episodes("DynPrune-Digits-v0", agent, [0, 1], env_kwargs=kwargs, device="cpu")
-    data = Variant(**DATA).build(TASKS["Digits"].source, None, False)
+    data = Variant(**DATA).build(TASKS["Digits"].info, None, False)
     wrong = data.train.labels.numpy() != data.clean_labels
     assert 0 < wrong.sum() < data.redrawn.sum()
     repeats, losses = data.duplicate_of >= 0, [*agent.losses, agent.last]

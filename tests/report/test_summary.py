@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.results import run, runs
 from rich.console import Console
 from scipy.stats import bootstrap
 
-from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.report.summary import (
     Row,
     plot_accuracy,
@@ -20,36 +20,6 @@ from dynprune_env.report.summary import (
     to_csv,
     to_markdown,
 )
-
-
-def run(accuracy, seed=0, agent="ucb(c=2.0)", budget=0.5, env="Digits-v0", **others):
-    env_kwargs = {"budget": budget, **others.pop("env_kwargs", {})}
-    numbers = {
-        "test_loss": 0.5,
-        "visits": 400,
-        "scored": 300,
-        "preparation": 0.0,
-        "saved": 0.5,
-        "seconds": {"train": 1.0, "evaluate": 0.5, "select": 0.5, "total": 2.0},
-        "diverged": False,
-    }
-    return Result(
-        config=RunConfig(env, env_kwargs, agent, seed),
-        num_samples=100,
-        epochs=10,
-        history={},
-        test_accuracy=accuracy,
-        replicas=1,
-        device="cpu",
-        threads=1,
-        versions={},
-        selections="",
-        **{**numbers, **others},
-    )
-
-
-def runs(accuracies, **others):
-    return [run(accuracy, seed, **others) for seed, accuracy in enumerate(accuracies)]
 
 
 def benchmark():

@@ -38,9 +38,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=100) for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-    first, second = (json.loads(out) for out, _ in said)
+    output = [process.communicate(timeout=100) for process in running]
+    assert [process.returncode for process in running] == [0, 0], output
+    first, second = (json.loads(out) for out, _ in output)
     return dict(zip(JOBS, zip(first, second, strict=True), strict=True))
 
 

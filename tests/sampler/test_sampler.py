@@ -25,12 +25,10 @@ import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_env import Indexed, PruningSampler, WholeBatches
 from dynprune_env.common.randomness import Purpose, stream_seed
-from dynprune_env.learners import ModuleLearner
 from dynprune_env.sampler.processes import Ranks
 from dynprune_env.sampler.records import from_losses
 from dynprune_env.selection.statistics import sample_values
 from dynprune_env.tasks.models import make_model
-from dynprune_env.training import trainer
 from dynprune_env.training.learner import fresh_model
 
 N, CLASSES = 60, 3
@@ -103,13 +101,10 @@ class Loop:
 
 
 @pytest.mark.parametrize("name", ["dynamic_random", "ucb", "infobatch", "learned"])
-def test_a_plain_loop_visits_what_the_environment_visits(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer, "make_learner", ModuleLearner)
+def test_a_plain_loop_visits_what_the_environment_visits(name: str) -> None:
     agent = dynprune_agents.make(name)
     kind = dict(agent.env_kwargs).get("action", "mask")
-    env = make(train_size=200, epochs=6, budget=0.5, action=kind)
+    env = make(train_size=200, epochs=6, budget=0.5, action=kind, learner="modules")
     observation, _ = env.reset(seed=7)
     passes = watch_passes(env)
     agent.reset(env.episode(seed=7))
@@ -129,7 +124,7 @@ def test_a_plain_loop_visits_what_the_environment_visits(
         split.labels, dynprune_agents.make(name), epochs=6, budget=0.5, num_classes=10, seed=7
     )
     loader = DataLoader(
-        Indexed(TensorDataset(split.images, split.labels)),
+        Indexed(TensorDataset(split.inputs, split.labels)),
         batch_sampler=WholeBatches(sampler, recipe.batch_size),
     )
     for job, (val_loss, val_accuracy) in zip(passes, val, strict=True):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dynprune_env.tasks.datasets import CIFAR10, DIGITS, FASHION_MNIST, Source
+from dynprune_env.tasks.datasets import CIFAR10, DIGITS, FASHION_MNIST, DatasetInfo
 from dynprune_env.tasks.recipes import Augmentation
-from dynprune_env.training.loading import ImageTable
+from dynprune_env.training.loading import InputTable
 
 SOURCES = {1: FASHION_MNIST, 3: CIFAR10}
 
@@ -19,7 +19,7 @@ def pixels(n: int, channels: int) -> torch.Tensor:
     return torch.randint(256, (n, channels, 6, 5), dtype=torch.uint8, generator=generator)
 
 
-def by_hand(image: np.ndarray, source: Source, crop: int, noise: list[int]) -> np.ndarray:
+def by_hand(image: np.ndarray, source: DatasetInfo, crop: int, noise: list[int]) -> np.ndarray:
     """One image: black border, crop, normalise, flip."""
     channels, height, width = image.shape
     row, column, mirrored = noise
@@ -45,7 +45,7 @@ def test_any_shape_of_ids_gives_the_crops_and_flips_made_by_hand(
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(7, shape, generator=generator)
     noise = Augmentation(crop, True).draw(ids.numel(), generator).view(*shape, 3)
-    batch = ImageTable(images, source, crop).batch(ids, noise)
+    batch = InputTable(images, source, crop).batch(ids, noise)
     assert batch.dtype == torch.float32
     assert batch.shape == (*shape, channels, 6, 5)
     expected = [
@@ -64,18 +64,18 @@ def test_without_noise_the_images_are_plain(crop: int, shape: tuple[int, ...]) -
     ids = torch.randint(7, shape, generator=torch.Generator().manual_seed(2))
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (CIFAR10.mean, CIFAR10.std))
     plain = (images / 255 - mean) / std
-    torch.testing.assert_close(ImageTable(images, CIFAR10, crop).batch(ids), plain[ids])
+    torch.testing.assert_close(InputTable(images, CIFAR10, crop).batch(ids), plain[ids])
 
 
 def test_features_pass_unchanged() -> None:
     features = torch.randn(5, 64)
     ids = torch.tensor([[3, 1], [0, 3]])
-    assert torch.equal(ImageTable(features, DIGITS).batch(ids), features[ids])
+    assert torch.equal(InputTable(features, DIGITS).batch(ids), features[ids])
 
 
 def test_batches_leave_the_table_as_it_was() -> None:
     images = pixels(4, 3)
-    table, before = ImageTable(images, CIFAR10, 1), images.clone()
+    table, before = InputTable(images, CIFAR10, 1), images.clone()
     ids, noise = torch.arange(4), torch.tensor([[0, 2, 1]] * 4)
     first = table.batch(ids, noise).clone()
     table.batch(ids, noise).fill_(0)

@@ -24,10 +24,10 @@ from dynprune_env.tasks.datasets import (
     FASHION_MNIST,
     PLANTED,
     DataNotFoundError,
-    Source,
+    DatasetInfo,
     Split,
     apportion,
-    read_pool,
+    read_raw,
     stratified,
 )
 from dynprune_env.tasks.registry import TASKS
@@ -35,13 +35,13 @@ from dynprune_env.tasks.variants import Dataset, Variant, load_dataset
 
 
 @pytest.fixture(params=[task for task in TASK_NAMES if not task.endswith("Small")])
-def source(request: pytest.FixtureRequest, need_data: Callable[[str], None]) -> Source:
+def source(request: pytest.FixtureRequest, need_data: Callable[[str], None]) -> DatasetInfo:
     """Every data set that can be read here."""
     need_data(request.param)
-    return TASKS[request.param].source
+    return TASKS[request.param].info
 
 
-def build(source: Source, **variant: Any) -> Dataset:
+def build(source: DatasetInfo, **variant: Any) -> Dataset:
     return Variant(**variant).build(source, None, False)
 
 
@@ -49,7 +49,7 @@ def contents(*splits: Split) -> Counter[tuple[bytes, int]]:
     """How often each labelled image occurs, in whatever order."""
     found: Counter[tuple[bytes, int]] = Counter()
     for split in splits:
-        rows = split.images.flatten(1).numpy()
+        rows = split.inputs.flatten(1).numpy()
         found.update(zip(map(bytes, rows), split.labels.tolist(), strict=True))
     return found
 
@@ -61,26 +61,26 @@ def counts(labels: Any, num_classes: int) -> np.ndarray:
 # -- what was published ------------------------------------------------------------------------
 
 
-def test_what_a_source_declares_is_true_of_what_is_read(source: Source) -> None:
-    pool = read_pool(source, None, False)
-    assert len(pool.train) == source.num_pool
+def test_what_a_source_declares_is_true_of_what_is_read(source: DatasetInfo) -> None:
+    pool = read_raw(source, None, False)
+    assert len(pool.train) == source.num_available
     for split in (pool.train, pool.test):
-        assert split.images.shape == (len(split), *source.image_shape)
-        assert split.images.dtype == (torch.uint8 if source.mean else torch.float32)
+        assert split.inputs.shape == (len(split), *source.input_shape)
+        assert split.inputs.dtype == (torch.uint8 if source.mean else torch.float32)
         assert split.labels.dtype == torch.int64
         assert set(split.labels.tolist()) == set(range(source.num_classes))
 
 
 @pytest.mark.parametrize("data_seed", [0, 1])
 def test_every_class_has_the_samples_that_its_source_is_sure_of(
-    source: Source, data_seed: int
+    source: DatasetInfo, data_seed: int
 ) -> None:
     train = build(source, data_seed=data_seed).train
     assert counts(train.labels, source.num_classes).min() >= source.class_size
 
 
-def test_the_declared_mean_and_deviation_are_those_of_the_pixels(source: Source) -> None:
-    images = read_pool(source, None, False).train.images[:5000]
+def test_the_declared_mean_and_deviation_are_those_of_the_pixels(source: DatasetInfo) -> None:
+    images = read_raw(source, None, False).train.inputs[:5000]
     assert len(source.mean) == len(source.std) == (0 if images.dim() == 2 else images.shape[1])
     if source.mean:
         channels = images.transpose(0, 1).flatten(1) / 255
@@ -88,23 +88,23 @@ def test_the_declared_mean_and_deviation_are_those_of_the_pixels(source: Source)
         assert channels.std(1).tolist() == pytest.approx(source.std, abs=0.01)
 
 
-def test_train_and_val_share_out_the_pool_and_val_is_stratified(source: Source) -> None:
-    pool, dataset = read_pool(source, None, False), build(source, data_seed=3)
+def test_train_and_val_share_out_the_pool_and_val_is_stratified(source: DatasetInfo) -> None:
+    pool, dataset = read_raw(source, None, False), build(source, data_seed=3)
     assert len(dataset.val) == source.num_val
     assert contents(dataset.train, dataset.val) == contents(pool.train)
-    share = source.num_val / source.num_pool
+    share = source.num_val / source.num_available
     expected = counts(pool.train.labels, source.num_classes) * share
     assert np.abs(counts(dataset.val.labels, source.num_classes) - expected).max() < 1
 
 
-def test_the_data_seed_draws_val_and_train_and_leaves_test_alone(source: Source) -> None:
-    pool = read_pool(source, None, False)
+def test_the_data_seed_draws_val_and_train_and_leaves_test_alone(source: DatasetInfo) -> None:
+    pool = read_raw(source, None, False)
     one, again, other = (build(source, train_size=50, data_seed=seed) for seed in (1, 1, 2))
     assert contents(one.val) == contents(again.val) != contents(other.val)
-    assert torch.equal(one.train.images, again.train.images)
+    assert torch.equal(one.train.inputs, again.train.inputs)
     assert contents(one.train) != contents(other.train)
     for dataset in (one, other):
-        assert torch.equal(dataset.test.images, pool.test.images)
+        assert torch.equal(dataset.test.inputs, pool.test.inputs)
         assert torch.equal(dataset.test.labels, pool.test.labels)
 
 
@@ -166,19 +166,19 @@ def test_corruptions_are_exact_and_known_in_any_combination(variant: Variant) ->
     assert copies.sum() == min(round(variant.duplicates * n), n - 1)
     originals = dataset.duplicate_of[copies]
     assert not copies[originals].any()
-    assert torch.equal(dataset.train.images[copies], dataset.train.images[originals])
+    assert torch.equal(dataset.train.inputs[copies], dataset.train.inputs[originals])
     assert np.array_equal(dataset.clean_labels[copies], dataset.clean_labels[originals])
-    distinct = contents(Split(dataset.train.images[~copies], dataset.train.labels[~copies]))
+    distinct = contents(Split(dataset.train.inputs[~copies], dataset.train.labels[~copies]))
     assert max(distinct.values()) == 1
     repeats = counts(originals, n)[~copies]
     assert repeats.max() - repeats.min() <= 1
 
     # Every sample is the pool's, under its own label; val and test are clean.
-    clean = Split(dataset.train.images, torch.from_numpy(dataset.clean_labels))
-    pool = contents(read_pool(PLANTED, None, False).train)
+    clean = Split(dataset.train.inputs, torch.from_numpy(dataset.clean_labels))
+    pool = contents(read_raw(PLANTED, None, False).train)
     assert contents(clean).keys() <= pool.keys() - contents(dataset.val).keys()
     assert contents(dataset.val) <= pool
-    assert dataset.test is read_pool(PLANTED, None, False).test
+    assert dataset.test is read_raw(PLANTED, None, False).test
 
 
 @given(st.integers(1, 1000), st.integers(0, 2**32))
@@ -205,7 +205,7 @@ def test_imbalanced_classes_fall_geometrically_to_the_ratio(
 @pytest.mark.parametrize("others", [{}, {"train_size": 300, "imbalance": 0.2, "duplicates": 0.5}])
 def test_label_noise_changes_labels_and_nothing_else(others: dict[str, Any]) -> None:
     clean, noisy = (build(DIGITS, label_noise=noise, **others) for noise in (0.0, 0.4))
-    assert torch.equal(clean.train.images, noisy.train.images)
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
     assert np.array_equal(clean.clean_labels, noisy.clean_labels)
     assert np.array_equal(clean.duplicate_of, noisy.duplicate_of)
     assert contents(clean.val) == contents(noisy.val)
@@ -219,7 +219,7 @@ def test_duplicates_change_neither_the_noise_nor_val() -> None:
     redrawn = torch.from_numpy(plain.redrawn)
     assert torch.equal(plain.train.labels[redrawn], repeated.train.labels[redrawn])
     originals = repeated.duplicate_of < 0
-    assert torch.equal(plain.train.images[originals], repeated.train.images[originals])
+    assert torch.equal(plain.train.inputs[originals], repeated.train.inputs[originals])
     assert contents(plain.val) == contents(repeated.val)
 
 
@@ -235,9 +235,9 @@ def test_most_labels_of_the_planted_data_are_noise_and_the_rest_suffice() -> Non
 
     def accuracy_from(chosen: np.ndarray) -> float:
         """Test accuracy of the nearest class mean of the chosen train samples."""
-        images, labels = dataset.train.images[chosen], dataset.train.labels[chosen]
+        images, labels = dataset.train.inputs[chosen], dataset.train.labels[chosen]
         means = torch.stack([images[labels == label].mean(0) for label in range(10)])
-        nearest = torch.cdist(dataset.test.images, means).argmin(1)
+        nearest = torch.cdist(dataset.test.inputs, means).argmin(1)
         return float((nearest == dataset.test.labels).float().mean())
 
     assert accuracy_from(~dataset.redrawn) > 0.9
@@ -299,7 +299,7 @@ def test_what_is_impossible_is_refused_before_anything_is_read(
 )
 @pytest.mark.parametrize("published", [FASHION_MNIST, CIFAR10], ids=lambda each: each.name)
 def test_the_argument_then_the_variable_then_the_cache_is_searched(
-    published: Source,
+    published: DatasetInfo,
     variables: dict[str, str],
     data_dir: str | None,
     expected: str,
@@ -324,7 +324,7 @@ def test_the_argument_then_the_variable_then_the_cache_is_searched(
     ids=["FashionMNIST", "CIFAR10"],
 )
 def test_a_failed_download_says_in_one_line_why_and_what_to_do(
-    published: Source, files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: DatasetInfo, files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise URLError("no route to host")
@@ -357,7 +357,7 @@ def test_data_are_read_once_per_process() -> None:
     )
     assert one is again
     assert other is not one
-    assert other.test.images is one.test.images
+    assert other.test.inputs is one.test.inputs
     envs = [make(), make()]
     for env in envs:
         env.reset(seed=0)

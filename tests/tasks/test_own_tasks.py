@@ -119,7 +119,7 @@ def test_variants_act_on_a_task_of_ones_own(
     assert len(env.dataset.train) == 60
     assert env.dataset.redrawn.sum() == 18
     assert (env.dataset.duplicate_of >= 0).sum() == 12
-    assert env.dataset.val.images.dtype == env.dataset.train.images.dtype
+    assert env.dataset.val.inputs.dtype == env.dataset.train.inputs.dtype
 
 
 @pytest.mark.parametrize("make_task", [words, partial(pictures, stream=True, workers=1)])
@@ -157,13 +157,13 @@ def test_arrays_pictures_and_data_sets_give_the_same_task() -> None:
     ]
     made = [own_task(*form, cnn, RECIPE) for form in forms]
     for task in made:
-        pool = task.source.read(None, False)
-        assert pool.train.images.equal(train.pixels)
+        pool = task.info.read(None, False)
+        assert pool.train.inputs.equal(train.pixels)
         assert pool.train.labels.equal(train.labels)
-        assert pool.test.images.equal(test.pixels)
-        assert replace(task.source, read=made[0].source.read) == made[0].source
-    assert made[0].source.num_val == 4
-    assert made[0].source.class_size == 9
+        assert pool.test.inputs.equal(test.pixels)
+        assert replace(task.info, read=made[0].info.read) == made[0].info
+    assert made[0].info.num_val == 4
+    assert made[0].info.class_size == 9
 
 
 def test_a_data_set_of_torchvision_becomes_a_task(mine: Callable[[Any], None]) -> None:
@@ -173,8 +173,8 @@ def test_a_data_set_of_torchvision_becomes_a_task(mine: Callable[[Any], None]) -
     for transform, kind in ((None, torch.uint8), (transforms.ToTensor(), torch.float32)):
         train, test = (FakeData(n, (3, 8, 8), 4, transform, random_offset=n) for n in (40, 8))
         task = own_task(train, test, cnn, RECIPE, num_classes=4)
-        assert task.source.image_shape == (3, 8, 8)
-        assert task.source.read(None, False).train.images.dtype == kind
+        assert task.info.input_shape == (3, 8, 8)
+        assert task.info.read(None, False).train.inputs.dtype == kind
         mine(lambda task=task: task)
         env = gym.make(ID, epochs=1).unwrapped
         env.reset(seed=0)
@@ -368,8 +368,8 @@ def test_random_transforms_depend_on_the_run_the_epoch_and_the_sample_alone(
     assert_same(runs[1], runs[0])
     assert_same(runs[2], runs[0])
 
-    pool = pictures(jitter=True, stream=True).source.read(None, False)
-    table = StreamTable(pool.train.images, pictures().source)  # type: ignore[arg-type]
+    pool = pictures(jitter=True, stream=True).info.read(None, False)
+    table = StreamTable(pool.train.inputs, pictures().info)  # type: ignore[arg-type]
     ids = torch.arange(20)
     first, again, other = (torch.cat(list(table.batches(ids, 6, seed=s))) for s in (1, 1, 2))
     reversed_ = torch.cat(list(table.batches(ids.flip(0), 7, seed=1)))
@@ -411,6 +411,6 @@ def test_labels_come_from_targets_unless_a_transform_changes_them() -> None:
             mean=(0.5,) * 3,
             std=(0.2,) * 3,
         )
-        labels = task.source.read(None, False).train.labels
+        labels = task.info.read(None, False).train.labels
         assert labels.tolist() == [(i + change) % 4 for i in range(100)]
         assert (Targets.reads < 10) == (change == 0)

@@ -1,4 +1,4 @@
-"""A run is a function of its seed and its actions, alone or in company."""
+"""A run is a function of its seed and its actions, alone or in replica_seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_stacked
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from helpers.episodes import (
     assert_same,
@@ -23,12 +22,11 @@ from helpers.episodes import (
     watch_passes,
 )
 
-from dynprune_env.learners import ModuleLearner
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.tasks.recipes import NO_AUGMENTATION
 from dynprune_env.tasks.registry import TASKS
-from dynprune_env.training import stacked_learner, trainer
-from dynprune_env.training.numba_learner import CompiledLearner
+from dynprune_env.training import stacked_learner
+from dynprune_env.training.numba_learner import NumbaLearner
 
 # Stacked matrix products round differently from single ones; the others are the same bit for bit.
 ROUNDING = {
@@ -140,12 +138,11 @@ def test_a_row_is_the_single_environment_of_its_seed(
 
 
 def test_rows_are_the_same_beyond_one_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "make_learner", make_stacked)
-    env = make_vector(5)
+    env = make_vector(5, learner="stacked")
     masks = random_masks(env, 4, np.linspace(0.1, 1, 5)[:, None])
     expected = play(env, masks, seed=7)
     monkeypatch.setattr(stacked_learner, "STACK", 2)
-    assert_same(play(make_vector(5), masks, seed=7), expected, 1e-5)
+    assert_same(play(make_vector(5, learner="stacked"), masks, seed=7), expected, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +157,7 @@ def test_rows_are_the_same_beyond_one_stack(monkeypatch: pytest.MonkeyPatch) -> 
     ids=str,
 )
 @pytest.mark.parametrize("model", ["mlp(width=16)", "mlp(width=8, depth=3)", "mlp(depth=0)"])
-@pytest.mark.parametrize("fast", ["compiled", "stacked"])
+@pytest.mark.parametrize("fast", ["numba", "stacked"])
 def test_all_learners_train_alike(
     fast: str, changed: dict[str, float], model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,13 +167,10 @@ def test_all_learners_train_alike(
     weights = np.random.default_rng(0).uniform(0, 3, (4, 4, 48))
     weights[random_masks(make_vector(4), 4, 1 - UNEQUAL)] = 0
 
-    if fast == "stacked":
-        monkeypatch.setattr(trainer, "make_learner", make_stacked)
-    small = make_vector(4, model=model, action="weights")
+    small = make_vector(4, model=model, action="weights", learner=fast)
     expected = play(small, weights, seed=7)
     assert type(small.trainer.learner).__name__ == f"{fast.title()}Learner"
-    monkeypatch.setattr(trainer, "make_learner", ModuleLearner)
-    modules = make_vector(4, model=model, action="weights")
+    modules = make_vector(4, model=model, action="weights", learner="modules")
     assert_same(play(modules, weights, seed=7), expected, 1e-5)
 
     for row, module in enumerate(modules.trainer.learner.models):
@@ -195,9 +189,9 @@ def test_compiled_passes_over_pixels_are_the_plain_ones(
     masks = np.random.default_rng(0).random((4, 3, 48)) < np.array([0.2, 0.6, 1])[:, None]
     fast = make_vector(3, **settings)
     expected = play(fast, masks, seed=7)
-    assert isinstance(fast.trainer.learner, CompiledLearner)
-    monkeypatch.setattr(trainer, "make_learner", make_stacked)
-    assert_same(play(make_vector(3, **settings), masks, seed=7), expected, 1e-5)
+    assert isinstance(fast.trainer.learner, NumbaLearner)
+    plain_way = make_vector(3, **settings, learner="stacked")
+    assert_same(play(plain_way, masks, seed=7), expected, 1e-5)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -34,7 +34,7 @@ class ArmBandit(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """The samples of the arm that each replica pulls."""
         self._arms = np.atleast_1d(self.pick())
-        counts = np.atleast_1d(self.pace(observation))
+        counts = np.atleast_1d(self.keep_count(observation))
         columns = {name: np.atleast_2d(column) for name, column in observation.items()}
         keep = [
             self.arm_mask(

@@ -49,8 +49,8 @@ class EXP3(ArmBandit):
     def pick(self) -> np.ndarray:
         """One draw per replica."""
         size = len(self.rng.seeds)
-        lots = np.array([self.rng.row(row).random() for row in range(size)])[:, None]
-        below = self.probabilities().cumsum(1) <= lots
+        draws = np.array([self.rng.row(row).random() for row in range(size)])[:, None]
+        below = self.probabilities().cumsum(1) <= draws
         return np.minimum(below.sum(1), self.num_arms - 1)
 
     def credit(self, arms: np.ndarray, rewards: np.ndarray) -> None:

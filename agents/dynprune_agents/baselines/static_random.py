@@ -22,5 +22,5 @@ class StaticRandom(Agent):
         """The subset, drawn at the first epoch."""
         if self._kept is None:
             scores = self.rng.random(self.episode.num_samples)
-            self._kept = keep_top(scores, self.pace(observation), self.rng)
+            self._kept = keep_top(scores, self.keep_count(observation), self.rng)
         return self._kept

@@ -19,7 +19,7 @@ from rich.text import Text
 import dynprune_agents
 from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of
 from dynprune_env.benchmark.results import Failure, Result, load_failures, load_results
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 from dynprune_env.common.registration import import_all
 from dynprune_env.common.specs import literal
 from dynprune_env.report import summary as report
@@ -98,8 +98,8 @@ def envs() -> None:
         task = find_task(name)
         table.add_row(
             f"DynPrune-{name}-v0",
-            f"{task.variant.num_samples(task.source):,}",
-            str(task.source.num_classes),
+            f"{task.variant.num_samples(task.info):,}",
+            str(task.info.num_classes),
             model_name(task.model),
             str(task.recipe.epochs),
         )
@@ -141,32 +141,32 @@ def run(
     Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
     """
     from dynprune_env.benchmark.episodes import run_episodes
-    from dynprune_env.benchmark.sweeps import plan_cells
+    from dynprune_env.benchmark.sweeps import plan_groups
 
     player = dynprune_agents.make(agent)
     kwargs = _env_kwargs(env_kwargs, label_noise)
-    everything = plan_cells(env, [repr(player)], [budget], range(seed, seed + seeds), kwargs)
+    everything = plan_groups(env, [repr(player)], [budget], range(seed, seed + seeds), kwargs)
     wanted = (repr(player), budget)  # without the reference that a benchmark adds
-    cells = [cell for cell in everything if (cell.agent, cell.env_kwargs["budget"]) == wanted]
+    groups = [group for group in everything if (group.agent, group.env_kwargs["budget"]) == wanted]
     _check_folder(out)  # before any work that could be lost
     results = []
     with progress_of("epochs") as progress:
-        for cell in cells:
-            label = f"seed {', '.join(map(str, cell.seeds))}"
-            task = progress.add_task(label if len(label) < 40 else f"{len(cell.seeds)} seeds")
+        for group in groups:
+            label = f"seed {', '.join(map(str, group.seeds))}"
+            task = progress.add_task(label if len(label) < 40 else f"{len(group.seeds)} seeds")
             progress.update(task, total=1.0)
             results += run_episodes(
                 env,
                 player,
-                cell.seeds,
-                env_kwargs=cell.env_kwargs,
+                group.seeds,
+                env_kwargs=group.env_kwargs,
                 device=device,
                 data_dir=data_dir,
                 on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
                     task, completed=float(done.mean())
                 ),
             )
-            for result in results[-len(cell.seeds) :]:
+            for result in results[-len(group.seeds) :]:
                 result.save(out)
     report.print_table(report.summarize(results), console)
     console.print(f"Results: {out}/*.json")
@@ -247,11 +247,11 @@ def bench(
     plan = replace(plan, budgets=tuple(budgets or plan.budgets))
     plan = plan.scaled(scale).with_kwargs(_env_kwargs(env_kwargs, label_noise))
     specs = agents or plan.agents or [*dynprune_agents.names(), *VARIANTS]
-    cells = plan.cells(list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in specs)))
+    groups = plan.groups(list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in specs)))
     failures = 0
-    with SweepProgress(cells) as progress:
+    with SweepProgress(groups) as progress:
         outcomes = run_sweep(
-            cells,
+            groups,
             dynprune_agents.make,
             out,
             jobs=jobs,
@@ -260,21 +260,21 @@ def bench(
             device=device,
             data_dir=data_dir,
             save_every=save_every,
-            on_start=progress.start_cell,
+            on_start=progress.start_group,
             imports=context.obj,
         )
         try:
             for outcome in outcomes:
-                progress.end_cell(outcome)
+                progress.end_group(outcome)
                 if outcome.error:
                     failures += 1
-                    name = f"{outcome.cell.agent} at budget {outcome.cell.env_kwargs['budget']}"
+                    name = f"{outcome.group.agent} at budget {outcome.group.env_kwargs['budget']}"
                     complain(f"failed: {name}: {outcome.error}")
         except KeyboardInterrupt:
             complain(f"stopped; the same command goes on from what is saved in {out}")
             raise typer.Exit(130) from None
 
-    wanted = {config.key for cell in cells for config in cell.configs()}
+    wanted = {config.key for group in groups for config in group.configs()}
     foreign: list[str] = []
     results = [r for r in load_results([out], foreign.append) if r.config.key in wanted]
     failed = [each for each in load_failures([out]) if each.config.key in wanted]
@@ -282,7 +282,9 @@ def bench(
     if results:
         _report(results, failed, out)
     if failures:
-        complain(f"{failures} of {len(cells)} cells failed; see above, and {out}/failed/.")
+        complain(
+            f"{failures} of {len(groups)} groups of runs failed; see above, and {out}/failed/."
+        )
     if failures or foreign:
         raise typer.Exit(1)
 
@@ -372,14 +374,14 @@ def validate(
         ):
             config = verdict.result.config
             name = f"{config.agent}, budget {config.budget:g}, seed {config.seed}, {config.env}"
-            told = "the same, bit for bit"
+            outcome = "the same, bit for bit"
             if not verdict.identical:
-                told = f"{100 * verdict.difference:+.2f} points"
-                told += ", reproduced" if verdict.reproduced else ", NOT reproduced"
-                told += f" ({'; '.join(verdict.excuses) or 'the same machine and versions'})"
+                outcome = f"{100 * verdict.difference:+.2f} points"
+                outcome += ", reproduced" if verdict.reproduced else ", NOT reproduced"
+                outcome += f" ({'; '.join(verdict.caveats) or 'the same machine and versions'})"
             wrong += not verdict.reproduced
             accuracies = (verdict.result.test_accuracy, verdict.replay.test_accuracy)
-            cells = (name, *(f"{100 * accuracy:.2f} %" for accuracy in accuracies), told)
+            cells = (name, *(f"{100 * accuracy:.2f} %" for accuracy in accuracies), outcome)
             table.add_row(*map(Text, cells))
             progress.advance(task)
     console.print(table)
@@ -557,12 +559,12 @@ def _report(results: list[Result], failures: list[Failure], folder: Path) -> Non
     if over:
         texts["overall.csv"] = overall_csv(over)
     for name, text in texts.items():
-        with written_whole(folder / name) as temporary:
+        with atomic_write(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     report.plot_accuracy(rows, folder / "accuracy.png")
     pictures = ["accuracy.png"]
     if over:
-        with written_whole(folder / "overall.png") as temporary:
+        with atomic_write(folder / "overall.png") as temporary:
             draw_overall(over).savefig(temporary, format="png", dpi=110)
         pictures.append("overall.png")
     write_page(results, failures, folder / "report.html")

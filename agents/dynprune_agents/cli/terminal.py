@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dynprune_env.benchmark.episodes import Cell
+from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.runner import Outcome
 from dynprune_env.benchmark.sweeps import cost
 
@@ -52,29 +52,29 @@ class _TimeLeft(ProgressColumn):
 class SweepProgress(Progress):
     """Runs done, running and failed, and the time left."""
 
-    def __init__(self, cells: Sequence[Cell]):
+    def __init__(self, groups: Sequence[RunGroup]):
         counts = TextColumn("{task.percentage:>3.0f} % · {task.description}")
         super().__init__(BarColumn(14), counts, _TimeLeft(), console=console)
-        self._total, self._done, self._failed = sum(len(cell.seeds) for cell in cells), 0, 0
+        self._total, self._done, self._failed = sum(len(group.seeds) for group in groups), 0, 0
         self._running: dict[str, int] = {}
-        self._bar = self.add_task("", total=sum(map(cost, cells)), began=None)
+        self._bar = self.add_task("", total=sum(map(cost, groups)), began=None)
         self._show()
 
-    def start_cell(self, cell: Cell) -> None:
-        """A cell began."""
+    def start_group(self, group: RunGroup) -> None:
+        """A group began."""
         if self.tasks[0].fields["began"] is None:
             self.update(self._bar, began=time.monotonic())
-        self._running[cell.key] = len(cell.seeds)
+        self._running[group.key] = len(group.seeds)
         self._show()
 
-    def end_cell(self, outcome: Outcome) -> None:
-        """A cell ended, or was finished before."""
-        played = self._running.pop(outcome.cell.key, None) is not None
+    def end_group(self, outcome: Outcome) -> None:
+        """A group ended, or was finished before."""
+        played = self._running.pop(outcome.group.key, None) is not None
         if outcome.error:
             self._failed += outcome.runs
         else:
             self._done += outcome.runs
-        visits = cost(outcome.cell)
+        visits = cost(outcome.group)
         if played:
             self.advance(self._bar, visits)
         else:  # nothing was left to do for it

@@ -53,5 +53,5 @@ class EpsilonGreedy(PeriodicAgent):
         """K - int(epsilon K) by score, int(epsilon K) from the rest."""
         explored = (self.epsilon * count).astype(np.int64)
         greedy = keep_top(self.moments.mean, count - explored, self.rng)
-        lots = np.where(greedy, -np.inf, self.rng.random(self.episode.num_samples))
-        return greedy | keep_top(lots, explored, self.rng)
+        draws = np.where(greedy, -np.inf, self.rng.random(self.episode.num_samples))
+        return greedy | keep_top(draws, explored, self.rng)

@@ -67,5 +67,5 @@ class MolPeg(PeriodicAgent):
             losses, averaged = probe.losses(probe.models()), probe.losses(self._average)
             if losses is not None and averaged is not None:
                 return keep_top(np.abs(losses - averaged), paid, self.rng)
-        lots = self.rng.random(n)
-        return keep_top(lots if self._kept is None else lots + self._kept, count, self.rng)
+        draws = self.rng.random(n)
+        return keep_top(draws if self._kept is None else draws + self._kept, count, self.rng)

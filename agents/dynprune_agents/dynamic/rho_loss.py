@@ -14,7 +14,7 @@ from torch import nn
 
 from dynprune_agents._agent import Observation, PeriodicAgent
 from dynprune_env.selection.agent import ScoringRuns
-from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import keep_top
 
 
@@ -37,7 +37,7 @@ class RhoLoss(PeriodicAgent):
             lowest: np.ndarray | float = np.inf
             best: list[nn.Module] = []
             for observation in runs.run(run, runs.epochs, mask):
-                val_loss = observation["progress"][..., PROGRESS.index("val_loss")]
+                val_loss = progress_entries(observation["progress"])["val_loss"]
                 better = np.atleast_1d(val_loss < lowest)
                 now = runs.models()
                 best = [n if b else o for n, o, b in zip(now, best or now, better, strict=True)]

@@ -35,6 +35,6 @@ class SelectiveBackprop(Agent):
         n = self.episode.num_samples
         beta = self.beta
         if beta is None:
-            beta = (n / np.maximum(1, self.pace(observation)) - 1)[..., None]
+            beta = (n / np.maximum(1, self.keep_count(observation)) - 1)[..., None]
         percentile = (rank(observation["loss"], self.rng) + 0.5) / n
         return self.rng.random(n) < percentile**beta

@@ -39,5 +39,5 @@ class SmallLoss(PeriodicAgent):
         share = self.start + (self.end - self.start) * self.progress(observation)
         below = np.maximum(1, np.rint(share * n)).astype(np.int64)
         candidates = keep_top(-observation["loss"], below, self.rng)
-        lots = np.where(candidates, self.rng.random(n), -np.inf)
-        return keep_top(lots, np.minimum(count, below), self.rng)
+        draws = np.where(candidates, self.rng.random(n), -np.inf)
+        return keep_top(draws, np.minimum(count, below), self.rng)

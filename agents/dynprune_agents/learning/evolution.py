@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 
 from dynprune_agents._agent import Agent, check_shares
 from dynprune_agents.learning.imitation import Examples, collect, fit
-from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
+from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.policies._files import load_scorer, save_scorer
 from dynprune_agents.policies._networks import Planner, Scorer
 from dynprune_agents.policies.learned import Learned
@@ -86,7 +86,7 @@ def playing(network: Network, parameters: np.ndarray) -> Agent:
     return InTraining(network, parameters)
 
 
-def play_game(game: Game, network: Network, parameters: np.ndarray, seed: int) -> Played:
+def play_game(game: TaskDraw, network: Network, parameters: np.ndarray, seed: int) -> Played:
     """One episode per network, all from the same seed.
 
     Args:
@@ -222,7 +222,7 @@ class EvolutionTrainer:
                 raise ValueError("--start takes a scorer, which --action score_weights is not")
             other, flat = load_scorer(start)
             self.network = Scorer(max(other.width, self.settings.width), *bounds)
-            flat = self.network.adopt(other, flat, np.random.default_rng([seed, 1]))
+            flat = self.network.load_from(other, flat, np.random.default_rng([seed, 1]))
         self.started = self.plans or start is not None or self.settings.imitation == 0
         self.mean = flat.astype(np.float64)
         self.first, self.second = np.zeros_like(self.mean), np.zeros_like(self.mean)

@@ -17,10 +17,10 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 
 from dynprune_agents._agent import Agent
-from dynprune_agents.learning.mixture import FIRST_SEED, Game
+from dynprune_agents.learning.mixture import FIRST_SEED, TaskDraw
 from dynprune_agents.policies._features import sample_features
 from dynprune_agents.policies._networks import SCALE, Scorer
-from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
 
 SAMPLES = 128
@@ -58,13 +58,13 @@ def teach(observation: dict[str, np.ndarray], corrupted: np.ndarray) -> np.ndarr
         observation: of kind `samples`, (R, n) columns and `progress`.
         corrupted: (n,) bool, whether a label is wrong.
     """
-    accuracy = observation["progress"][:, PROGRESS.index("val_accuracy"), None]
+    accuracy = progress_entries(observation["progress"])["val_accuracy"][:, None]
     trust = np.clip(2 * accuracy - 0.6, 0, 1)  # hard samples teach a weak model little
     scores = trust * standardise(observation["loss_mean"]) + 0.3 * standardise(observation["age"])
     return (scores - 3.0 * corrupted).astype(np.float32)
 
 
-def collect(game: Game, agent: Agent, seed: int, replicas: int = 6) -> Examples:
+def collect(game: TaskDraw, agent: Agent, seed: int, replicas: int = 6) -> Examples:
     """Plays an agent, and notes at every epoch what the teacher says."""
     rng = np.random.default_rng(seed)
     envs = game.make(replicas, AutoresetMode.DISABLED)

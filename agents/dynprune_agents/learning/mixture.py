@@ -18,7 +18,7 @@ FIRST_SEED = 1 << 20
 
 
 @dataclass(frozen=True)
-class Game:
+class TaskDraw:
     """One draw: an environment with its keyword arguments."""
 
     env: str
@@ -57,7 +57,7 @@ class Mixture:
     vary: dict[str, Sequence[Any]] = field(default_factory=dict)
     env_kwargs: dict[str, Any] = field(default_factory=dict)
 
-    def draw(self, rng: np.random.Generator) -> Game:
+    def draw(self, rng: np.random.Generator) -> TaskDraw:
         """One game; its data seed is at least FIRST_SEED."""
 
         def pick(values: Sequence[Any]) -> Any:
@@ -66,7 +66,7 @@ class Mixture:
         env = pick(self.envs)
         drawn = {name: pick(values) for name, values in self.choices(env).items()}
         data_seed = int(rng.integers(FIRST_SEED, 1 << 31))
-        return Game(env, {**self.env_kwargs, **drawn, "data_seed": data_seed})
+        return TaskDraw(env, {**self.env_kwargs, **drawn, "data_seed": data_seed})
 
     def choices(self, env: str) -> dict[str, Sequence[Any]]:
         """Keyword arguments of this environment's games and the values that each is drawn from."""
@@ -98,4 +98,4 @@ class Mixture:
             first = {name: values[0] for name, values in choices.items()}
             for name, values in choices.items():
                 for value in values:
-                    Game(env, {**self.env_kwargs, **first, name: value}).settings()
+                    TaskDraw(env, {**self.env_kwargs, **first, name: value}).settings()

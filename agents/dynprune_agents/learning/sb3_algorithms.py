@@ -15,7 +15,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 
 @dataclass(frozen=True)
-class Shape:
+class Rollout:
     """What our defaults depend on.
 
     Attributes:
@@ -43,7 +43,7 @@ class Shape:
         return next((size for size in sizes if size > 1), 2)  # PPO refuses batches of one
 
 
-def _ppo(shape: Shape) -> dict[str, Any]:
+def _ppo(shape: Rollout) -> dict[str, Any]:
     return {
         # An update sees one whole episode of every replica (not 2,048 epochs of each).
         "n_steps": shape.epochs,
@@ -59,7 +59,7 @@ def _ppo(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _gae_lambda(shape: Shape) -> float:
+def _gae_lambda(shape: Rollout) -> float:
     """How far rewards count beyond what the critic foresaw.
 
     One mask changes later epochs so little that it drowns in their noise; a short action, which
@@ -69,7 +69,7 @@ def _gae_lambda(shape: Shape) -> float:
     return 0.8 if shape.set_policy else 0.95
 
 
-def _a2c(shape: Shape) -> dict[str, Any]:
+def _a2c(shape: Rollout) -> dict[str, Any]:
     return {
         # It makes a single gradient step of each rollout: four in an episode.
         "n_steps": max(1, shape.epochs // 4),
@@ -84,7 +84,7 @@ def _a2c(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _trpo(shape: Shape) -> dict[str, Any]:
+def _trpo(shape: Rollout) -> dict[str, Any]:
     return {
         "n_steps": shape.epochs,
         "batch_size": shape.batch(8),
@@ -99,7 +99,7 @@ def _trpo(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _on_policy_networks(shape: Shape) -> dict[str, Any]:
+def _on_policy_networks(shape: Rollout) -> dict[str, Any]:
     if shape.set_policy:
         return {}  # it has its own
     networks: dict[str, Any] = {"net_arch": [32]}  # the zip stays below 100 kB
@@ -109,7 +109,7 @@ def _on_policy_networks(shape: Shape) -> dict[str, Any]:
     return networks
 
 
-def _off_policy(shape: Shape) -> dict[str, Any]:
+def _off_policy(shape: Rollout) -> dict[str, Any]:
     return {
         # 40 segments of 64 replicas of 20 epochs; but no more than 64 MB, for the checkpoints.
         "buffer_size": min(50_000, 8_000_000 // shape.observation_size),
@@ -125,17 +125,17 @@ def _off_policy(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _sac(shape: Shape) -> dict[str, Any]:
+def _sac(shape: Rollout) -> dict[str, Any]:
     return {**_off_policy(shape), "tau": 0.02}  # the target follows within an episode or two
 
 
-def _td3(shape: Shape) -> dict[str, Any]:
+def _td3(shape: Rollout) -> dict[str, Any]:
     size = (shape.action_space.shape or (1,))[0]
     # A deterministic policy explores by this alone; a fifth of the half range.
     return {**_sac(shape), "action_noise": NormalActionNoise(np.zeros(size), np.full(size, 0.2))}
 
 
-def _dqn(shape: Shape) -> dict[str, Any]:
+def _dqn(shape: Rollout) -> dict[str, Any]:
     return {
         **_off_policy(shape),
         # Constant: a segment does not know how many will follow.
@@ -146,7 +146,7 @@ def _dqn(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _ars(shape: Shape) -> dict[str, Any]:
+def _ars(shape: Rollout) -> dict[str, Any]:
     return {
         # Each of 16 perturbed policies plays one episode in every replica.
         "n_delta": 8,
@@ -175,7 +175,7 @@ class Algorithm:
     package: str
     name: str
     actions: tuple[str, ...]
-    defaults: Callable[[Shape], dict[str, Any]]
+    defaults: Callable[[Rollout], dict[str, Any]]
     paired: bool = False
     repeated: bool = False
     policy: str = "MlpPolicy"

@@ -25,13 +25,13 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from dynprune_agents.learning.mixture import FIRST_SEED, Game, Mixture
-from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Shape
+from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
+from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Rollout
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._networks import Planner
 from dynprune_agents.policies._set_policy import SetPolicy, _check_kinds
 from dynprune_agents.policies.sb3 import SB3
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 from dynprune_env.common.specs import lookup
 
 GROUP_SIZE = 8
@@ -106,7 +106,7 @@ class SB3Trainer:
         spaces_ = self._venv.observation_space, self._venv.action_space
         check_policy_fits(policy, *spaces_)
         size = spaces.flatdim(self._venv.observation_space)
-        self._shape = Shape(self._longest(), num_envs, self._venv.action_space, size, is_set)
+        self._shape = Rollout(self._longest(), num_envs, self._venv.action_space, size, is_set)
         self.hyperparameters = _merged(self.algorithm.defaults(self._shape), hyperparameters or {})
         known = set(signature(make).parameters) - {"policy", "env", "seed", "device"}
         if unknown := self.hyperparameters.keys() - known:
@@ -168,7 +168,7 @@ class SB3Trainer:
         """T of the longest game."""
         own = [self.mixture.env_kwargs.get("epochs")]
         return max(
-            Game(env, {**self.mixture.env_kwargs, "epochs": length}).settings().recipe.epochs
+            TaskDraw(env, {**self.mixture.env_kwargs, "epochs": length}).settings().recipe.epochs
             for env in self.mixture.envs
             for length in self.mixture.choices(env).get("epochs", own)
         )
@@ -248,7 +248,7 @@ def write_model(path: Path, model: BaseAlgorithm, origin: dict[str, Any]) -> Non
     whole = io.BytesIO()
     model.save(whole, exclude=_TRANSIENT)
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         zipfile.ZipFile(whole) as source,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as target,
     ):
@@ -273,7 +273,7 @@ def save_planner(path: Path, planner: Planner, flat: np.ndarray, origin: dict[st
         origin: how it was made.
     """
     kinds = {"observation": "summary", "action": "score_weights"}
-    envs = DynPruneVecEnv(Game("DynPrune-Digits-v0", kinds).make(1, AutoresetMode.SAME_STEP))
+    envs = DynPruneVecEnv(TaskDraw("DynPrune-Digits-v0", kinds).make(1, AutoresetMode.SAME_STEP))
     networks = {"net_arch": [planner.width], "log_std_init": -1.0}
     with _undisturbed_generators():
         model = PPO("MlpPolicy", envs, gamma=1.0, policy_kwargs=networks, device="cpu")

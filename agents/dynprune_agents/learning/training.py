@@ -18,7 +18,7 @@ from dynprune_agents._agent import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_env.benchmark.episodes import run_episodes
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 
 EVALUATION_GAMES = 24
 EVALUATION_SEEDS = 4
@@ -74,7 +74,7 @@ class Curve:
     seconds_in_env: float = 0.0
 
 
-class Evaluation:
+class PolicyEvaluation:
     """Plays a policy against dynamic random on games that training never meets.
 
     Their data and run seeds lie below FIRST_SEED and above those of benchmarks; only val accuracy
@@ -152,7 +152,7 @@ def train(
     """
     checkpoints = _Checkpoints(plan)
     curve = checkpoints.load(trainer)
-    evaluation = Evaluation(trainer.mixture, plan.seed)
+    evaluation = PolicyEvaluation(trainer.mixture, plan.seed)
     saved = time.monotonic()
     with _tensorboard(plan.tensorboard) as log:
         while trainer.steps < plan.steps:
@@ -175,7 +175,7 @@ def train(
                 saved = time.monotonic()
             on_update(trainer.steps, metrics)
     trainer.save(plan.out)
-    with written_whole(plan.out.with_suffix(".curve.json")) as temporary:
+    with atomic_write(plan.out.with_suffix(".curve.json")) as temporary:
         temporary.write_text(json.dumps(asdict(curve)))
     plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
     checkpoints.remove()
@@ -275,5 +275,5 @@ def plot_curve(
         axes.grid(color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
-from dynprune_agents.policies._features import GAME
+from dynprune_agents.policies._features import TASK_SIZE
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.budget import SCORING_COST
 
@@ -165,7 +165,7 @@ class DynPruneVecEnv(VecEnv):
             return {**_row_of_info(infos, row), "TimeLimit.truncated": False}
         final = infos["final_obs"][row]
         if isinstance(final, dict):
-            final = {**final, GAME: _game(group)}
+            final = {**final, TASK_SIZE: _game(group)}
         return {
             **_row_of_info(infos["final_info"], row),
             "terminal_observation": final,
@@ -188,7 +188,7 @@ class DynPruneVecEnv(VecEnv):
             name: np.concatenate([each[name] for each in observations]) for name in observations[0]
         }
         games = [np.tile(_game(group), (group.num_envs, 1)) for group in self.groups]
-        return {**joined, GAME: np.concatenate(games)}
+        return {**joined, TASK_SIZE: np.concatenate(games)}
 
     def _rows(self) -> Iterator[tuple[slice, DynPruneVectorEnv]]:
         first = 0
@@ -266,12 +266,12 @@ def opened(space: spaces.Space[Any]) -> spaces.Space[Any]:
         assert isinstance(box, spaces.Box)
         grows = name in ("forgetting", "visits", "age", "label")
         boxes[name] = spaces.Box(box.low, np.full_like(box.high, _UNLIMITED)) if grows else box
-    return spaces.Dict({**boxes, GAME: spaces.Box(1, _UNLIMITED, (2,), np.float32)})
+    return spaces.Dict({**boxes, TASK_SIZE: spaces.Box(1, _UNLIMITED, (2,), np.float32)})
 
 
 def _game(group: DynPruneVectorEnv) -> np.ndarray:
     task = group.settings.resolved
-    return np.array([task.recipe.epochs, task.source.num_classes], dtype=np.float32)
+    return np.array([task.recipe.epochs, task.info.num_classes], dtype=np.float32)
 
 
 def _check_alike(group: DynPruneVectorEnv, first: DynPruneVectorEnv) -> None:

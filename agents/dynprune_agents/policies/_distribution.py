@@ -19,7 +19,7 @@ class Latent(NamedTuple):
     hidden: Tensor
     samples: Tensor
     context: Tensor
-    pace: Tensor
+    keep_rate: Tensor
 
 
 class KeepChoice(NamedTuple):
@@ -39,7 +39,7 @@ class KeepLogits(nn.Module):
 
     Intended is the pace times 2^s, where s in [-max_spend, max_spend] is learned: which samples
     are kept and how many are thus separate decisions, and an untrained policy (scores and s near
-    0) plays dynamic random at an even pace, whatever the budget.
+    0) plays dynamic random at an even keep_rate, whatever the budget.
     """
 
     def __init__(self, hidden: int, max_spend: float):
@@ -52,7 +52,7 @@ class KeepLogits(nn.Module):
         """One choice per set."""
         scores = latent.hidden @ self.score.weight[0]
         spend = self.max_spend * torch.tanh(self.spend(latent.context)[:, 0])
-        rate = (latent.pace * 2.0**spend).clamp(1e-3, 0.999)
+        rate = (latent.keep_rate * 2.0**spend).clamp(1e-3, 0.999)
         return KeepChoice(scores + offset(scores, rate)[:, None], latent.samples)
 
 
@@ -138,7 +138,7 @@ class KeepDistribution(BernoulliDistribution):
     def mode(self) -> Tensor:
         """The most probable samples, as many as are kept on average: (B, n) of 0 and 1.
 
-        Neither none nor all of them. Ties fall to the first; the agent `SB3` draws lots instead.
+        Neither none nor all of them. Ties fall to the first; the agent `SB3` draws draws instead.
         """
         probs = self.distribution.probs
         size = probs.shape[1]

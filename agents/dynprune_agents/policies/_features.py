@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
 
-GAME = "game"
+TASK_SIZE = "game"
 """Key that is added to observations of kind `samples`: (T, C), the epochs and the classes."""
 
 SAMPLE_FEATURES = (
@@ -100,7 +100,7 @@ def sample_features(
         axis=-1,
     ).astype(np.float32)
 
-    known = dict(zip(PROGRESS, np.moveaxis(columns["progress"], -1, 0), strict=True))
+    known = progress_entries(columns["progress"])
     seen = np.maximum(1, visited.sum(-1))
 
     def mean(values: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
 from dynprune_agents.policies._networks import Scorer
-from dynprune_env.common.files import written_whole
+from dynprune_env.common.files import atomic_write
 
 FOLDER = Path(__file__).parent
 
@@ -47,7 +47,7 @@ def save_scorer(path: Path, scorer: Scorer, flat: np.ndarray, origin: dict[str, 
         "run_features": RUN_FEATURES,
         "origin": origin,
     }
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         arrays: dict[str, Any] = {"head": json.dumps(head), **scorer.split(flat)}
         np.savez_compressed(file, **arrays)
 

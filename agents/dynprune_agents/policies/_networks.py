@@ -45,7 +45,7 @@ SCALE = 5.0
 """Of the scores against the noise: a step of the search then changes what is kept."""
 
 
-class Judgement(NamedTuple):
+class ScorerOutput(NamedTuple):
     """What a scorer says of R runs.
 
     Attributes:
@@ -97,7 +97,7 @@ class Scorer(FlatNetwork):
             parts.append(scale * rng.standard_normal(shape).ravel())
         return np.concatenate(parts).astype(np.float32)
 
-    def adopt(self, other: Scorer, flat: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def load_from(self, other: Scorer, flat: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The parameters of a scorer with no more outputs or units than this one, (P,).
 
         It plays the same: further outputs are zero, further units random, but nothing reads them.
@@ -113,7 +113,7 @@ class Scorer(FlatNetwork):
             views[name][tuple(slice(length) for length in part.shape)] = part
         return mine
 
-    def judge(self, flat: np.ndarray, samples: np.ndarray, run: np.ndarray) -> Judgement:
+    def forward(self, flat: np.ndarray, samples: np.ndarray, run: np.ndarray) -> ScorerOutput:
         """Scores of the samples, and what is chosen for the run.
 
         Args:
@@ -129,9 +129,11 @@ class Scorer(FlatNetwork):
         temperature = 10.0 ** np.clip(outer[:, 0], -3, 1)
         spend = 2.0 ** (self.max_spend * np.tanh(outer[:, 1]))
         if not self.max_weight:
-            return Judgement(scores, temperature, spend, None)
+            return ScorerOutput(scores, temperature, spend, None)
         log_weight = (hidden @ p["v"][..., None])[..., 0] + outer[:, 2:]
-        return Judgement(scores, temperature, spend, 2.0 ** (self.max_weight * np.tanh(log_weight)))
+        return ScorerOutput(
+            scores, temperature, spend, 2.0 ** (self.max_weight * np.tanh(log_weight))
+        )
 
 
 def gumbel(count: int, rng: ReplicaRandom) -> np.ndarray:

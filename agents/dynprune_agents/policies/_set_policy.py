@@ -14,8 +14,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from dynprune_agents.policies._distribution import CONTEXT, KeepDistribution, Latent
-from dynprune_agents.policies._features import GAME, SAMPLE_FEATURES, sample_features
-from dynprune_env.selection.observations import PROGRESS
+from dynprune_agents.policies._features import SAMPLE_FEATURES, TASK_SIZE, sample_features
+from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.statistics import SampleStatistics
 
 
@@ -25,12 +25,12 @@ class Features(NamedTuple):
     Attributes:
         samples: (B, n, F) features of each sample.
         context: (B, CONTEXT) features of the run, and the means of the samples'.
-        pace: (B,) share of the samples that would spend the rest of the budget evenly.
+        keep_rate: (B,) share of the samples that would spend the rest of the budget evenly.
     """
 
     samples: Tensor
     context: Tensor
-    pace: Tensor
+    keep_rate: Tensor
 
 
 class SampleFeatures(BaseFeaturesExtractor):
@@ -52,14 +52,16 @@ class SampleFeatures(BaseFeaturesExtractor):
         arrays = {name: value.cpu().numpy() for name, value in observations.items()}
         epochs: Any = self.epochs
         classes: Any = self.num_classes
-        if GAME in arrays:
-            epochs, classes = arrays[GAME].astype(np.float64).T
+        if TASK_SIZE in arrays:
+            epochs, classes = arrays[TASK_SIZE].astype(np.float64).T
         samples, run = sample_features(arrays, epochs, classes)
-        known = dict(zip(PROGRESS, arrays["progress"].T, strict=True))
-        pace = known["budget"] * (1 - known["spent"]) / np.maximum(1 - known["epoch"], 1e-6)
+        known = progress_entries(arrays["progress"])
+        keep_rate = known["budget"] * (1 - known["spent"]) / np.maximum(1 - known["epoch"], 1e-6)
         context = np.concatenate([run, samples.mean(1)], axis=1)
         device = observations["progress"].device
-        return Features(*(torch.from_numpy(each).to(device) for each in (samples, context, pace)))
+        return Features(
+            *(torch.from_numpy(each).to(device) for each in (samples, context, keep_rate))
+        )
 
 
 class SetNetwork(nn.Module):
@@ -89,7 +91,7 @@ class SetNetwork(nn.Module):
         weights = self.of_sample.weight.T.expand(len(features.samples), -1, -1)
         shared = self.of_run(features.context)[:, None]
         inner = torch.baddbmm(shared, features.samples, weights)
-        return Latent(self.actor(inner), features.samples, features.context, features.pace)
+        return Latent(self.actor(inner), features.samples, features.context, features.keep_rate)
 
     def forward_critic(self, features: Features) -> Tensor:
         """(B, H)."""

@@ -48,14 +48,14 @@ class Learned(Agent):
         batched = observation["loss"].ndim > 1
         seen = observation if batched else {k: v[None] for k, v in observation.items()}
         samples, run = sample_features(seen, self.episode.epochs, self.episode.num_classes)
-        said = self._scorer.judge(self._parameters, samples, run)
-        count = np.maximum(1, np.rint(self.pace(seen) * said.spend)).astype(np.int64)
+        output = self._scorer.forward(self._parameters, samples, run)
+        count = np.maximum(1, np.rint(self.keep_count(seen) * output.spend)).astype(np.int64)
         noise = np.atleast_2d(gumbel(self.episode.num_samples, self.rng))
-        noisy = said.scores + said.temperature[:, None] * noise
+        noisy = output.scores + output.temperature[:, None] * noise
         mask = (
             keep_top(noisy, count, self.rng) if batched else keep_top(noisy[0], count[0], self.rng)
         )
-        if said.weights is None:
+        if output.weights is None:
             return mask
-        weights = np.where(mask, said.weights, 0).astype(np.float32)
+        weights = np.where(mask, output.weights, 0).astype(np.float32)
         return weights if batched else weights[0]

@@ -20,7 +20,7 @@ from dynprune_agents._agent import Agent
 from dynprune_agents.policies._files import find_policy
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.agent import Episode
-from dynprune_env.selection.observations import OBSERVATIONS, Shape
+from dynprune_env.selection.observations import OBSERVATIONS, TaskSize
 from dynprune_env.selection.ranking import keep_top
 
 if TYPE_CHECKING:  # it takes a second to import, and listing the agents needs none of it
@@ -140,7 +140,7 @@ class Trained:
                     f"other number, got {episode.num_samples:,}; a SetPolicy acts on any"
                 )
             return self
-        shape = Shape(episode.num_samples, episode.epochs, episode.num_classes)
+        shape = TaskSize(episode.num_samples, episode.epochs, episode.num_classes)
         observation_space = OBSERVATIONS[self.observation](shape).space()
         with torch.random.fork_rng(devices=[]):  # new networks draw their first weights
             policy = self.policy.for_spaces(  # type: ignore[operator]
@@ -150,11 +150,11 @@ class Trained:
 
     def predict(self, observation: Any, episode: Episode, deterministic: bool) -> np.ndarray:
         """One action for one observation, with torch's global generator."""
-        from dynprune_agents.policies._features import GAME
+        from dynprune_agents.policies._features import TASK_SIZE
 
         if isinstance(self.policy.observation_space, spaces.Dict):
             game = np.array([episode.epochs, episode.num_classes], dtype=np.float32)
-            known = {**observation, GAME: game}
+            known = {**observation, TASK_SIZE: game}
             observation = {name: known[name] for name in self.policy.observation_space.spaces}
         if self.uses_state_dependent_noise and not deterministic:
             self.policy.reset_noise()  # type: ignore[operator]
@@ -189,7 +189,7 @@ def kinds(
     action = next((k for k, a in ACTIONS.items() if a().space(size) == action_space), None)
     observation = None
     for kind, make in OBSERVATIONS.items():
-        known = make(Shape(1, 1, 2)).space()
+        known = make(TaskSize(1, 1, 2)).space()
         if isinstance(known, spaces.Dict) and isinstance(observation_space, spaces.Dict):
             if known.spaces.keys() <= observation_space.spaces.keys():
                 observation = kind

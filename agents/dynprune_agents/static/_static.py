@@ -33,7 +33,7 @@ class StaticAgent(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """The subset, chosen at the first epoch."""
         if self._kept is None:
-            self._kept = self.choose(self._scores, self.pace(observation))
+            self._kept = self.choose(self._scores, self.keep_count(observation))
         return self._kept
 
     def choose(self, scores: np.ndarray, count: np.ndarray) -> np.ndarray:

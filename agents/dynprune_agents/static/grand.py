@@ -17,16 +17,16 @@ from dynprune_agents.static._static import StaticAgent
 from dynprune_env.selection.agent import ScoringRuns
 
 
-def gradient_norms(model: nn.Module, images: Tensor, labels: Tensor) -> np.ndarray:
+def gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor) -> np.ndarray:
     """Norm of each sample's gradient over all parameters, (B,) float32; evaluation mode."""
     parameters = {name: value.detach() for name, value in model.eval().named_parameters()}
     buffers = dict(model.named_buffers())
 
-    def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        logits = functional_call(model, (parameters, buffers), (image[None],))
+    def loss(parameters: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(model, (parameters, buffers), (x[None],))
         return nn.functional.cross_entropy(logits, label[None])
 
-    gradients = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, images, labels)
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
     squares = [value.flatten(1).square().sum(1) for value in gradients.values()]
     return torch.stack(squares).sum(0).sqrt().cpu().numpy()
 

@@ -49,7 +49,7 @@ class ImportanceSampling(Agent):
         relative = np.where(total > 0, relative, np.float32(1))
         relative = np.float32(1 - self.uniform) * relative + np.float32(self.uniform)
         # The largest u^(1/p) are a draw without replacement (Efraimidis & Spirakis 2006).
-        lots = np.maximum(self.rng.random(n), 1e-30).astype(np.float32)
-        kept = keep_top(np.log(lots) / relative, self.pace(observation), self.rng)
+        draws = np.maximum(self.rng.random(n), 1e-30).astype(np.float32)
+        kept = keep_top(np.log(draws) / relative, self.keep_count(observation), self.rng)
         weights = 1 / relative if self.rescale else np.ones_like(relative)
         return np.where(kept, weights, np.float32(0))

@@ -45,7 +45,7 @@ class InfoBatch(Agent):
         easy = below_mean(scores)
         if self.anneal:
             easy &= self.progress(observation)[..., None] < self.delta
-        lots = np.where(easy, self.rng.random(scores.shape[-1]), -np.inf)
-        dropped = keep_top(lots, (self.r * easy.sum(-1)).astype(np.int64), self.rng)
+        draws = np.where(easy, self.rng.random(scores.shape[-1]), -np.inf)
+        dropped = keep_top(draws, (self.r * easy.sum(-1)).astype(np.int64), self.rng)
         kept = np.float32(1 / (1 - self.r) if self.rescale else 1)
         return np.where(dropped, np.float32(0), np.where(easy, kept, np.float32(1)))

@@ -36,10 +36,10 @@ class RePB(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
         loss, visits = observation["loss"], observation["visits"]
-        lots = self.rng.random(loss.shape[-1])
+        draws = self.rng.random(loss.shape[-1])
         used = (observation["age"] == 0) | (self.epoch(observation) == 0)
         easy = below_mean(loss)
-        kept = np.where(used, ~easy | (lots >= self.rho), lots < 1 - self.rho)
+        kept = np.where(used, ~easy | (draws >= self.rho), draws < 1 - self.rho)
         seen = (self.epoch(observation) + 1) / (visits + 1)
         weights = np.where(kept, seen if self.rescale else 1.0, 0.0)
         # A mean of 1 over the kept: the weights shift emphasis, not the learning rate.
