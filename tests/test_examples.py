@@ -73,6 +73,6 @@ def test_the_readmes_own_task_plays_from_the_command_line(tmp_path: Path) -> Non
     (tmp_path / "tumours.py").write_text(SNIPPETS[3])
     options = ["--env", "DynPrune-Tumours-v0", "--agent", "ucb", "--env-kwargs", "epochs=3"]
     play = f"import sys; sys.argv[1:] = ['--import', 'tumours', 'run', *{options}]"
-    text = run(["-c", f"{play}; from dynprune_env.cli import main; main()"], tmp_path)
+    text = run(["-c", f"{play}; from dynprune_agents.cli.app import main; main()"], tmp_path)
     assert "ucb" in text
     assert len(list((tmp_path / "results").glob("*.json"))) == 1

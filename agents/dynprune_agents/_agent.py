@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -74,8 +73,7 @@ class Agent(ABC):
         return np.minimum(count, self.episode.num_samples).astype(np.int64)
 
     def pace(self, observation: Observation) -> np.ndarray:
-        """Deprecated: the former name of `keep_count`."""
-        warnings.warn("Agent.pace is called keep_count now", DeprecationWarning, stacklevel=2)
+        """The former name of `keep_count`, for agents written before 0.2."""
         return self.keep_count(observation)
 
     def __repr__(self) -> str:

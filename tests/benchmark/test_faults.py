@@ -82,7 +82,7 @@ def test_agents_that_raise_answer_wrongly_or_kill_their_process_stop_nobody(
     assert "failed: faulty:WrongMask at budget 0.9: ValueError" in text
     assert "failed: faulty:Exits at budget 0.9: WorkerDied: twice." in text
     assert "EXIT(3)" in text
-    assert "3 of 6 groups failed" in text
+    assert "3 of 6 groups of runs failed" in text
     played = {run.config.agent for run in results()}
     assert played == {"ucb", "dynamic_random", "full_data"}
 
@@ -138,12 +138,12 @@ def test_where_nothing_can_be_written_the_runs_fail_with_a_clear_message(folder:
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))  # bytes a file may have
 
-    code = "from dynprune_env.cli import main; main()"
+    code = "from dynprune_agents.cli.app import main; main()"
     command = [sys.executable, "-c", code, *bench("ucb")]
     done = subprocess.run(command, preexec_fn=no_room, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr.count("OSError: [Errno 27] File too large") == 2
-    assert "2 of 2 groups failed" in done.stderr
+    assert "2 of 2 groups of runs failed" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path for path in Path("results").rglob("*") if path.is_file()] == []
     call(*bench("ucb"))

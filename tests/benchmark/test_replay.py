@@ -13,6 +13,7 @@ from helpers.command import BENCH, call
 from typer.testing import CliRunner
 
 import dynprune_agents
+import dynprune_env
 from dynprune_agents.cli import app as cli
 from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.benchmark.replay import Verdict, validate
@@ -79,7 +80,7 @@ def test_a_result_of_the_first_schema_is_read_and_replayed(
 ) -> None:
     path = played[0].save(tmp_path)
     content = json.loads(path.read_text())
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     for name in ("commit", "machine", "replica_seeds"):
         del content[name]
     path.write_text(json.dumps({**content, "schema": 1}))
@@ -89,6 +90,16 @@ def test_a_result_of_the_first_schema_is_read_and_replayed(
     (verdict,) = check(old)
     assert verdict.caveats
     assert verdict.reproduced
+
+
+def test_a_result_of_the_second_schema_knows_its_replica_seeds_as_company(
+    played: list[Result], tmp_path: Path
+) -> None:
+    path = played[0].save(tmp_path)
+    content = json.loads(path.read_text())
+    content["company"] = content.pop("replica_seeds")
+    path.write_text(json.dumps({**content, "schema": 2}))
+    assert list(load_results([tmp_path])) == [played[0]]
 
 
 # -- the command -------------------------------------------------------------------------------
@@ -149,7 +160,7 @@ def test_the_commit_is_read_from_a_checkout_as_git_says_it(
     assert provenance._head(checkout) == expected
     assert provenance._head(checkout / "package") is None
 
-    monkeypatch.setattr(provenance, "__file__", str(checkout / "package" / "file.py"))
+    monkeypatch.setattr(dynprune_env, "__file__", str(checkout / "package" / "file.py"))
     assert provenance.commit.__wrapped__() == expected
     (checkout / "package" / "file.py").write_text("2")
     assert provenance.commit.__wrapped__() == f"{expected}+"

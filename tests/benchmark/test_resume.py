@@ -255,7 +255,7 @@ def test_ten_kills_lose_nothing_and_double_nothing(
     groups = slow_groups(tmp_path, epochs, count)
     out, log = tmp_path / "out", tmp_path / "log.txt"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dynprune_agents", "dynprune_env.execution"])
+    context.set_forkserver_preload(["dynprune_agents", "dynprune_env.benchmark.runner"])
     rng = random.Random(0)
     texts: dict[str, bytes] = {}
     for _ in range(kills):

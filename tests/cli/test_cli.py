@@ -165,7 +165,7 @@ def test_a_failing_agent_is_named_and_the_others_are_reported(
     text = " ".join(result.output.split())
     assert "failing:Mine(fails=True) at budget 0.5" in text
     assert "RuntimeError: a [mistake] in the rule" in text
-    assert "1 of 3 cells failed" in text
+    assert "1 of 3 groups of runs failed" in text
     assert "`ucb`" in Path("results/table.md").read_text()
 
 

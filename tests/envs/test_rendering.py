@@ -246,7 +246,7 @@ def test_without_a_display_the_window_names_the_alternative(choice: str | None) 
     env = {name: value for name, value in os.environ.items() if name not in hidden}
     if choice:
         env["MPLBACKEND"] = choice
-    code = "from dynprune_env.rendering import Window; Window()"
+    code = "from dynprune_env.envs.rendering import Window; Window()"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], env=env, capture_output=True, text=True
     )

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dynprune_env import DynPruneEnv, DynPruneVectorEnv
-from dynprune_env.learners import Pass
+from dynprune_env.training.learner import Pass
 
 SMALL = {"train_size": 48, "epochs": 4, "batch_size": 16, "device": "cpu"}
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynprune_agents.learning import sb3_trainer
+from dynprune_agents.learning import sb3_algorithms, sb3_trainer
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_agents.learning.sb3_algorithms import ALGORITHMS
 from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, SB3Trainer
@@ -220,7 +220,7 @@ def test_what_does_not_fit_is_refused_before_training(
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sb3_trainer, "find_spec", lambda name: None)
+    monkeypatch.setattr(sb3_algorithms, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"TQC is part of sb3_contrib.*dynprune\[contrib\]"):
         ALGORITHMS["tqc"].load()
     monkeypatch.setattr(sb3_trainer, "find_spec", lambda n: None if n == "tensorboard" else True)

@@ -20,13 +20,13 @@ from dynprune_agents.cli import app as cli
 from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_agents.learning.trainers import make_trainer
-from dynprune_agents.learning.training import Evaluation, Plan, train
+from dynprune_agents.learning.training import Plan, PolicyEvaluation, train
 from dynprune_agents.policies._files import load_scorer
 
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "reward": "val_accuracy"}
 MIXTURE = Mixture(budgets=(0.3, 0.6), label_noise=(0.0, 0.4), env_kwargs=SMALL)
 FEW = EvolutionSettings(width=2, members=4, imitation=3)
-DYNPRUNE = [sys.executable, "-c", "from dynprune_env.cli import main; main()"]
+DYNPRUNE = [sys.executable, "-c", "from dynprune_agents.cli.app import main; main()"]
 COMMAND = [
     *("train", "--env-kwargs", "train_size=60", "--env-kwargs", "epochs=3", "--device", "cpu"),
     *("--set", "members=4", "--set", "imitation=3", "--set", "width=2", "--envs", "8"),
@@ -94,7 +94,7 @@ def test_a_mixture_that_could_fail_later_is_refused_at_once(change: Any, expecte
 
 
 def test_evaluation_compares_with_dynamic_random_on_seeds_of_its_own() -> None:
-    evaluation = Evaluation(MIXTURE, seed=0)
+    evaluation = PolicyEvaluation(MIXTURE, seed=0)
     assert all(kwargs["data_seed"] < FIRST_SEED for _, kwargs in evaluation._games)
     assert evaluation.lead(DynamicRandom()) == (0.0, 0.0)
     lead, error = evaluation.lead(FullData())
