@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.clock import take_turns, wall_clock
+from dynprune_env.common.palette import BLUE, PALE
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 
@@ -43,7 +44,7 @@ def plot(found: dict[str, dict[int, float]], path: Path) -> None:
 
     figure = Figure(figsize=(10, 2.8), layout="constrained")
     for axes, (name, points) in zip(figure.subplots(1, len(found)), found.items(), strict=True):
-        axes.loglog(list(points), list(points.values()), "o-", color="#0072B2")
+        axes.loglog(list(points), list(points.values()), "o-", color=BLUE)
         for x, y in points.items():
             axes.annotate(f"{y:.2g}", (x, y), (0, 6), textcoords="offset points", ha="center")
         axes.set_xlabel(name)
@@ -51,7 +52,7 @@ def plot(found: dict[str, dict[int, float]], path: Path) -> None:
         axes.set_xticks(list(points), [f"{x:,}" for x in points])
         axes.minorticks_off()
         axes.set_ylim(min(points.values()) / 2, max(points.values()) * 2)
-        axes.grid(alpha=0.3)
+        axes.grid(color=PALE, linewidth=0.6)
     figure.axes[0].set_ylabel("µs per visit")
     figure.savefig(path, dpi=120)
 

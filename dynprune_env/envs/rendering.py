@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynprune_env.common.palette import (
+    BLUE,
+    GREEN,
+    INK,
+    LINE,
+    MUTED,
+    ORANGE,
+    PALE,
+    SKY,
+    VERMILLION,
+)
+
 if TYPE_CHECKING:  # matplotlib takes long to import, and most runs never draw
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT, DPI = 1000, 640, 100  # pixels; even, since video encoders ask for it
 ROWS = 200  # of the keep image, each a pixel high where there are as many samples
-
-# Okabe and Ito's colours, safe for colour-blind readers, and greys.
-BLUE, SKY, ORANGE, VERMILLION, GREEN = "#0072B2", "#56B4E9", "#E69F00", "#D55E00", "#009E73"
-INK, MUTED, LINE, PALE = "#222222", "#5F6670", "#C4C9CF", "#E6E9ED"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.common.files import atomic_write
+from dynprune_env.common.palette import BLUE, INK, LINE, PALE
 
 EVALUATION_GAMES = 24
 EVALUATION_SEEDS = 4
@@ -252,19 +253,19 @@ def plot_curve(
     left, right = figure.subplots(1, 2)
     steps = np.array([update["steps"] for update in updates], dtype=float)
     returns = np.array([update["return"] for update in updates], dtype=float)
-    left.plot(steps, returns, color="0.75", linewidth=0.8, label="each update")
+    left.plot(steps, returns, color=LINE, linewidth=0.8, label="each update")
     width = max(1, len(returns) // 20)
     if len(returns) > width:
         smooth = np.convolve(returns, np.ones(width) / width, "valid")
-        left.plot(steps[width - 1 :], smooth, color="#0072B2", label=f"mean of {width}")
+        left.plot(steps[width - 1 :], smooth, color=BLUE, label=f"mean of {width}")
     left.set_ylabel("return of an episode")
     left.legend(frameon=False)
-    right.axhline(0, color="black", linewidth=0.8)
+    right.axhline(0, color=INK, linewidth=0.8)
     right.errorbar(
         [point["steps"] for point in evaluations],
         [100 * point["lead"] for point in evaluations],
         yerr=[196 * point["error"] for point in evaluations],
-        color="#0072B2",
+        color=BLUE,
         marker="o",
         markersize=4,
         capsize=2,
@@ -272,7 +273,7 @@ def plot_curve(
     right.set_ylabel("val accuracy above dynamic random\n(points, 95 % interval)")
     for axes in (left, right):
         axes.set_xlabel("environment steps")
-        axes.grid(color="0.92", linewidth=0.6)
+        axes.grid(color=PALE, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     with atomic_write(path) as temporary:
