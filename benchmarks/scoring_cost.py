@@ -43,11 +43,11 @@ HEADER = (
 def play(env: str, agent: str, budget: float, seeds: int, folder: Path, jobs: int) -> list[Result]:
     """The results of one row, in the order of the seeds; played unless they are there already."""
     together = [tuple(range(seeds))] if "Digits" in env else [(seed,) for seed in range(seeds)]
-    cells = [RunGroup(env, {"budget": budget}, agent, group) for group in together]
-    for outcome in run_sweep(cells, dynprune_agents.make, folder, jobs=jobs):
+    groups = [RunGroup(env, {"budget": budget}, agent, sharing) for sharing in together]
+    for outcome in run_sweep(groups, dynprune_agents.make, folder, jobs=jobs):
         if outcome.error:
             raise RuntimeError(f"{agent} on {env}: {outcome.error}")
-    keys = [config.key for cell in cells for config in cell.configs()]
+    keys = [config.key for group in groups for config in group.configs()]
     found = {result.config.key: result for result in load_results([folder])}
     return [found[key] for key in keys]
 

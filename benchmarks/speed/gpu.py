@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.clock import Row, take_turns, wall_clock
-from benchmarks.speed.games import make_env
+from benchmarks.speed.tasks import make_env
 
 FLOP_PER_IMAGE = 3.33e9
 """Of a training pass of ResNet-18 with the CIFAR stem: counted, forward and backward."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 import dynprune_agents
-from benchmarks.speed.games import make_env, masks
-from benchmarks.speed.selection import EPOCHS, Rehearsed, observe
+from benchmarks.speed.selection import EPOCHS, RandomRuns, observe
+from benchmarks.speed.tasks import make_env, masks
 from dynprune_env.selection.agent import Episode
 
 MOST = 8
@@ -41,8 +41,8 @@ def profile_text(samples: int = 1_280_000) -> str:
     observation = observe(samples, 51, np.random.default_rng(0))
     for name in ("linucb", "linear_thompson", "selective_backprop", "infobatch"):
         agent = dynprune_agents.make(name)
-        rehearsed = Rehearsed(samples)
-        agent.reset(Episode(samples, 10, EPOCHS, 0.5, 0, rehearsed))  # type: ignore[arg-type]
+        runs = RandomRuns(samples)
+        agent.reset(Episode(samples, 10, EPOCHS, 0.5, 0, runs))  # type: ignore[arg-type]
         agent.select(observation)
         title = f"`{name}` selects from {samples:,} samples"
         parts.append(profiled(title, lambda agent=agent: agent.select(observation), 3))  # type: ignore[misc]

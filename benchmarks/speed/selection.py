@@ -41,7 +41,7 @@ def observe(n: int, epoch: int, rng: np.random.Generator) -> dict[str, np.ndarra
 
 
 class RandomRuns:
-    """Stands for a runs and a probe whose training has cost nothing: random numbers."""
+    """Stands for scoring runs and a probe whose training has cost nothing: random numbers."""
 
     epochs = 20
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.speed.bare import Bare, Loader
 from benchmarks.speed.clock import Clock, Row, compare, take_turns
-from benchmarks.speed.games import SHARES, make_env, masks
+from benchmarks.speed.tasks import SHARES, make_env, masks
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Subsets of 10,000 samples, five seeds each: Fashion-MNIST (MLP), CIFAR-10 and CI
 CNN), clean and with 20 % and 40 % of the labels redrawn, at budgets 0.3 and 0.5; and Fashion-MNIST
 at full size once. The CNNs have width 8 (instead of 24), so that it fits two cores.
 
-    python -m benchmarks.learned_transfer           # an hour on two cores
+    python -m benchmarks.learned.transfer     # an hour on two cores
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 import dynprune_agents
-from benchmarks.learned_tables import (
+from benchmarks.learned.tables import (
     Runs,
     Setting,
     accuracy_table,

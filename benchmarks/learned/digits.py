@@ -4,7 +4,7 @@ Budgets 0.1, 0.3 and 0.5, with 0 %, 20 % and 40 % of the labels redrawn; 50 runs
 seeds on each of ten data seeds, none of which training or the choice between policies has met.
 Differences are paired by run, with a 95 % bootstrap interval of their mean.
 
-    python -m benchmarks.learned_digits            # about half an hour on two cores
+    python -m benchmarks.learned.digits     # about half an hour on two cores
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import dynprune_agents
-from benchmarks.learned_tables import Setting, accuracy_table, duel_table, play
+from benchmarks.learned.tables import Setting, accuracy_table, duel_table, play
 
 LEARNED = ("learned", "sb3")
 VARIANTS = ("learned(policy='weighted')", "learned(policy='robust')")

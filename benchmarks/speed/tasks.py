@@ -1,4 +1,4 @@
-"""The tasks that are timed, and their trainers."""
+"""The tasks that are timed, and the masks they are timed with."""
 
 from __future__ import annotations
 

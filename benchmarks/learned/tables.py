@@ -34,18 +34,18 @@ class Setting:
         noise = self.env_kwargs.get("label_noise", 0)
         return f"{100 * noise:.0f} % noise, budget {100 * self.budget:g} %"
 
-    def cells(self, agent: str, together: bool = True) -> list[RunGroup]:
+    def groups(self, agent: str, together: bool = True) -> list[RunGroup]:
         """The agent's runs: the seeds of one data seed side by side, or each alone."""
-        groups = [self.seeds] if together else [(seed,) for seed in self.seeds]
+        sharing = [self.seeds] if together else [(seed,) for seed in self.seeds]
         return [
             RunGroup(
                 self.env,
                 {**self.env_kwargs, "data_seed": data_seed, "budget": self.budget},
                 agent,
-                group,
+                seeds,
             )
             for data_seed in self.data_seeds
-            for group in groups
+            for seeds in sharing
         ]
 
     def full(self) -> Setting:
@@ -54,7 +54,7 @@ class Setting:
 
     def configs(self, agent: str) -> list[RunConfig]:
         """The agent's runs, in an order that pairs them with any other agent's."""
-        return [config for cell in self.cells(agent) for config in cell.configs()]
+        return [config for group in self.groups(agent) for config in group.configs()]
 
 
 Runs = dict[str, Result]
@@ -70,19 +70,19 @@ def play(
     data_dir: str | None = None,
 ) -> Runs:
     """Plays every agent in every setting and full data at budget 1; goes on where it stopped."""
-    cells: dict[str, RunGroup] = {}
+    groups: dict[str, RunGroup] = {}
     for setting in settings:
         for agent in agents:
-            for cell in setting.cells(agent, together):
-                cells.setdefault(repr(cell), cell)
-        for cell in setting.full().cells(REFERENCE, together):
-            cells.setdefault(repr(cell), cell)
+            for group in setting.groups(agent, together):
+                groups.setdefault(repr(group), group)
+        for group in setting.full().groups(REFERENCE, together):
+            groups.setdefault(repr(group), group)
     outcomes = run_sweep(
-        list(cells.values()), dynprune_agents.make, out, jobs=jobs, data_dir=data_dir
+        list(groups.values()), dynprune_agents.make, out, jobs=jobs, data_dir=data_dir
     )
-    for outcome in track(outcomes, "runs", total=len(cells)):
+    for outcome in track(outcomes, "runs", total=len(groups)):
         if outcome.error:
-            raise RuntimeError(f"{outcome.cell.agent}: {outcome.error}")
+            raise RuntimeError(f"{outcome.group.agent}: {outcome.error}")
     return {result.config.key: result for result in load_results([out])}
 
 

@@ -2,7 +2,7 @@
 
 Plays it on Digits (32 runs a setting) and averages what it chooses at the same progress.
 
-    python -m benchmarks.planner_reading
+    python -m benchmarks.learned.planner_reading
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from matplotlib.figure import Figure
 
-from benchmarks.learned_reading import COLOURS, SETTINGS, begin
+from benchmarks.learned.reading import COLOURS, SETTINGS, begin
 from dynprune_env.selection.actions import ScoreWeights
 
 

@@ -1,14 +1,14 @@
-"""Which way of learning to select works? The same steps for each, judged on val accuracy.
+"""Which way of learning to select works? The same steps for each, compared by val accuracy.
 
 Every formulation trains on Digits for the same number of environment steps (epochs of training
 runs), on the mixture that the shipped policies were trained on but for Planted and the varied
-sizes, which raw masks of stock algorithms cannot take. The judgement is the final *val* accuracy
+sizes, which raw masks of stock algorithms cannot take. What counts is the final *val* accuracy
 on data seeds and run seeds that neither training nor the benchmarks use; test data play no part in
 it. Leads are over dynamic random in points, over nine settings (budgets 0.1, 0.3, 0.5; 0 %, 20 %,
 40 % of the labels redrawn) of sixteen paired runs each. The shipped policies, which trained for
-longer, and two handwritten rules are judged in the same way first.
+longer, and two handwritten rules are compared in the same way first.
 
-    python -m benchmarks.formulations               # a quarter of an hour on two cores
+    python -m benchmarks.learned.formulations       # a quarter of an hour on two cores
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Formulation:
 
 
 SHORT = ("summary", "score_weights")
-START = {"imitation": 21}  # games: a few, since their steps count as well
+START = {"imitation": 21}  # runs of a few tasks, since their steps count as well
 FORMULATIONS = [
     Formulation("es", settings={**START, "generations": 0}),  # the imitation alone
     Formulation("es", settings={"imitation": 0}),
@@ -142,7 +142,7 @@ def main(
     seed: Annotated[int, typer.Option("--seed")] = 0,
     table: Path = Path("benchmarks/results/formulations.md"),
 ) -> None:
-    """Judges the shipped policies, trains and judges every formulation, and writes the table.
+    """Plays the shipped policies, trains and plays every formulation, and writes the table.
 
     Rows that stand in the table already are taken over: delete it to start anew.
     """

@@ -3,7 +3,7 @@
 Plays it on Digits (32 runs a setting) and pools all decisions. A keep ratio of 1 is the even pace:
 as likely as under dynamic random.
 
-    python -m benchmarks.learned_reading
+    python -m benchmarks.learned.reading
 """
 
 from __future__ import annotations
