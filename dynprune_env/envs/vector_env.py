@@ -17,14 +17,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dynprune_env.common.files import atomic_write
-from dynprune_env.envs.rendering import EpochFrame, draw_panel
+from dynprune_env.envs.frames import Frames
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.actions import ACTIONS, Action, decode
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector
 from dynprune_env.selection.rewards import REWARDS, Metrics
-from dynprune_env.tasks.models import make_model, model_name
+from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import is_own
 from dynprune_env.tasks.variants import Dataset, load_dataset
 from dynprune_env.training.trainer import Evaluation, Trainer, check_outputs
@@ -85,7 +85,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self._trainer: Trainer | None = None
         zeros = np.zeros(num_envs)
         self._metrics = Metrics(zeros, zeros, zeros)
-        self._frames: list[list[EpochFrame]] = [[] for _ in range(num_envs)]
+        self._frames = Frames(num_envs, self.settings, wanted=render_mode is not None)
 
     # -- the game -------------------------------------------------------------------------------
 
@@ -147,14 +147,14 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         weights = self._decode(actions)
         ended_before = trainer.finished
         before = self._metrics
-        losses = self._last_losses()
+        self._frames.decide(trainer)
 
         trained = trainer.train_epoch(weights)
         kept = np.array([len(order) for order in trained])
         self._metrics = self._measure(np.flatnonzero(~ended_before))
         rewards = np.where(ended_before, 0.0, self._reward(before, self._metrics))
         terminations = trainer.finished
-        self._add_frames(np.flatnonzero(~ended_before), trained, losses)
+        self._frames.add(np.flatnonzero(~ended_before), trained, trainer, self._metrics)
 
         observations, infos = self._observe(), self._info(~ended_before, kept)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and ended_before.any():
@@ -276,7 +276,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self._seeds = [-1] * self.num_envs
         for rng, text in zip(self._random, state["random"], strict=True):
             rng.bit_generator.state = json.loads(text)
-        self._frames = [[self._first_frame(row)] for row in range(self.num_envs)]
+        self._frames.start(range(self.num_envs), self._trainer, self._metrics)
 
     def fork(self) -> DynPruneVectorEnv:
         """An independent copy that would go on in the same way."""
@@ -312,38 +312,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def panel(self, row: int) -> np.ndarray:
         """What `render` draws of one row, (H, W, 3) uint8; needs a render_mode."""
-        settings = self.settings
-        model = model_name(settings.resolved.model)
-        title = f"{settings.task}, {model}, {settings.num_samples:,} samples"
-        epochs = settings.recipe.epochs
-        return draw_panel(self._frames[row], title=title, epochs=epochs, budget=settings.budget)
-
-    def _first_frame(self, row: int) -> EpochFrame:
-        trainer = self.trainer
-        none = np.zeros(trainer.num_samples, dtype=bool)
-        return self._frame(row, none, trainer.statistics.loss[row].copy())
-
-    def _frame(self, row: int, kept: np.ndarray, loss: np.ndarray) -> EpochFrame:
-        return EpochFrame(
-            epoch=int(self.trainer.budget.epoch[row]),
-            spent=float(self.trainer.budget.spent[row]),
-            val_loss=float(self._metrics.val_loss[row]),
-            val_accuracy=float(self._metrics.val_accuracy[row]),
-            kept=kept,
-            loss=loss,
-        )
-
-    def _last_losses(self) -> np.ndarray | None:
-        """The losses on which the decision was made; needed only to draw it."""
-        return self.trainer.statistics.loss.copy() if self.render_mode else None
-
-    def _add_frames(
-        self, rows: np.ndarray, trained: list[np.ndarray], losses: np.ndarray | None
-    ) -> None:
-        if losses is not None:
-            for row in rows:
-                kept = np.isin(np.arange(losses.shape[1]), trained[row])
-                self._frames[row].append(self._frame(row, kept, losses[row]))
+        return self._frames.panel(row)
 
     # -- parts of a step ------------------------------------------------------------------------
 
@@ -374,8 +343,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             self._trainer = self._make_trainer()
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
         self._metrics = self._measure(rows)
-        for row in rows:
-            self._frames[row] = [self._first_frame(row)]
+        self._frames.start(rows.tolist(), self._trainer, self._metrics)
 
     def _measure(self, rows: np.ndarray) -> Metrics:
         """Evaluates some rows on the val split; the others stand where they stood."""

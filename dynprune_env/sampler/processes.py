@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch.distributed as dist
+
+from dynprune_env.selection.statistics import SampleValues
+
+
+class Message(NamedTuple):
+    """What one process tells the others at the end of an epoch.
+
+    Attributes:
+        selection: what identifies the selection that it holds.
+        ids: (V,) int64, the samples it recorded.
+        values: (5, V) float32, their `SampleValues`.
+        largest_batch: that it recorded so far.
+        val_loss: nats, or None.
+        val_accuracy: in [0, 1], or None.
+    """
+
+    selection: tuple[Any, ...]
+    ids: np.ndarray
+    values: np.ndarray
+    largest_batch: int
+    val_loss: float | None
+    val_accuracy: float | None
+
+
+class Epoch(NamedTuple):
+    """What all processes recorded in an epoch.
+
+    Attributes:
+        ids: (V,) int64, sorted, each sample once.
+        values: of these.
+        largest_batch: of all.
+        val_loss: mean of those given, nats; None if none was.
+        val_accuracy: likewise, in [0, 1].
+    """
+
+    ids: np.ndarray
+    values: SampleValues
+    largest_batch: int
+    val_loss: float | None
+    val_accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -71,3 +112,69 @@ class Ranks:
         values: list[Any] = [None] * self.number
         dist.all_gather_object(values, value)
         return values
+
+    def exchange(self, own: Message, order: np.ndarray) -> Epoch:
+        """The records of all processes, each sample once; a collective call.
+
+        Checked after the exchange, so that all processes raise, and none waits for another.
+
+        Args:
+            own: of this process.
+            order: (k,) int64, the samples that the epoch handed out.
+
+        Raises:
+            RuntimeError: the processes hold different selections, nothing was recorded, or what
+                was not handed out.
+            ValueError: a loss or a val value is not finite, or the processes are too many or few.
+        """
+        self.check()
+        messages: list[Message] = self.gather(own)
+        if any(each.selection != own.selection for each in messages):
+            raise RuntimeError(
+                "the processes hold different selections: give each sampler the same labels, "
+                f"agent and seed, got {[each.selection for each in messages]}"
+            )
+        largest_batch = max(each.largest_batch for each in messages)
+        for rank, each in enumerate(messages):
+            _check_records(each.ids, self.share(order, rank), largest_batch)
+        # A sample that fills up the shares was trained twice; its first record counts.
+        ids, first = np.unique(np.concatenate([each.ids for each in messages]), return_index=True)
+        values = SampleValues(*np.concatenate([each.values for each in messages], 1)[:, first])
+        broken = ids[~np.isfinite(values.loss)]
+        if len(broken):
+            raise ValueError(
+                f"the losses of {len(broken)} samples are not finite ({_some(broken)}): the "
+                "training has diverged"
+            )
+        val_loss = _mean([each.val_loss for each in messages])
+        return Epoch(
+            ids, values, largest_batch, val_loss, _mean([each.val_accuracy for each in messages])
+        )
+
+
+def _check_records(ids: np.ndarray, share: np.ndarray, largest_batch: int) -> None:
+    """Whether one process recorded what it was given."""
+    # A loader that drops its last batch may have none to give.
+    if not len(ids) and len(share) >= max(1, largest_batch):
+        raise RuntimeError(
+            "nothing was recorded in this epoch: call record(indices, logits) after every "
+            "forward pass"
+        )
+    unique, counts = np.unique(ids, return_counts=True)
+    strange = unique[~np.isin(unique, share) | (counts > 1)]
+    if len(strange):
+        raise RuntimeError(
+            f"samples {_some(strange)} were recorded, but this epoch does not hand them "
+            "out, or only once: record the indices that Indexed(dataset) gives"
+        )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    given = [float(value) for value in values if value is not None]
+    if not np.isfinite(given).all():
+        raise ValueError(f"val_loss and val_accuracy are finite, got {given[0]}")
+    return float(np.mean(given)) if given else None
+
+
+def _some(ids: Sequence[int] | np.ndarray) -> str:
+    return ", ".join(str(int(i)) for i in ids[:3]) + (", ..." if len(ids) > 3 else "")

@@ -15,6 +15,37 @@ PENDING = 1 << 22
 """Numbers kept as they came, before they are turned into five values a sample on their device."""
 
 
+def checked_labels(
+    labels: Sequence[int] | np.ndarray | Tensor | int, num_classes: int | None
+) -> tuple[np.ndarray, int]:
+    """The labels as a table, and the number of classes.
+
+    Args:
+        labels: (n,) integers in [0, C), or n itself where there are none.
+        num_classes: C; None means one more than the largest label, 2 without labels.
+
+    Returns:
+        (n,) int64, zeros where there are no labels, and C, at least 2.
+
+    Raises:
+        ValueError: they are not as described.
+    """
+    if isinstance(labels, int):
+        labels = np.zeros(labels, dtype=np.int64)
+        num_classes = 2 if num_classes is None else num_classes
+    table = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if table.ndim != 1 or not len(table) or table.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels are (n,) integers, or n alone, at least 1, got {table.shape} {table.dtype}"
+        )
+    classes = int(table.max()) + 1 if num_classes is None else num_classes
+    if table.min() < 0 or table.max() >= classes:
+        raise ValueError(
+            f"labels are in [0, {classes}), got values from {table.min()} to {table.max()}"
+        )
+    return table.astype(np.int64), max(2, classes)
+
+
 def from_losses(losses: Tensor, num_classes: int) -> Tensor:
     """The values that `sample_values` would give, as far as cross-entropies determine them.
 

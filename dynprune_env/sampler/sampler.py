@@ -8,7 +8,7 @@ import pickle
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -16,14 +16,14 @@ from gymnasium.utils import seeding
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from dynprune_env.sampler.processes import Ranks
-from dynprune_env.sampler.records import Records
+from dynprune_env.sampler.processes import Message, Ranks
+from dynprune_env.sampler.records import Records, checked_labels
 from dynprune_env.selection.actions import decode
 from dynprune_env.selection.agent import Episode, SelectionAgent
 from dynprune_env.selection.budget import VisitBudget, batch_sizes, visiting_order
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector, row_of
 from dynprune_env.selection.rewards import REWARDS, Metrics
-from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, SampleValues
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
 
 
 class PruningSampler(Sampler[int]):
@@ -83,7 +83,7 @@ class PruningSampler(Sampler[int]):
         if not 0 < budget <= 1:
             raise ValueError(f"budget is a share of a full run in (0, 1], got {budget}")
         known = not isinstance(labels, int)
-        table, classes = _checked_labels(labels, num_classes)
+        table, classes = checked_labels(labels, num_classes)
         wants = {"observation": "samples", "action": "mask", "observe": "visited"}
         wants |= agent.env_kwargs
         if wants["observe"] == "all":
@@ -172,7 +172,13 @@ class PruningSampler(Sampler[int]):
         """
         if self.finished:
             raise RuntimeError("the run is over: all epochs are done or the budget is spent")
-        ids, values, val_loss, val_accuracy = self._exchange(val_loss, val_accuracy)
+        selection = (self._settings, self.epoch, zlib.crc32(self._order.tobytes()))
+        own = Message(
+            selection, *self._records.arrays(), self._largest_batch, val_loss, val_accuracy
+        )
+        ids, values, self._largest_batch, val_loss, val_accuracy = self._ranks.exchange(
+            own, self._order
+        )
         before, seen = self._metrics, self._observe()
         self._budget.epoch += 1
         self._budget.visits += len(ids)
@@ -361,71 +367,12 @@ class PruningSampler(Sampler[int]):
         self._after.epoch += 1
         self._after.visits += len(order)
 
-    def _exchange(
-        self, val_loss: float | None, val_accuracy: float | None
-    ) -> tuple[np.ndarray, SampleValues, float | None, float | None]:
-        """The records of all processes, each sample once, sorted; val values averaged.
-
-        Checked after the exchange, so that all processes raise, and none waits for another.
-        """
-        self._ranks.check()
-        mine = (self._settings, self.epoch, zlib.crc32(self._order.tobytes()))
-        own = _Message(mine, *self._records.arrays(), self._largest_batch, val_loss, val_accuracy)
-        messages = self._ranks.gather(own)
-        if any(each.selection != mine for each in messages):
-            raise RuntimeError(
-                "the processes hold different selections: give each sampler the same labels, "
-                f"agent and seed, got {[each.selection for each in messages]}"
-            )
-        self._largest_batch = max(each.largest_batch for each in messages)
-        for rank, each in enumerate(messages):
-            share = self._ranks.share(self._order, rank)
-            # A loader that drops its last batch may have none to give.
-            if not len(each.ids) and len(share) >= max(1, self._largest_batch):
-                raise RuntimeError(
-                    "nothing was recorded in this epoch: call record(indices, logits) after every "
-                    "forward pass"
-                )
-            unique, counts = np.unique(each.ids, return_counts=True)
-            strange = unique[~np.isin(unique, share) | (counts > 1)]
-            if len(strange):
-                raise RuntimeError(
-                    f"samples {_some(strange)} were recorded, but this epoch does not hand them "
-                    "out, or only once: record the indices that Indexed(dataset) gives"
-                )
-        # A sample that fills up the shares was trained twice; its first record counts.
-        ids, first = np.unique(np.concatenate([each.ids for each in messages]), return_index=True)
-        values = SampleValues(*np.concatenate([each.values for each in messages], 1)[:, first])
-        broken = ids[~np.isfinite(values.loss)]
-        if len(broken):
-            raise ValueError(
-                f"the losses of {len(broken)} samples are not finite ({_some(broken)}): the "
-                "training has diverged"
-            )
-        return (
-            ids,
-            values,
-            _mean([each.val_loss for each in messages]),
-            _mean([each.val_accuracy for each in messages]),
-        )
-
 
 _CPU = torch.device("cpu")
 
 _ONLY_IN_THE_GAME = (
     "which a training loop of one's own does not offer: it plays in DynPruneEnv only"
 )
-
-
-class _Message(NamedTuple):
-    """What one process tells the others at the end of an epoch."""
-
-    selection: tuple[Any, ...]
-    ids: np.ndarray
-    values: np.ndarray
-    largest_batch: int
-    val_loss: float | None
-    val_accuracy: float | None
 
 
 class _Refusing:
@@ -443,34 +390,3 @@ class _Refusing:
             f"{self.agent} needs training runs of its own or access to the model, "
             f"{_ONLY_IN_THE_GAME}"
         )
-
-
-def _checked_labels(
-    labels: Sequence[int] | np.ndarray | Tensor | int, num_classes: int | None
-) -> tuple[np.ndarray, int]:
-    """Labels (n,) int64, zeros where there are none, and C."""
-    if isinstance(labels, int):
-        labels = np.zeros(labels, dtype=np.int64)
-        num_classes = 2 if num_classes is None else num_classes
-    table = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if table.ndim != 1 or not len(table) or table.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels are (n,) integers, or n alone, at least 1, got {table.shape} {table.dtype}"
-        )
-    classes = int(table.max()) + 1 if num_classes is None else num_classes
-    if table.min() < 0 or table.max() >= classes:
-        raise ValueError(
-            f"labels are in [0, {classes}), got values from {table.min()} to {table.max()}"
-        )
-    return table.astype(np.int64), max(2, classes)
-
-
-def _mean(values: list[float | None]) -> float | None:
-    given = [float(value) for value in values if value is not None]
-    if not np.isfinite(given).all():
-        raise ValueError(f"val_loss and val_accuracy are finite, got {given[0]}")
-    return float(np.mean(given)) if given else None
-
-
-def _some(ids: Sequence[int] | np.ndarray) -> str:
-    return ", ".join(str(int(i)) for i in ids[:3]) + (", ..." if len(ids) > 3 else "")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import ranks_by_hand
 from helpers.ranks_by_hand import N, train
 
-SCRIPT = Path(__file__).with_name("ranks_by_hand.py")
+SCRIPT = Path(ranks_by_hand.__file__)
 
 
 JOBS: dict[str, dict[str, Any]] = {
@@ -26,8 +27,8 @@ JOBS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]:
-    """What both processes told of each job."""
+def messages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]:
+    """What both processes messages of each job."""
     file, jobs = tmp_path_factory.mktemp("ranks") / "init", json.dumps([*JOBS.values()])
     running = [
         subprocess.Popen(
@@ -46,9 +47,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any]]
 
 @pytest.mark.parametrize("agent", ["dynamic_random", "learned"])
 def test_two_processes_keep_what_one_keeps_and_visit_every_kept_sample_once(
-    agent: str, told: dict[str, tuple[Any, Any]]
+    agent: str, messages: dict[str, tuple[Any, Any]]
 ) -> None:
-    first, second = told[agent]
+    first, second = messages[agent]
     alone = train(agent)
     assert any(len(kept) % 2 for kept in alone["kept"]), "uneven shares are to be tried as well"
     for same in ("kept", "charged", "loss_mean", "trained"):
@@ -61,15 +62,15 @@ def test_two_processes_keep_what_one_keeps_and_visit_every_kept_sample_once(
 
 
 def test_processes_that_stop_in_the_middle_of_an_epoch_go_on_with_the_same_visits(
-    told: dict[str, tuple[Any, Any]],
+    messages: dict[str, tuple[Any, Any]],
 ) -> None:
-    assert told["resumed"] == told["learned"]
+    assert messages["resumed"] == messages["learned"]
 
 
 def test_an_uneven_rest_can_be_dropped_and_is_not_charged(
-    told: dict[str, tuple[Any, Any]],
+    messages: dict[str, tuple[Any, Any]],
 ) -> None:
-    first, second = told["drop_last"]
+    first, second = messages["drop_last"]
     assert first["kept"] == second["kept"]
     trained = [0] * N
     for kept, mine, theirs in zip(first["kept"], first["visits"], second["visits"], strict=True):
@@ -88,8 +89,8 @@ def test_an_uneven_rest_can_be_dropped_and_is_not_charged(
     ],
 )
 def test_a_mistake_of_one_process_stops_all_with_the_same_sentence(
-    mistake: str, sentence: str, told: dict[str, tuple[Any, Any]]
+    mistake: str, sentence: str, messages: dict[str, tuple[Any, Any]]
 ) -> None:
-    first, second = told[mistake]
+    first, second = messages[mistake]
     assert sentence in first["error"]
     assert sentence in second["error"]

@@ -30,7 +30,7 @@ from dynprune_env.training.numba_learner import NumbaLearner
 
 # Stacked matrix products round differently from single ones; the others are the same bit for bit.
 ROUNDING = {
-    "compiled": 0.0,
+    "numba": 0.0,
     "stacked": 1e-5,
     "modules": 0.0,
     "convolutional": 0.0,
