@@ -1,8 +1,10 @@
-"""Explicit randomness: every draw of a run is a function of its seed, the epoch and the purpose."""
+"""Explicit randomness: draws depend on seed, epoch and purpose; global generators are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
@@ -36,6 +38,34 @@ def stream(run_seed: int, epoch: int, purpose: Purpose) -> torch.Generator:
     """A generator for one epoch of one run: nothing to save, nothing shared, nothing global."""
     # torch's CPU generator reads only the low 32 bits of its seed: they are well mixed here.
     return torch.Generator().manual_seed(stream_seed(run_seed, epoch, purpose))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seeds torch's default generators (the CPU's, and one GPU's); puts them back afterwards."""
+    gpu = device if device is not None and device.type == "cuda" else None
+    with torch.random.fork_rng([gpu] if gpu else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        if gpu:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def kept_generators(gpus: Iterable[int] = ()) -> Iterator[None]:
+    """Puts the global generators of Python, numpy and torch back, whatever is drawn meanwhile.
+
+    Args:
+        gpus: whose generators of torch are put back besides the CPU's.
+    """
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(list(gpus)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)
 
 
 class ReplicaRandom:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from dynprune_env.common.randomness import Purpose, stream_seed
+from dynprune_env.common.randomness import Purpose, kept_generators, stream_seed
 from dynprune_env.tasks.datasets import Split
 
 
@@ -107,16 +107,8 @@ def as_labels(labels: Any) -> Tensor:
 @contextmanager
 def own_generators() -> Iterator[None]:
     """Puts the global generators back, in the training process; a worker's belong to it alone."""
-    if get_worker_info() is not None:
+    with kept_generators() if get_worker_info() is None else nullcontext():
         yield
-        return
-    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.random.set_rng_state(states[2])
 
 
 def drawn(data: Any, i: int, seed: int) -> Any:

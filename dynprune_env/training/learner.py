@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
+from dynprune_env.common.randomness import seeded as seeded
 from dynprune_env.training.loading import InputTable
 
 LEARNERS = ("auto", "modules", "stacked", "numba")
@@ -41,19 +40,8 @@ class Pass:
 
 def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
     """A model drawn from torch's default generator, which is left as it was."""
-    with seeded(seed, torch.device("cpu")):
+    with seeded(seed):
         return make_model()
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's default generators (the CPU's, and one GPU's); puts them back afterwards."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 class Learner(Protocol):
