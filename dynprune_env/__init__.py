@@ -5,9 +5,33 @@ samples, the reward is the loss improvement.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dynprune_env.common.registration import register_env
+
+if TYPE_CHECKING:  # what editors and mypy see; at run time a name is loaded at its first use
+    from dynprune_env.benchmark.episodes import run_episodes as run_episodes
+    from dynprune_env.benchmark.results import Result as Result
+    from dynprune_env.benchmark.results import RunConfig as RunConfig
+    from dynprune_env.common.randomness import ReplicaRandom as ReplicaRandom
+    from dynprune_env.envs.env import DynPruneEnv as DynPruneEnv
+    from dynprune_env.envs.settings import Settings as Settings
+    from dynprune_env.envs.vector_env import DynPruneVectorEnv as DynPruneVectorEnv
+    from dynprune_env.sampler.loading import Indexed as Indexed
+    from dynprune_env.sampler.loading import WholeBatches as WholeBatches
+    from dynprune_env.sampler.sampler import PruningSampler as PruningSampler
+    from dynprune_env.selection.agent import Episode as Episode
+    from dynprune_env.selection.ranking import keep_top as keep_top
+    from dynprune_env.selection.ranking import rank as rank
+    from dynprune_env.selection.ranking import standardise as standardise
+    from dynprune_env.selection.statistics import SampleStatistics as SampleStatistics
+    from dynprune_env.tasks.own import own_task as own_task
+    from dynprune_env.tasks.recipes import Augmentation as Augmentation
+    from dynprune_env.tasks.recipes import Recipe as Recipe
+    from dynprune_env.tasks.registry import Task as Task
+    from dynprune_env.tasks.registry import register_task as register_task
+    from dynprune_env.training.trainer import Evaluation as Evaluation
+    from dynprune_env.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
 
@@ -33,24 +57,24 @@ _EXPORTS = {
     "DynPruneEnv": "envs.env",
     "DynPruneVectorEnv": "envs.vector_env",
     "Episode": "selection.agent",
-    "Indexed": "sampler.loading",
     "Evaluation": "training.trainer",
+    "Indexed": "sampler.loading",
+    "keep_top": "selection.ranking",
+    "own_task": "tasks.own",
     "PruningSampler": "sampler.sampler",
+    "rank": "selection.ranking",
     "Recipe": "tasks.recipes",
+    "register_task": "tasks.registry",
     "ReplicaRandom": "common.randomness",
     "Result": "benchmark.results",
+    "run_episodes": "benchmark.episodes",
     "RunConfig": "benchmark.results",
     "SampleStatistics": "selection.statistics",
     "Settings": "envs.settings",
+    "standardise": "selection.ranking",
     "Task": "tasks.registry",
     "Trainer": "training.trainer",
     "WholeBatches": "sampler.loading",
-    "keep_top": "selection.ranking",
-    "own_task": "tasks.own",
-    "rank": "selection.ranking",
-    "register_task": "tasks.registry",
-    "run_episodes": "benchmark.episodes",
-    "standardise": "selection.ranking",
 }
 
 __all__ = ["TASK_NAMES", "__version__", *_EXPORTS]
@@ -61,3 +85,8 @@ def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(import_module(f"dynprune_env.{_EXPORTS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, also those not loaded yet."""
+    return sorted({*globals(), *__all__})

@@ -80,7 +80,7 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-class _Pickler(cloudpickle.Pickler):
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def persistent_id(self, thing: Any) -> str | None:
         """A probe is a door to the running models, not a part of the agent's state."""
         return "probe" if isinstance(thing, TrainerProbe) else None

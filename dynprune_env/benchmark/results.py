@@ -95,7 +95,7 @@ class Result:
         device: e.g. "cpu", "NVIDIA H200".
         threads: torch's intra-op threads.
         versions: of this package and of the libraries that decide numbers.
-        selections: which samples each epoch trained, packed; see `kept_when`.
+        selections: which samples each epoch trained, packed; see `recording`.
         commit: git commit of the package's source checkout, "+" behind it if files had changed;
             None if it is no checkout, or unknown.
         machine: its processor, e.g. "x86_64 AMD EPYC 9654"; None if unknown.

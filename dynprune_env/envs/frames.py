@@ -20,12 +20,15 @@ class Frames:
         num_rows: R.
         settings: of the environment; they make the title.
         wanted: whether anybody will look; if not, nothing is kept.
+
+    Attributes:
+        rows: the epochs of each row, the reset state first.
     """
 
     def __init__(self, num_rows: int, settings: Settings, wanted: bool):
         self.settings = settings
         self.wanted = wanted
-        self._rows: list[list[EpochFrame]] = [[] for _ in range(num_rows)]
+        self.rows: list[list[EpochFrame]] = [[] for _ in range(num_rows)]
         self._loss: np.ndarray | None = None
 
     def start(self, rows: Iterable[int], trainer: Trainer, metrics: Metrics) -> None:
@@ -34,7 +37,7 @@ class Frames:
             none = np.zeros(trainer.num_samples, dtype=bool)
             for row in rows:
                 loss = trainer.statistics.loss[row].copy()
-                self._rows[row] = [_frame(row, none, loss, trainer, metrics)]
+                self.rows[row] = [_frame(row, none, loss, trainer, metrics)]
 
     def decide(self, trainer: Trainer) -> None:
         """An epoch is about to begin: its decision is made on the losses as they are."""
@@ -49,14 +52,14 @@ class Frames:
             ids = np.arange(trainer.num_samples)
             for row in rows:
                 kept = np.isin(ids, trained[row])
-                self._rows[row].append(_frame(row, kept, self._loss[row], trainer, metrics))
+                self.rows[row].append(_frame(row, kept, self._loss[row], trainer, metrics))
 
     def panel(self, row: int) -> np.ndarray:
         """The picture of one row, (H, W, 3) uint8."""
         settings = self.settings
         model = model_name(settings.resolved.model)
         return draw_panel(
-            self._rows[row],
+            self.rows[row],
             title=f"{settings.task}, {model}, {settings.num_samples:,} samples",
             epochs=settings.recipe.epochs,
             budget=settings.budget,

@@ -35,7 +35,7 @@ def test_the_panel_shows_what_was_trained_not_what_was_asked_for() -> None:
     terminated = False
     while not terminated:
         terminated = env.step(np.ones(48, dtype=bool))[2]
-    kept = [frame.kept.sum() for frame in env.vector._frames[0]]
+    kept = [frame.kept.sum() for frame in env.vector._frames.rows[0]]
     assert kept == [0, 48, 10]  # a budget of round(0.3 * 4 * 48) = 58 visits
 
 
@@ -44,7 +44,7 @@ def test_without_a_render_mode_nothing_is_drawn_or_remembered() -> None:
     env.reset(seed=0)
     env.step(np.ones(48, dtype=bool))
     assert env.render() is None
-    assert len(env.vector._frames[0]) == 1
+    assert len(env.vector._frames.rows[0]) == 0
 
 
 def test_the_vector_environment_draws_one_panel_per_row() -> None:
