@@ -14,8 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import dynprune_env
-
+PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = (
     "dynprune",
     "torch",
@@ -40,7 +39,7 @@ def versions() -> dict[str, str]:
 @cache
 def source_hash() -> str:
     """Hash of this package's source files; a commit says nothing of changes made since."""
-    return hash_files(Path(dynprune_env.__file__).parent.rglob("*.py"))
+    return hash_files(PACKAGE.rglob("*.py"))
 
 
 def hash_files(files: Iterable[Path]) -> str:
@@ -90,7 +89,7 @@ def commit() -> str | None:
 
     A "+" behind it says that tracked files differed from the commit, where git is at hand to ask.
     """
-    root = Path(dynprune_env.__file__).resolve().parent.parent
+    root = PACKAGE.parent
     found = _head(root)
     if found is None:
         return None

@@ -100,17 +100,7 @@ class Summary:
     correctly and never visited.
     """
 
-    COLUMNS = (
-        "loss",
-        "loss_mean",
-        "loss_var",
-        "confidence",
-        "margin",
-        "el2n",
-        "age",
-        "visits",
-        "forgetting",
-    )
+    COLUMNS = (*SampleStatistics.COLUMNS[:6], "age", "visits", "forgetting")
     NAMES = (
         *PROGRESS,
         *(f"{name}_{moment}" for name in COLUMNS for moment in ("median", "spread", "asymmetry")),

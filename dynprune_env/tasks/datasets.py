@@ -266,28 +266,26 @@ FASHION_MNIST = DatasetInfo(
     mean=(0.2860,),
     std=(0.3530,),
 )
-CIFAR10 = DatasetInfo(
-    name="CIFAR10",
-    read=_torchvision_reader("CIFAR10", "the folder cifar-10-batches-py"),
-    num_available=50_000,
-    num_val=5_000,
-    num_classes=10,
-    input_shape=(3, 32, 32),
-    class_size=4_500,
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2470, 0.2435, 0.2616),
-)
-CIFAR100 = DatasetInfo(
-    name="CIFAR100",
-    read=_torchvision_reader("CIFAR100", "the folder cifar-100-python"),
-    num_available=50_000,
-    num_val=5_000,
-    num_classes=100,
-    input_shape=(3, 32, 32),
-    class_size=450,
-    mean=(0.5071, 0.4865, 0.4409),
-    std=(0.2673, 0.2564, 0.2762),
-)
+
+
+def _cifar(
+    num_classes: int, folder: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> DatasetInfo:
+    return DatasetInfo(
+        name=f"CIFAR{num_classes}",
+        read=_torchvision_reader(f"CIFAR{num_classes}", f"the folder {folder}"),
+        num_available=50_000,
+        num_val=5_000,
+        num_classes=num_classes,
+        input_shape=(3, 32, 32),
+        class_size=45_000 // num_classes,
+        mean=mean,
+        std=std,
+    )
+
+
+CIFAR10 = _cifar(10, "cifar-10-batches-py", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CIFAR100 = _cifar(100, "cifar-100-python", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 
 
 @lru_cache(maxsize=8)

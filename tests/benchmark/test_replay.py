@@ -13,7 +13,6 @@ from helpers.command import BENCH, call
 from typer.testing import CliRunner
 
 import dynprune_agents
-import dynprune_env
 from dynprune_agents.cli import app as cli
 from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.benchmark.replay import Verdict, validate
@@ -160,7 +159,7 @@ def test_the_commit_is_read_from_a_checkout_as_git_says_it(
     assert provenance._head(checkout) == expected
     assert provenance._head(checkout / "package") is None
 
-    monkeypatch.setattr(dynprune_env, "__file__", str(checkout / "package" / "file.py"))
+    monkeypatch.setattr(provenance, "PACKAGE", checkout / "package")
     assert provenance.commit.__wrapped__() == expected
     (checkout / "package" / "file.py").write_text("2")
     assert provenance.commit.__wrapped__() == f"{expected}+"

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import dynprune_agents
-import dynprune_env
 from dynprune_env.common import provenance
 from dynprune_env.common.provenance import code_hash, source_hash
 
@@ -31,7 +30,7 @@ def test_a_file_in_a_folder_of_the_package_is_part_of_its_source(
     deep.mkdir(parents=True)
     (tmp_path / "__init__.py").write_text("")
     (deep / "ucb.py").write_text("c = 1")
-    monkeypatch.setattr(dynprune_env, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
     before = source_hash.__wrapped__()
     (deep / "ucb.py").write_text("c = 2")
     assert source_hash.__wrapped__() != before
