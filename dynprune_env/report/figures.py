@@ -1,142 +1,119 @@
-"""The figures of the report's page, as SVG: text stays text, and every agent keeps its look."""
+"""Every figure of the report: a function that returns a matplotlib `Figure`, and how to save it."""
 
 from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dynprune_env.benchmark.results import Result
-from dynprune_env.report.overall import BASELINES, OverTasks
-from dynprune_env.report.selections import KeptRow
-from dynprune_env.report.summary import DASHED, REFERENCE, Row, is_reference
+from dynprune_env.common.files import atomic_write
+from dynprune_env.common.palette import BLUE, INK, KEPT, MUTED, SKY
+from dynprune_env.report.metrics import mean_band
+from dynprune_env.report.selections import SelectionRow
+from dynprune_env.report.styles import (
+    DASHED,
+    GREY,
+    HOLLOW,
+    WIDTH,
+    Style,
+    add_legend,
+    clean,
+    new_figure,
+)
+from dynprune_env.report.summary import (
+    REFERENCE,
+    OverTasks,
+    Row,
+    is_reference,
+    panels_of,
+    seeds_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colour-blind safe palette without its yellow, which is too pale for lines; black
-# is full data's, grey that of agents which are not singled out. A second round is dashed.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = "osD^vPX<>phd"
-SINGLED_OUT = 8
-"""How many agents a figure can tell apart; the others are grey lines, and rows of the table."""
-GREY: dict[str, Any] = {"color": "0.82", "linewidth": 0.8, "zorder": 1}
-WIDTH = 10.4  # inches, at which nine points are easy to read on a page 1100 pixels wide
-SHARES = {"always": "#0072B2", "sometimes": "#56B4E9", "never": "#E6E9ED"}
-
-Style = dict[str, Any]
+VISITS = "visits spent, scoring included (% of a full run)"
 
 
-def choose_styles(rows: Iterable[Row]) -> dict[str, Style]:
-    """Colour, marker and dash of the agents that are singled out, best first.
+def _title(env: str, variant: str, width: int = 60) -> str:
+    return "\n".join([env, *textwrap.wrap(variant, width)])
 
-    They are the best by the mean of their accuracy over all tasks, and the baselines.
+
+def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool = False) -> Figure:
+    """Test accuracy against visits truly spent, a panel per (env, variant).
+
+    Args:
+        rows: at least one.
+        styles: what `choose_styles` gives; the agents without one are grey lines.
+        on_page: with a panel against seconds beside it, and without what a page says around it:
+            the names of the panels, and how many seeds there are.
+
+    Raises:
+        ValueError: there are no rows.
     """
-    accuracies: defaultdict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        if not is_reference(row):
-            accuracies[row.agent].append(row.accuracy)
-    ranked = sorted(accuracies, key=lambda agent: (-fmean(accuracies[agent]), agent))
-    always = [agent for agent in ranked if agent in BASELINES]
-    others = [agent for agent in ranked if agent not in BASELINES]
-    chosen = set(always) | set(others[: SINGLED_OUT - len(always)])
-    styles: dict[str, Style] = {}
-    for agent in (agent for agent in ranked if agent in chosen):
-        if agent == REFERENCE:
-            styles[agent] = {"color": "black", "marker": "*", "markersize": 8, "linestyle": ":"}
-            continue
-        place = len(styles) - (REFERENCE in styles)
-        styles[agent] = {
-            "color": COLOURS[place % len(COLOURS)],
-            "marker": MARKERS[place % len(MARKERS)],
-            "markersize": 5,
-            "linestyle": "-" if place < len(COLOURS) else "--",
-        }
-    return styles
-
-
-def _figure(height: float) -> Figure:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure((WIDTH, height), layout="constrained")
-    FigureCanvasSVG(figure)
+    panels = panels_of(rows)
+    columns = 2 if on_page or len(panels) > 1 else 1
+    lines = len(panels) if on_page else -(-len(panels) // columns)
+    figure = new_figure(3.3 * lines + 1, WIDTH if columns > 1 else 0.65 * WIDTH)
+    grid = figure.subplots(lines, columns, squeeze=False, sharey="row" if on_page else False)
+    free = list(grid.flat)
+    for (env, variant), panel in panels.items():
+        axes = free.pop(0)
+        limit = _draw_panel(axes, panel, styles, seconds=False)
+        shifted = f"\nagents are shifted sideways by up to ±{limit:.1f} points" if limit else ""
+        axes.set_xlabel(VISITS + shifted, fontsize=9)
+        axes.set_ylabel("test accuracy (%)", fontsize=9)
+        if on_page:
+            axes = free.pop(0)
+            _draw_panel(axes, panel, styles, seconds=True)
+            axes.set_xlabel("seconds a run took, scoring included", fontsize=9)
+        else:
+            axes.set_title(_title(env, variant), fontsize=10)
+    for axes in free:
+        axes.remove()
+    title = f"mean over {seeds_of(rows)}, 95 % bootstrap interval"
+    if max(row.seeds for row in rows) == 1:
+        title = "one seed, hence no interval"
+    shown = {row.agent for row in rows if not is_reference(row)}
+    styles = {agent: style for agent, style in styles.items() if agent in shown}
+    add_legend(figure, styles, _other_handles(rows, styles), None if on_page else title)
     return figure
 
 
-def _clean(axes: Axes) -> None:
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
-def _legend(figure: Figure, styles: dict[str, Style], extra: Sequence[Any] = ()) -> None:
+def _other_handles(rows: Sequence[Row], styles: dict[str, Style]) -> list[Any]:
+    """Of what is drawn besides the agents that have a style."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], label=agent, linewidth=1.2, **s) for agent, s in styles.items()]
-    handles += extra
-    columns = 4 if max((len(agent) for agent in styles), default=0) < 30 else 3
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
-    )
-
-
-def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style]) -> Figure:
-    """Test accuracy against visits truly spent and against seconds, of one (env, variant)."""
-    from matplotlib.lines import Line2D
-
-    figure = _figure(4.3)
-    left, right = figure.subplots(1, 2, sharey=True)
-    for axes, place, label in (
-        (left, _share, "visits spent, scoring included (% of a full run)"),
-        (right, _seconds, "seconds a run took, scoring included"),
-    ):
-        _draw_lines(axes, rows, styles, place)
-        axes.set_xlabel(label, fontsize=9)
-        _clean(axes)
-    seconds = [row.seconds for row in rows if row.seconds > 0]
-    if seconds and max(seconds) > 10 * min(seconds):
-        right.set_xscale("log")
-    left.set_ylabel("test accuracy (%)", fontsize=9)
-    shown = [r for r in rows if r.agent in styles and not is_reference(r)]
-    low, high = 100 * min(r.low for r in shown), 100 * max(r.high for r in rows)
-    left.set_ylim(low - 0.05 * (high - low) - 0.1, high + 0.05 * (high - low) + 0.1)
-    # What is singled out fills the panels; a grey line may leave them.
-    spent = [_share(row) for row in shown]
-    room = 0.06 * max(*spent, 1.0)
-    left.set_xlim(min(spent) - room, max(spent) + room)
-    extra = []
+    handles = []
     if any(map(is_reference, rows)):
-        extra.append(Line2D([], [], label=f"{REFERENCE}, budget 100 %", **DASHED))
+        handles.append(Line2D([], [], label=f"{REFERENCE}, budget 100 %", **DASHED))
     rest = {row.agent for row in rows if not is_reference(row)} - set(styles)
     if rest:
-        extra.append(Line2D([], [], label=f"{len(rest)} other agents", **GREY))
-    if any(row.diverged for row in shown):
-        extra.append(
-            Line2D([], [], marker="o", mfc="white", mec="0.2", ls="none", label="a seed diverged")
-        )
-    _legend(figure, styles, extra)
-    return figure
+        handles.append(Line2D([], [], label=f"{len(rest)} other agents", **GREY))
+    if any(row.diverged for row in rows if row.agent in styles and not is_reference(row)):
+        look = {"color": INK, "marker": "o", "markersize": 5, **HOLLOW}
+        handles.append(Line2D([], [], label="hollow: a seed diverged", **look))
+    return handles
 
 
-def _share(row: Row) -> float:
-    return 100 * row.share
-
-
-def _seconds(row: Row) -> float:
-    return row.seconds
-
-
-def _draw_lines(
-    axes: Axes, rows: Sequence[Row], styles: dict[str, Style], place: Callable[[Row], float]
-) -> None:
+def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], seconds: bool) -> float:
+    """Draws one (env, variant), and returns by how many points agents are shifted at most."""
+    shown = [row for row in rows if row.agent in styles and not is_reference(row)]
+    shares = [100 * row.share for row in shown] or [100.0]
+    names = [agent for agent in styles if any(row.agent == agent for row in shown)]
+    span = max(max(shares) - min(shares), 20)
+    # A constant sideways shift per agent keeps the intervals of agents at one share apart.
+    step = 0.0 if seconds else min(0.012 * span, min(0.1 * span, 4) / max(len(names), 1))
+    limit = step * max(len(names) - 1, 0) / 2
     for row in filter(is_reference, rows):
         axes.axhspan(100 * row.low, 100 * row.high, color="black", alpha=0.08, linewidth=0)
         axes.axhline(100 * row.accuracy, **DASHED)
@@ -145,24 +122,47 @@ def _draw_lines(
         if not is_reference(row):
             lines[row.agent].append(row)
     for agent, line in lines.items():
-        line.sort(key=place)
-        x, y = [place(row) for row in line], [100 * row.accuracy for row in line]
-        if agent not in styles:
-            axes.plot(x, y, **GREY)
-            continue
-        # Clipped, since rounding may put the mean of nearly equal values outside their interval.
-        below = [100 * max(row.accuracy - row.low, 0) for row in line]
-        above = [100 * max(row.high - row.accuracy, 0) for row in line]
-        style = {"linewidth": 1.2, "elinewidth": 1, **styles[agent]}
-        axes.errorbar(x, y, yerr=[below, above], **style)
-        hollow = [i for i, row in enumerate(line) if row.diverged]
-        if hollow:
-            style = {**styles[agent], "linestyle": "none", "markerfacecolor": "white"}
-            axes.plot(x, y, markevery=hollow, zorder=3, **style)
+        shift = step * names.index(agent) - limit if agent in styles else 0.0
+        places = [row.seconds if seconds else 100 * row.share + shift for row in line]
+        order = np.argsort(places, kind="stable")
+        _draw_line(axes, [places[i] for i in order], [line[i] for i in order], styles.get(agent))
+    if seconds:
+        taken = [row.seconds for row in rows if row.seconds > 0]
+        if taken and max(taken) > 10 * min(taken):
+            axes.set_xscale("log")
+    elif shown:  # what is singled out fills the panel; a grey line may leave it
+        centre, half = (min(shares) + max(shares)) / 2, 0.55 * span + limit
+        axes.set_xlim(centre - half, centre + half)
+    low = 100 * min(row.low for row in shown or rows)
+    high = 100 * max(row.high for row in rows)
+    room = 0.05 * (high - low) + 0.1
+    axes.set_ylim(low - room, high + room)
+    clean(axes)
+    return limit
+
+
+def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style | None) -> None:
+    """Draws one agent; in grey where it has no style."""
+    y = [100 * row.accuracy for row in line]
+    if style is None:
+        axes.plot(x, y, marker=".", markersize=4, **GREY)  # there may be one point only
+        return
+    # Clipped, since rounding may put the mean of nearly equal values outside their interval.
+    below = [100 * max(row.accuracy - row.low, 0) for row in line]
+    above = [100 * max(row.high - row.accuracy, 0) for row in line]
+    axes.errorbar(x, y, yerr=[below, above], linewidth=1.2, elinewidth=1, **style)
+    hollow = [place for place, row in enumerate(line) if row.diverged]
+    if hollow:
+        axes.plot(x, y, markevery=hollow, **{**style, **HOLLOW})
 
 
 def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
-    """Val accuracy against visits spent, one panel per budget; means with 95 % intervals."""
+    """Val accuracy against visits spent, one panel per budget; means with 95 % intervals.
+
+    Args:
+        runs: of one (env, variant); those of agents without a style, or at budget 1, are left out.
+        styles: what `choose_styles` gives.
+    """
     found: defaultdict[float, defaultdict[str, list[Result]]]
     found = defaultdict(lambda: defaultdict(list))
     for run in runs:
@@ -170,7 +170,7 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
             found[run.config.budget][run.config.agent].append(run)
     columns = len(found) if len(found) < 4 else 2
     lines = -(-len(found) // columns)
-    figure = _figure(3.3 * lines + 0.7)
+    figure = new_figure(3.3 * lines + 0.7)
     grid = figure.subplots(lines, columns, squeeze=False).flat
     for (budget, agents), axes in zip(sorted(found.items()), grid, strict=False):
         late = []
@@ -185,10 +185,10 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
         axes.set_title(f"budget {100 * budget:g} %", fontsize=9)
         axes.set_xlabel("visits spent, scoring included (% of a full run)", fontsize=9)
         axes.set_ylabel("val accuracy (%)", fontsize=9)
-        _clean(axes)
+        clean(axes)
     for axes in grid:  # what zip left over
         axes.remove()
-    _legend(figure, styles)
+    add_legend(figure, styles)
     return figure
 
 
@@ -206,15 +206,13 @@ def _mean_curve(runs: Sequence[Result]) -> tuple[np.ndarray, np.ndarray, np.ndar
         first, last = fmean(x[0] for x, _ in curves), fmean(x[-1] for x, _ in curves)
         places = np.linspace(first, last, 60)
         values = np.array([np.interp(places, x, y) for x, y in curves])
-    rng = np.random.default_rng(0)
-    drawn = values[rng.integers(len(values), size=(1000, len(values)))].mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = mean_band(values)
     return places, values.mean(0), low, high
 
 
 def draw_overall(over: OverTasks) -> Figure:
     """Interquartile means, probabilities of improvement and mean ranks of all agents."""
-    figure = _figure(0.21 * len(over.rows) + 1.1)
+    figure = new_figure(0.21 * len(over.rows) + 1.1)
     panels = figure.subplots(1, 3, sharey=True, width_ratios=(5, 5, 3))
     places = np.arange(len(over.rows))
     for axes, values, ends, label in (
@@ -231,7 +229,7 @@ def draw_overall(over: OverTasks) -> Figure:
             f"chance to beat a run of {over.baseline} (%)",
         ),
     ):
-        colours = ["0.45" if row.agent == over.baseline else "#0072B2" for row in over.rows]
+        colours = [MUTED if row.agent == over.baseline else BLUE for row in over.rows]
         axes.hlines(places, *(100 * np.array(ends).T), colors=colours, linewidth=4, alpha=0.35)
         axes.scatter(100 * np.array(values), places, c=colours, s=18, zorder=3)
         axes.set_xlabel(label, fontsize=9)
@@ -243,61 +241,104 @@ def draw_overall(over: OverTasks) -> Figure:
     panels[0].set_xlim(100 * (floor - margin), 100 * (right + margin))
     beyond = [place for place, row in enumerate(over.rows) if row.iqm < floor]
     panels[0].plot(
-        [100 * (floor - margin / 2)] * len(beyond), beyond, "<", color="#0072B2", markersize=5
+        [100 * (floor - margin / 2)] * len(beyond), beyond, "<", color=BLUE, markersize=5
     )
     panels[0].axvline(100 * base.iqm, **DASHED)
     panels[1].axvline(50, **DASHED)
-    panels[2].barh(places, [row.rank for row in over.rows], height=0.6, color="#56B4E9")
+    panels[2].barh(places, [row.rank for row in over.rows], height=0.6, color=SKY)
     panels[2].set_xlabel("mean rank over tasks", fontsize=9)
     panels[0].set_yticks(places, [row.agent for row in over.rows])
     panels[0].set_ylim(len(over.rows) - 0.4, -0.6)
     for axes in panels:
-        _clean(axes)
+        clean(axes)
     return figure
 
 
-def draw_kept(rows: Sequence[KeptRow], styles: dict[str, Style]) -> Figure:
-    """What was kept when, of one (env, variant), one line of panels per budget."""
+def draw_selections(
+    rows: Sequence[SelectionRow], styles: dict[str, Style], on_page: bool = False
+) -> Figure:
+    """What was kept when, one line of panels per (env, variant, budget) below 1.
+
+    The panels: how many samples were kept always, sometimes and never; turnover; drift of the
+    losses; and, where labels were redrawn or samples repeated, their share among the kept.
+
+    Args:
+        rows: what `summarize_selections` gives.
+        styles: what `choose_styles` gives; the agents without one are bars, and grey lines.
+        on_page: without the names of environment and variant, which a page says above it.
+
+    Raises:
+        ValueError: all rows are at budget 1, where everything is kept.
+    """
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    budgets: defaultdict[float, list[KeptRow]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str, float], list[SelectionRow]] = defaultdict(list)
     for row in rows:
         if row.budget < 1:
-            budgets[row.budget].append(row)
+            groups[row.env, row.variant, row.budget].append(row)
+    if not groups:
+        raise ValueError("all of these runs have budget 1: they kept everything")
     curves = [("turnover", "turnover of the selection"), ("drift", "drift of the losses")]
     for name, label in (("corrupted", "wrong among the kept"), ("duplicates", "repeats, of kept")):
         if any(getattr(row.mean, name).any() for row in rows):
             curves.append((name, label))
-    height = max(2.1, 0.2 * max(map(len, budgets.values())) + 0.8)
-    figure = _figure(height * len(budgets) + 0.8)
+    height = max(2.1, 0.2 * max(map(len, groups.values())) + 0.8)
+    figure = new_figure((height + (0 if on_page else 0.2)) * len(groups) + 0.8)
     widths = (1.1,) + (1,) * len(curves)
-    grid = figure.subplots(len(budgets), 1 + len(curves), squeeze=False, width_ratios=widths)
-    for (budget, group), (bars, *panels) in zip(sorted(budgets.items()), grid, strict=True):
-        group.sort(key=lambda row: list(styles).index(row.agent))
-        names = [row.agent.replace("(", "\n(", 1) for row in group]
-        left = np.zeros(len(group))
-        for name, colour in SHARES.items():
-            width = np.array([100 * getattr(row.mean, name) for row in group])
-            bars.barh(names, width, left=left, color=colour)
-            left += width
-        bars.set(xlim=(0, 100))
-        bars.set_xlabel("% of the samples", fontsize=9)
-        bars.invert_yaxis()
-        bars.set_title(f"budget {100 * budget:g} %", fontsize=9)
+    grid = figure.subplots(len(groups), 1 + len(curves), squeeze=False, width_ratios=widths)
+    ranks = {agent: place for place, agent in enumerate(styles)}
+    for ((env, variant, budget), group), (bars, *panels) in zip(
+        sorted(groups.items()), grid, strict=True
+    ):
+        group.sort(key=lambda row: (ranks.get(row.agent, len(ranks)), row.agent))
+        _draw_shares(bars, group)
+        title = f"budget {100 * budget:g} %"
+        title = title if on_page else f"{_title(env, variant, 40)}\n{title}"
+        bars.set_title(title, fontsize=9)
         for axes, (name, label) in zip(panels, curves, strict=True):
             for row in group:
                 values = 100 * getattr(row.mean, name)
                 epochs = np.arange(len(values)) + (2 if name == "turnover" else 1)
-                style = {**styles[row.agent], "markersize": 3}
-                axes.plot(epochs, values, linewidth=1, **style)
+                style = styles.get(row.agent)
+                look = {**style, "linewidth": 1, "markersize": 3} if style else GREY
+                axes.plot(epochs, values, **look)
             axes.set_title(f"{label} (%)", fontsize=9)
             axes.set_xlabel("epoch", fontsize=9)
             axes.xaxis.get_major_locator().set_params(integer=True)
-        for axes in (bars, *panels):
-            _clean(axes)
-        bars.tick_params(axis="y", labelsize=7)
-    _legend(figure, styles, [Patch(color=c, label=f"kept {n}") for n, c in SHARES.items()])
+            clean(axes)
+    extra: list[Any] = [Patch(color=c, label=f"kept {name}") for name, c in KEPT.items()]
+    shown = {row.agent for group in groups.values() for row in group}
+    rest = shown - set(styles)
+    if rest:
+        extra.append(Line2D([], [], label=f"{len(rest)} other agents", **GREY))
+    add_legend(figure, {a: style for a, style in styles.items() if a in shown}, extra)
     return figure
+
+
+def _draw_shares(bars: Axes, group: Sequence[SelectionRow]) -> None:
+    """Draws how many samples each agent kept always, sometimes and never."""
+    names = [row.agent.replace("(", "\n(", 1) for row in group]
+    left = np.zeros(len(group))
+    for name, colour in KEPT.items():
+        width = np.array([100 * getattr(row.mean, name) for row in group])
+        bars.barh(names, width, left=left, color=colour)
+        left += width
+    bars.set_xlim(0, 100)
+    bars.set_ylim(len(group) - 0.4, -0.6)
+    bars.set_xlabel("% of the samples", fontsize=9)
+    clean(bars)
+    bars.tick_params(axis="y", labelsize=7)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure, whole or not at all, as its suffix says: .png, .svg or .pdf.
+
+    Raises:
+        ValueError: matplotlib does not write such files.
+    """
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=150)
 
 
 def to_svg(figure: Figure, name: str) -> str:

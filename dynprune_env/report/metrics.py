@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -16,17 +17,58 @@ LEVEL = 0.95
 Interval = tuple[float, float]
 
 
+def bootstrap_interval(
+    statistic: Callable[[np.random.Generator], np.ndarray],
+    seed: int = 0,
+    quantile: Callable[..., Any] = np.quantile,
+) -> tuple[Any, Any]:
+    """Percentile bootstrap interval of a statistic: the resampling behind all intervals here.
+
+    Percentile, since BCa's correction is undefined for some small samples.
+
+    Args:
+        statistic: draws resamples with the generator and returns their statistics, (draws, ...).
+        seed: of the generator.
+        quantile: like `numpy.quantile`.
+
+    Returns:
+        The lower and the upper end, (...) each.
+    """
+    resampled = statistic(np.random.default_rng(seed))
+    low, high = quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high
+
+
+def redraw(scores: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(draws, seeds, ...) scores, the seeds of (seeds, ...) drawn with replacement."""
+    return scores[rng.integers(len(scores), size=(draws, len(scores)))]
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Percentile bootstrap interval of the mean of `values`, one per seed."""
+    """Bootstrap interval of the mean of `values`, one per seed: `scipy.stats.bootstrap`'s."""
     if min(values) == max(values):  # one seed or identical ones: nothing to resample
         return fmean(values), fmean(values)
-    from scipy.stats import bootstrap
+    scores = np.array(values, dtype=float)
+    low, high = bootstrap_interval(
+        lambda rng: redraw(scores, 9999, rng).mean(1), quantile=_scipy_quantile
+    )
+    return float(low), float(high)
 
-    # Percentile, since BCa's correction is undefined for some small samples. `random_state`, since
-    # scipy calls it `rng` only from 1.15 on.
-    rng = np.random.default_rng(0)
-    result = bootstrap((values,), np.mean, method="percentile", random_state=rng)
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+def _scipy_quantile(values: np.ndarray, shares: Sequence[float], axis: int) -> list[np.ndarray]:
+    """The quantiles as scipy's bootstrap rounds them: its last bits differ from numpy's."""
+    values = np.sort(values, axis=axis)
+    found = []
+    for share in shares:
+        place = share * (values.shape[axis] - 1)
+        low, high = (np.take(values, int(place) + step, axis) for step in (0, 1))
+        found.append((1 - place % 1) * low + place % 1 * high)
+    return found
+
+
+def mean_band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bootstrap intervals of the mean of (seeds, places) curves at each place, (places,) each."""
+    return bootstrap_interval(lambda rng: redraw(curves, 1000, rng).mean(1))
 
 
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
@@ -46,7 +88,7 @@ def stratified_interval(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap interval of a statistic of all scores, seeds redrawn within each task.
+    """Bootstrap interval of a statistic of all scores, seeds redrawn within each task.
 
     Args:
         strata: (seeds,) scores per task; tasks may differ in their seeds.
@@ -54,15 +96,10 @@ def stratified_interval(
         draws: resamples.
         seed: of the resampling.
     """
-    rng = np.random.default_rng(seed)
-    resampled = statistic(np.concatenate([_redraw(s, draws, rng) for s in strata], axis=1))
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = bootstrap_interval(
+        lambda rng: statistic(np.concatenate([redraw(s, draws, rng) for s in strata], axis=1)), seed
+    )
     return float(low), float(high)
-
-
-def _redraw(stratum: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, seeds) scores, drawn with replacement."""
-    return stratum[rng.integers(len(stratum), size=(draws, len(stratum)))]
 
 
 def probability_of_improvement(
@@ -79,21 +116,22 @@ def probability_of_improvement(
         draws: resamples.
         seed: of the resampling.
     """
-    rng = np.random.default_rng(seed)
-    found, resampled = [], np.zeros(draws)
-    for one, other in zip(ours, theirs, strict=True):
-        wins = np.sign(one[:, None] - other[None]) / 2 + 0.5
-        found.append(float(wins.mean()))
-        # How often each seed is drawn: comparing every pair once is then enough.
-        left, right = (_counts(len(side), draws, rng) for side in (one, other))
-        resampled += ((left @ wins) * right).sum(1) / wins.size
-    low, high = np.quantile(resampled / len(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return fmean(found), (float(low), float(high))
+    pairs = zip(ours, theirs, strict=True)
+    wins = [np.sign(one[:, None] - other[None]) / 2 + 0.5 for one, other in pairs]
 
+    def resample(rng: np.random.Generator) -> np.ndarray:
+        total = np.zeros(draws)
+        for table in wins:
+            # How often each seed is drawn: comparing every pair once is then enough.
+            left, right = (
+                rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+                for seeds in table.shape
+            )
+            total += ((left @ table) * right).sum(1) / table.size
+        return total / len(wins)
 
-def _counts(seeds: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, seeds): how often each seed occurs when as many are drawn with replacement."""
-    return rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+    low, high = bootstrap_interval(resample, seed)
+    return fmean(float(table.mean()) for table in wins), (float(low), float(high))
 
 
 def mean_ranks(scores: np.ndarray) -> np.ndarray:

@@ -8,23 +8,24 @@ from dataclasses import replace
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
 
 from dynprune_env.benchmark.results import Failure, Result
 from dynprune_env.common.files import atomic_write
 from dynprune_env.report import figures
-from dynprune_env.report.overall import OverTasks, overall_table, summarize_tasks
 from dynprune_env.report.published import published_tables
-from dynprune_env.report.selections import summarize_kept
+from dynprune_env.report.selections import summarize_selections
+from dynprune_env.report.styles import Style, choose_styles
 from dynprune_env.report.summary import (
+    OverTasks,
     Row,
     is_reference,
     level_with_best,
     panels_of,
     seeds_of,
-    short,
     summarize,
+    summarize_tasks,
 )
+from dynprune_env.report.summary_tables import budgets_table, numbers_table, overall_table
 from dynprune_env.report.tables import Grid
 
 STYLE = """
@@ -54,7 +55,7 @@ thead th[colspan] { text-align: center; }
 tbody tr:nth-child(even) { background: #f5f6f8; }
 tbody th { font-weight: 400; font-family: ui-monospace, Menlo, Consolas, monospace; }
 td.number, th.number { text-align: right; white-space: nowrap; }
-td.saved { color: #555; }
+td.muted { color: #555; }
 td.best { font-weight: 700; }
 summary { cursor: pointer; color: #005a8d; }
 pre { white-space: pre-wrap; font-size: .8rem; margin: 0; }
@@ -77,7 +78,7 @@ def write_page(results: Sequence[Result], failures: Sequence[Failure], path: Pat
         ValueError: there are no results.
     """
     rows = summarize(results)
-    styles = figures.choose_styles(rows)
+    styles = choose_styles(rows)
     over = summarize_tasks(results)
     panels = panels_of(rows)
     runs: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
@@ -180,7 +181,7 @@ def _panel(
     key: tuple[str, str],
     rows: Sequence[Row],
     runs: Sequence[Result],
-    styles: dict[str, figures.Style],
+    styles: dict[str, Style],
 ) -> str:
     """One environment and variant."""
     parts = [f'<section id="panel{number}"><h2>{escape(_name(key))}</h2>', _told_apart(rows)]
@@ -192,13 +193,17 @@ def _panel(
     if styles:
         parts.append(
             _draw(
-                figures.to_svg(figures.draw_accuracy(rows, styles), f"accuracy{number}"),
+                figures.to_svg(
+                    figures.draw_accuracy(rows, styles, on_page=True), f"accuracy{number}"
+                ),
                 f"Test accuracy against what was truly spent, {means}. Seconds depend on the "
                 "machine and its load.",
             )
         )
-    parts.append(_matrix(rows))
-    parts.append(f"<details><summary>All numbers</summary>{_details(rows).to_html()}</details>")
+    parts.append(budgets_table(rows).to_html())
+    parts.append(
+        f"<details><summary>All numbers</summary>{numbers_table(rows).to_html()}</details>"
+    )
     curves = [run for run in runs if run.config.agent in styles and run.config.budget < 1]
     if curves and all(run.history.get("spent") for run in curves):
         parts += [
@@ -209,7 +214,10 @@ def _panel(
             ),
             "<h3>What was kept when</h3>",
             _draw(
-                figures.to_svg(figures.draw_kept(summarize_kept(curves), styles), f"kept{number}"),
+                figures.to_svg(
+                    figures.draw_selections(summarize_selections(curves), styles, on_page=True),
+                    f"kept{number}",
+                ),
                 "Share of the samples trained in every, in some and in no epoch that trained any; "
                 "turnover: one minus the Jaccard index of successive selections; drift: one minus "
                 "Spearman's correlation of all losses before and after an epoch. Means over seeds.",
@@ -234,95 +242,6 @@ def _told_apart(rows: Sequence[Row]) -> str:
     if not sentences:
         return ""
     return f"<p>Overlapping intervals (≈):</p><ul>{''.join(sentences)}</ul>"
-
-
-def _matrix(rows: Sequence[Row]) -> str:
-    """Agents by budgets: accuracy and truly saved share."""
-    budgets = sorted({row.budget for row in rows if not is_reference(row)}) or [1.0]
-    found = {(row.agent, row.budget): row for row in rows}
-    level = level_with_best(rows)
-    best = {b: max((r.accuracy for r in rows if r.budget == b), default=0.0) for b in budgets}
-    means = {
-        agent: fmean(row.accuracy for row in rows if row.agent == agent and row.budget in budgets)
-        for agent in sorted({row.agent for row in rows if row.budget in budgets})
-    }
-    agents = sorted(means, key=lambda agent: -means[agent])
-    top = "".join(
-        f'<th colspan="2" scope="col">budget {100 * b:g} %\n'
-        f"nominally saved {100 - 100 * b:g} %</th>"
-        for b in budgets
-    )
-    under = '<th class="number">accuracy %</th><th class="number">saved %</th>' * len(budgets)
-    body = []
-    for agent in agents:
-        cells = [f'<th scope="row">{escape(agent)}</th>']
-        for budget in budgets:
-            row = found.get((agent, budget))
-            if row is None:
-                cells.append('<td class="number"></td><td class="number"></td>')
-                continue
-            kind = "number best" if row.accuracy == best[budget] else "number"
-            cells.append(
-                f'<td class="{kind}">{_accuracy(row)}{" ≈" if row in level else ""}'
-                f"{' †' if row.diverged else ''}</td>"
-                f'<td class="number saved">{100 * row.saved:.1f}</td>'
-            )
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    reference = [row for row in rows if is_reference(row)]
-    full = f" Full data at budget 100 %: {_accuracy(reference[0])}." if reference else ""
-    return (
-        '<div class="scroll"><table><caption>Test accuracy and truly saved share</caption><thead>'
-        f'<tr><th rowspan="2" scope="col">agent</th>{top}</tr><tr>{under}</tr></thead><tbody>'
-        + "\n".join(body)
-        + '</tbody></table></div><p class="note">Mean over '
-        + f"{seeds_of(rows)} ± half the width of its 95 % percentile bootstrap interval.{full} "
-        "Saved: share of a full run's visits not spent, scoring included. Bold: best mean. "
-        "≈: interval overlaps with the best's. †: a seed diverged.</p>"
-    )
-
-
-def _accuracy(row: Row) -> str:
-    half = 100 * (row.high - row.low) / 2
-    return f"{100 * row.accuracy:.2f}" + (f" ± {half:.2f}" if row.seeds > 1 else "")
-
-
-def _details(rows: Sequence[Row]) -> Grid:
-    return Grid(
-        "All numbers",
-        (
-            "agent",
-            "budget\n%",
-            "accuracy\n%",
-            "sd",
-            "95 %\ninterval",
-            "test\nloss",
-            "nominal\nsaved %",
-            "saved\n%",
-            "visits",
-            "scored",
-            "seconds",
-            "seeds",
-            "diverged",
-        ),
-        [
-            (
-                row.agent,
-                f"{100 * row.budget:g}",
-                f"{100 * row.accuracy:.2f}",
-                f"{100 * row.spread:.2f}" if row.seeds > 1 else "",
-                f"{100 * row.low:.2f}\N{EN DASH}{100 * row.high:.2f}" if row.seeds > 1 else "",
-                f"{row.test_loss:.3f}",
-                f"{100 - 100 * row.budget:g}",
-                f"{100 * row.saved:.1f}",
-                short(row.visits),
-                short(row.scored),
-                f"{row.seconds:.2f}",
-                str(row.seeds),
-                str(row.diverged or ""),
-            )
-            for row in rows
-        ],
-    )
 
 
 def _failed(failures: Sequence[Failure]) -> str:

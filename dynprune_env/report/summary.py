@@ -1,45 +1,47 @@
-"""Results into tables and plots; never runs anything."""
+"""Results into numbers: a row per agent and budget, and the agents compared over all tasks."""
 
 from __future__ import annotations
 
-import csv
-import io
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
+
+import numpy as np
 
 from dynprune_env.benchmark.results import Result
-from dynprune_env.common.files import atomic_write
-from dynprune_env.report.metrics import mean_interval
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from rich.console import Console
-
-HEADERS = (
-    "agent",
-    "accuracy\n%",
-    "95 %\ninterval",
-    "test\nloss",
-    "saved\n%",
-    "visits",
-    "seconds",
-    "seeds",
+from dynprune_env.report.metrics import (
+    interquartile_mean,
+    mean_interval,
+    mean_ranks,
+    probability_of_improvement,
+    stratified_interval,
 )
-NOTHING = "there are no results to report"
-REFERENCE = "full_data"  # at budget 1 this agent is the full run the others are compared with
-# Okabe and Ito's colour-blind safe palette with its grey, black left to the reference and the pale
-# yellow last. Eight colours and eleven markers, so that the pair repeats only after 88 agents.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#999999", "#F0E442")
-MARKERS = "os^DvPX<>ph"
-EDGE: dict[str, Any] = {"markersize": 5, "markeredgecolor": "0.2", "markeredgewidth": 0.5}
-HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "zorder": 3}
-DASHED: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
+from dynprune_env.report.tables import NOTHING
+
+REFERENCE = "full_data"
+"""At budget 1 this agent is the full run that the others are compared with."""
+
+BASELINES = ("dynamic_random", "static_random", REFERENCE)
+"""What the others should improve on: over all tasks, the first of these that was played."""
+
+
+class Scored(Protocol):
+    """A row of any summary: an agent, its budget and how well it did."""
+
+    @property
+    def agent(self) -> str:
+        """The agent's spec."""
+
+    @property
+    def budget(self) -> float:
+        """Share of a full run's visits, in (0, 1]."""
+
+    @property
+    def accuracy(self) -> float:
+        """Mean test accuracy, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Row:
 
 
 def summarize(results: Iterable[Result]) -> list[Row]:
-    """One row per group of seeds, sorted by env, variant, budget, then accuracy descending.
+    """One row per group of runs that differ in their seed alone.
+
+    Sorted by env, variant, budget, then accuracy descending.
 
     Raises:
         ValueError: there are no results, or two runs of a group have the same seed.
@@ -139,7 +143,7 @@ def panels_of(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
     return panels
 
 
-def _best(panel: Iterable[Row]) -> dict[float, float]:
+def best_accuracies(panel: Iterable[Row]) -> dict[float, float]:
     """The best mean accuracy of each budget."""
     return {row.budget: row.accuracy for row in sorted(panel, key=lambda row: row.accuracy)}
 
@@ -154,34 +158,6 @@ def level_with_best(panel: Iterable[Row]) -> set[Row]:
     return found
 
 
-def short(count: float) -> str:
-    """Three digits of a count: 16170 is "16.2k"."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= 0.9995 * unit:  # from here on, three digits round to the unit
-            return f"{float(f'{count / unit:.3g}'):g}{name}"
-    return f"{count:.0f}"
-
-
-def _cells(row: Row, level: set[Row]) -> tuple[str, ...]:
-    """The row's cells under HEADERS; one seed has neither a spread nor an interval to show.
-
-    Those in `level` are marked.
-    """
-    many = row.seeds > 1
-    return (
-        row.agent,
-        f"{100 * row.accuracy:.2f}" + (f" ± {100 * row.spread:.2f}" if many else ""),
-        f"{100 * row.low:.2f}\N{EN DASH}{100 * row.high:.2f}{'≈' if row in level else ''}"
-        if many
-        else "",
-        f"{row.test_loss:.3f}",
-        f"{100 * row.saved:.1f}",
-        short(row.visits),
-        f"{row.seconds:.1f}" if row.seconds >= 10 else f"{row.seconds:.2f}",
-        str(row.seeds) + (f" †{row.diverged}" if row.diverged else ""),
-    )
-
-
 def seeds_of(rows: Sequence[Row]) -> str:
     """How many seeds a row has: "10 seeds", "3 to 10 seeds" or "one seed"."""
     fewest, most = min(row.seeds for row in rows), max(row.seeds for row in rows)
@@ -190,185 +166,97 @@ def seeds_of(rows: Sequence[Row]) -> str:
     return f"{most} seeds" if most > 1 else "one seed"
 
 
-def _caption(rows: Sequence[Row]) -> str:
-    """States what the numbers are."""
-    alone = " (neither for one seed)" if any(row.seeds == 1 for row in rows) else ""
-    text = (
-        f"Test accuracy: mean ± standard deviation over {seeds_of(rows)}; interval: 95 % "
-        f"percentile bootstrap of the mean over seeds{alone}. Saved: share of a full run's visits "
-        "not spent, scoring runs included, a scored sample counting a third. Bold: best mean of "
-        "its budget."
-    )
-    if level_with_best(rows):
-        text += " ≈: overlaps with the interval of the best, so that these seeds hardly tell them"
-        text += " apart."
-    if any(row.diverged for row in rows):
-        text += " †k: k seeds diverged; the means include them."
-    return text
-
-
-def print_table(rows: Iterable[Row], console: Console) -> None:
-    """Prints one table per (env, variant), grouped by budget; meant for 80 columns and more."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    gap = 2 if console.width >= 100 else 1
-    room = console.width - 52 - 7 * gap  # for the agent: the other columns usually take 52
-    for (env, variant), panel in panels_of(rows).items():
-        # Text throughout: a spec or a variant may hold brackets that rich would take for markup.
-        table = Table(
-            title=Text.assemble((env, "bold"), f"\n{variant}" if variant else ""),
-            title_justify="left",
-            caption=Text("\n" + _caption(panel)),
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            padding=(0, gap - 1, 0, 0),
-        )
-        table.add_column(HEADERS[0], overflow="fold")
-        for header in HEADERS[1:]:
-            table.add_column(header, justify="right", no_wrap=True)
-        best, level = _best(panel), level_with_best(panel)
-        for budget, group in groupby(panel, key=lambda row: row.budget):
-            table.add_section()
-            saved = f"budget {100 * budget:g} %,\nnominally saved {100 - 100 * budget:g} %"
-            table.add_row(Text(saved if budget < 1 else "budget 100 %", style="italic"))
-            for row in group:
-                agent, *others = _cells(row, level)
-                agent = agent.replace("(", "\n(", 1) if len(agent) > room else agent
-                style = "bold" if row.accuracy == best[budget] else ""
-                table.add_row(*map(Text, (agent, *others)), style=style)
-        console.print(table)
-        console.print()
-
-
-def to_markdown(rows: Iterable[Row]) -> str:
-    """One Markdown table per (env, variant), with the columns of `print_table`."""
-    lines = []
-    for (env, variant), panel in panels_of(rows).items():
-        lines += [f"### {env}" + (f" ({variant})" if variant else ""), ""]
-        lines.append(
-            "| budget | nominal saved % | " + " | ".join(HEADERS).replace("\n", " ") + " |"
-        )
-        lines.append("| ---: | ---: | :--- |" + " ---: |" * (len(HEADERS) - 1))
-        best, level = _best(panel), level_with_best(panel)
-        for row in panel:
-            agent, accuracy, *others = (cell.replace("|", "\\|") for cell in _cells(row, level))
-            accuracy = f"**{accuracy}**" if row.accuracy == best[row.budget] else accuracy
-            nominal = f"{100 - 100 * row.budget:g}"
-            cells = (f"{100 * row.budget:g} %", nominal, f"`{agent}`", accuracy, *others)
-            lines.append("| " + " | ".join(cells) + " |")
-        lines += ["", _caption(panel), ""]
-    return "\n".join(lines)
-
-
-def to_csv(rows: Iterable[Any]) -> str:
-    """Comma-separated values of dataclass instances, such as `Row`: one column per attribute.
-
-    Unrounded, shares in [0, 1].
-    """
-    rows = list(rows)
-    if not rows:
-        raise ValueError(NOTHING)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return text.getvalue()
-
-
-def is_reference(row: Row) -> bool:
+def is_reference(row: Scored) -> bool:
     """Whether it is full data with all visits, to which the others are compared."""
     return row.agent.split("(")[0] == REFERENCE and row.budget == 1
 
 
-def _plot_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, dict[str, Any]]) -> None:
-    """Draws one (env, variant); `styles` maps each agent to its colour and marker."""
-    shares = [100 * row.share for row in rows if not is_reference(row)] or [100.0]
-    span = max(max(shares) - min(shares), 20)
-    # A constant sideways shift per agent keeps the intervals of agents at one share apart.
-    step = min(0.012 * span, min(0.1 * span, 4) / max(len(styles), 1))
-    limit = step * max(len(styles) - 1, 0) / 2
-    for row in filter(is_reference, rows):
-        axes.axhspan(100 * row.low, 100 * row.high, color="black", alpha=0.08, linewidth=0)
-        axes.axhline(100 * row.accuracy, **DASHED)
-    for index, (agent, style) in enumerate(styles.items()):
-        line = [row for row in rows if row.agent == agent and not is_reference(row)]
-        line.sort(key=lambda row: row.share)
-        x = [100 * row.share + step * index - limit for row in line]
-        y = [100 * row.accuracy for row in line]
-        # Clipped, since rounding may put the mean of nearly equal values outside their interval.
-        below = [100 * max(row.accuracy - row.low, 0) for row in line]
-        above = [100 * max(row.high - row.accuracy, 0) for row in line]
-        axes.errorbar(x, y, yerr=[below, above], linewidth=0.8, elinewidth=1.2, **{**EDGE, **style})
-        hollow = [place for place, row in enumerate(line) if row.diverged]
-        if hollow:
-            axes.plot(x, y, markevery=hollow, **{**EDGE, **style, **HOLLOW})
-    centre, half = (min(shares) + max(shares)) / 2, 0.55 * span + limit
-    axes.set_xlim(centre - half, centre + half)
-    axes.set_xlabel(
-        "visits spent, scoring included (% of a full run)"
-        + (f"\nagents are shifted sideways by up to ±{limit:.1f} points" if limit else "")
-    )
-    axes.set_ylabel("test accuracy (%)")
-    axes.grid(color="0.92", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+@dataclass(frozen=True)
+class Overall:
+    """One agent over all tasks; a task is an environment, a variant and a budget below 1.
+
+    Attributes:
+        agent: the agent's spec.
+        seeds: fewest runs on a task.
+        iqm: interquartile mean of test accuracy over tasks and seeds, in [0, 1].
+        low: lower end of its 95 % interval, seeds redrawn within tasks.
+        high: upper end of it.
+        improvement: chance that a run beats one of the baseline on the same task, in [0, 1].
+        improvement_low: lower end of its 95 % interval.
+        improvement_high: upper end of it.
+        rank: mean rank of the mean accuracy over tasks, 1 for the best.
+        nominal: mean share of a full run's visits that the budgets leave out.
+        saved: mean share truly saved, scoring included.
+    """
+
+    agent: str
+    seeds: int
+    iqm: float
+    low: float
+    high: float
+    improvement: float
+    improvement_low: float
+    improvement_high: float
+    rank: float
+    nominal: float
+    saved: float
 
 
-def plot_accuracy(rows: Iterable[Row], path: Path) -> None:
-    """Writes a PNG of test accuracy against visits truly spent, one panel per (env, variant)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
+@dataclass(frozen=True)
+class OverTasks:
+    """All agents that were played on every task.
 
-    panels = panels_of(rows)
-    drawn = [row for panel in panels.values() for row in panel]
-    points = [row for row in drawn if not is_reference(row)]
-    styles: dict[str, dict[str, Any]] = {}
-    for index, agent in enumerate(sorted({row.agent for row in points} - {REFERENCE})):
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        styles[agent] = {"color": colour, "marker": marker}
-    if any(row.agent == REFERENCE for row in points):  # full data, but for fewer epochs
-        styles[REFERENCE] = {"color": "black", "marker": "*", "markersize": 8}
-    handles = [
-        Line2D(
-            [],
-            [],
-            label=agent if len(agent) <= 26 else agent.replace("(", "\n(", 1),
-            linewidth=0.8,
-            **{**EDGE, **style},
+    Attributes:
+        rows: best interquartile mean first.
+        tasks: how many there are.
+        baseline: what the probability of improvement refers to.
+        left_out: agents that lack a task.
+    """
+
+    rows: tuple[Overall, ...]
+    tasks: int
+    baseline: str
+    left_out: tuple[str, ...]
+
+
+def summarize_tasks(results: Iterable[Result]) -> OverTasks | None:
+    """Compares the agents over all tasks; None where no two agents played the same ones."""
+    found: defaultdict[str, defaultdict[tuple[str, str, float], list[Result]]]
+    found = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        config = result.config
+        if config.budget < 1:  # a full run is the reference, not a task
+            found[config.agent][config.env, config.variant, config.budget].append(result)
+    tasks = sorted({task for runs in found.values() for task in runs})
+    complete = sorted(agent for agent, runs in found.items() if len(runs) == len(tasks))
+    if len(complete) < 2:
+        return None
+    strata = {
+        agent: [np.array([run.test_accuracy for run in found[agent][task]]) for task in tasks]
+        for agent in complete
+    }
+    baseline = next((name for name in BASELINES if name in complete), complete[0])
+    ranks = mean_ranks(np.array([[s.mean() for s in strata[agent]] for agent in complete]))
+    rows = []
+    for agent, rank in zip(complete, ranks, strict=True):
+        low, high = stratified_interval(strata[agent])
+        chance, (chance_low, chance_high) = probability_of_improvement(
+            strata[agent], strata[baseline]
         )
-        for agent, style in styles.items()
-    ]
-    if any(row.diverged for row in points):
-        hollow = Line2D([], [], marker="o", label="hollow: a seed diverged", **EDGE, **HOLLOW)
-        handles.append(hollow)
-    if len(points) < len(drawn):
-        handles.append(Line2D([], [], label=f"{REFERENCE}, budget 100 %", **DASHED))
-    columns = min(len(panels), 2)
-    lines = -(-len(panels) // columns)
-    legend_columns = 1 if len(handles) <= 16 else 2
-    legend_lines = -(-len(handles) // legend_columns)
-    size = (4.8 * columns + 2.4 * legend_columns, max(4.1 * lines, 0.25 * legend_lines + 1))
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(lines, columns, squeeze=False).flat
-    for ((env, variant), panel), axes in zip(panels.items(), grid, strict=False):
-        _plot_panel(axes, panel, styles)
-        axes.set_title("\n".join([env, *textwrap.wrap(variant, 60)]), fontsize=10)
-    for axes in grid:  # what zip left over
-        axes.remove()
-    title = f"mean over {seeds_of(drawn)},\n95 % bootstrap interval"
-    if max(row.seeds for row in drawn) == 1:
-        title = "one seed, hence no interval"
-    legend = figure.legend(
-        handles=handles, loc="outside right upper", title=title, fontsize=9, ncols=legend_columns
-    )
-    legend.set(alignment="left", frame_on=False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=200)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(image.getvalue())
+        rows.append(
+            Overall(
+                agent=agent,
+                seeds=min(map(len, strata[agent])),
+                iqm=float(interquartile_mean(np.concatenate(strata[agent]))),
+                low=low,
+                high=high,
+                improvement=chance,
+                improvement_low=chance_low,
+                improvement_high=chance_high,
+                rank=float(rank),
+                nominal=fmean(1 - budget for _, _, budget in tasks),
+                saved=fmean(fmean(r.saved for r in found[agent][task]) for task in tasks),
+            )
+        )
+    rows.sort(key=lambda row: (-row.iqm, row.agent))
+    return OverTasks(tuple(rows), len(tasks), baseline, tuple(sorted(set(found) - set(complete))))

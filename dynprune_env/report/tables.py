@@ -1,54 +1,85 @@
-"""A table of texts, for the terminal, for Markdown and for HTML."""
+"""A table of texts, for the terminal, for Markdown and for HTML; and dataclasses as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-NUMBER = ' class="number"'
+NOTHING = "there are no results to report"
+
+
+class Bold(str):
+    """A cell in bold; the terminal shows its whole row so."""
+
+    __slots__ = ()
+
+
+class Muted(str):
+    """A cell that a page shows in grey."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows of cells under headers.
+    """Rows of cells under headers; a cell is a string, `Bold` or `Muted`.
 
     Attributes:
         title: above it.
-        headers: one per column; the first column is text, the others are numbers.
+        headers: one per column.
         rows: as many cells each.
         caption: below it, what the numbers are.
-        text_columns: further columns that hold text, by index.
+        text_columns: the columns that hold text, by index; the others hold numbers.
+        code_columns: those that Markdown sets as code.
+        subtitle: below the title, in brackets on a page.
+        spans: a line of headers above the others, each with the number of columns it spans.
+        sections: in the terminal, a heading over the rows that share it: one per row, or none.
+        hidden: how many of the first columns the terminal leaves out, as the headings say it.
+        others: characters that the columns beside the first usually take in the terminal: a wide
+            one then gets more air, and a narrow one breaks the first cell where there is no room.
     """
 
     title: str
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
-    text_columns: tuple[int, ...] = (0,)
+    text_columns: Sequence[int] = (0,)
+    code_columns: Sequence[int] = ()
+    subtitle: str = ""
+    spans: Sequence[tuple[str, int]] = ()
+    sections: Sequence[str] = ()
+    hidden: int = 0
+    others: int = 0
 
     def print(self, console: Console) -> None:
-        """Prints it."""
+        """Prints it; meant for 80 columns and more."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
+        gap, room = 2, 23
+        if self.others:
+            gap = 2 if console.width >= 100 else 1
+            room = console.width - self.others - gap * (len(self.headers) - self.hidden - 1)
         # Text throughout: a cell may hold brackets that rich would take for markup.
         table = Table(
-            title=Text(self.title, "bold"),
+            title=Text.assemble((self.title, "bold"), self.subtitle and f"\n{self.subtitle}"),
             title_justify="left",
             caption=Text("\n" + self.caption) if self.caption else None,
             caption_justify="left",
             box=box.SIMPLE_HEAD,
             show_edge=False,
             pad_edge=False,
-            padding=(0, 1, 0, 0),
+            padding=(0, gap - 1, 0, 0),
         )
-        for column, header in enumerate(self.headers):
+        for column, header in enumerate(self._headers()[self.hidden :], self.hidden):
             text = column in self.text_columns
             table.add_column(
                 header,
@@ -56,41 +87,89 @@ class Grid:
                 overflow="fold",
                 no_wrap=not text,
             )
-        for first, *others in self.rows:
-            first = first if len(first) < 24 else first.replace("(", "\n(", 1)
-            table.add_row(*map(Text, (first, *others)))
+        above = ""
+        for row, section in zip(self.rows, self.sections or [""] * len(self.rows), strict=True):
+            if section != above:
+                table.add_section()
+                table.add_row(Text(section, style="italic"))
+                above = section
+            first, *others = row[self.hidden :]
+            first = first if len(first) <= room else first.replace("(", "\n(", 1)
+            style = "bold" if any(isinstance(cell, Bold) for cell in row) else ""
+            table.add_row(*map(Text, (first, *others)), style=style)
         console.print(table)
         console.print()
 
+    def _headers(self) -> list[str]:
+        """One per column, with what spans it."""
+        over = [text + "\n" if text else "" for text, width in self.spans for _ in range(width)]
+        over = over or [""] * len(self.headers)
+        return [above + header for above, header in zip(over, self.headers, strict=True)]
+
     def to_markdown(self) -> str:
         """A heading, the table and its caption."""
-        heads = [header.replace("\n", " ") for header in self.headers]
+        heads = [header.replace("\n", " ") for header in self._headers()]
         kinds = [":---" if i in self.text_columns else "---:" for i in range(len(heads))]
-        lines = [f"### {self.title}", ""]
-        for row in (heads, kinds, *self.rows):
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+        body = [[self._markdown(i, cell) for i, cell in enumerate(row)] for row in self.rows]
+        subtitle = f" ({self.subtitle})" if self.subtitle else ""
+        lines = [f"### {self.title}{subtitle}", ""]
+        lines += [f"| {' | '.join(row)} |" for row in (heads, kinds, *body)]
         return "\n".join([*lines, "", *([self.caption, ""] if self.caption else [])])
+
+    def _markdown(self, column: int, cell: str) -> str:
+        text = cell.replace("|", "\\|")
+        text = f"`{text}`" if column in self.code_columns else text
+        return f"**{text}**" if isinstance(cell, Bold) else text
 
     def to_html(self) -> str:
         """A <table> with a <caption>, escaped."""
-        head = "".join(
-            f'<th scope="col"{"" if column in self.text_columns else NUMBER}>{escape(header)}</th>'
-            for column, header in enumerate(self.headers)
+        kinds = ["" if i in self.text_columns else "number" for i in range(len(self.headers))]
+        over = "".join(
+            f'<th scope="colgroup" colspan="{width}">{escape(text)}</th>' if text else "<th></th>"
+            for text, width in self.spans
         )
-        body = "".join(f"<tr>{self._cells(row)}</tr>\n" for row in self.rows)
+        head = "".join(
+            f'<th scope="col"{_class(kind)}>{escape(header)}</th>'
+            for kind, header in zip(kinds, self.headers, strict=True)
+        )
+        body = "".join(
+            f'<tr><th scope="row">{escape(first)}</th>'
+            + "".join(_td(cell, kind) for cell, kind in zip(others, kinds[1:], strict=True))
+            + "</tr>\n"
+            for first, *others in self.rows
+        )
+        title = self.title + (f" ({self.subtitle})" if self.subtitle else "")
         note = f'<p class="note">{escape(self.caption)}</p>' if self.caption else ""
         return (
-            f'<div class="scroll"><table><caption>{escape(self.title)}</caption>'
-            f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>{note}"
+            f'<div class="scroll"><table><caption>{escape(title)}</caption><thead>'
+            + (f"<tr>{over}</tr>" if over else "")
+            + f"<tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>{note}"
         )
 
-    def _cells(self, row: Sequence[str]) -> str:
-        cells = []
-        for column, cell in enumerate(row):
-            kind = "" if column in self.text_columns else NUMBER
-            cells.append(
-                f'<th scope="row">{escape(cell)}</th>'
-                if column == 0
-                else f"<td{kind}>{escape(cell)}</td>"
-            )
-        return "".join(cells)
+
+def _td(cell: str, kind: str) -> str:
+    looks = {Bold: "best", Muted: "muted"}
+    kinds = " ".join(filter(None, (kind, looks.get(type(cell), ""))))
+    return f"<td{_class(kinds)}>{escape(cell)}</td>"
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
+
+
+def to_csv(rows: Iterable[Any]) -> str:
+    """Comma-separated values of dataclass instances, such as `Row`: one column per attribute.
+
+    Unrounded, shares in [0, 1].
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    rows = list(rows)
+    if not rows:
+        raise ValueError(NOTHING)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(rows[0])], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()

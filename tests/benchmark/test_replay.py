@@ -106,7 +106,7 @@ def test_a_result_of_the_second_schema_knows_its_replica_seeds_as_company(
 
 def test_the_command_says_which_runs_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.console, "_width", 160)
+    monkeypatch.setattr("dynprune_agents.cli.terminal.console._width", 160)
     call(*BENCH)
     text = call("validate", "results", "--runs", "9", "--device", "cpu").output
     assert text.count("the same, bit for bit") == 4

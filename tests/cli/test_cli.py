@@ -79,6 +79,7 @@ def test_agents_lists_every_agent_with_its_parameters() -> None:
     text = call("agents").output
     assert all(f" {name} " in text for name in dynprune_agents.names())
     assert "epsilon=0.1" in text
+    assert all(f" {family} " in text for family in dynprune_agents.families())
 
 
 # -- run ---------------------------------------------------------------------------------------

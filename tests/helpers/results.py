@@ -44,3 +44,16 @@ def run(
 def runs(accuracies: Any, **others: Any) -> list[Result]:
     """One result per accuracy, seeds counted from 0."""
     return [run(accuracy, seed, **others) for seed, accuracy in enumerate(accuracies)]
+
+
+def benchmark() -> list[Result]:
+    """Three agents at two budgets and full data, on two environments; two seeds each."""
+    found = []
+    for env, top in (("Digits-v0", 0.97), ("Cifar-v0", 0.9)):
+        found += runs([top, top - 0.02], agent="full_data", budget=1.0, env=env, saved=0.0)
+        for place, agent in enumerate(("ucb(c=2.0)", "random", "loss[abs](k=3)")):
+            for budget in (0.25, 0.5):
+                best = top - 0.05 * place - 0.1 * (1 - budget)
+                saved = 1 - budget
+                found += runs([best, best - 0.01], agent=agent, budget=budget, env=env, saved=saved)
+    return found

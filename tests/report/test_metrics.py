@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.results import run, runs
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import mannwhitneyu, trim_mean
+from scipy.stats import bootstrap, mannwhitneyu, trim_mean
 
 from dynprune_env.report.metrics import (
+    bootstrap_interval,
     interquartile_mean,
+    mean_band,
     mean_interval,
     mean_ranks,
     probability_of_improvement,
     stratified_interval,
 )
-from dynprune_env.report.overall import overall_csv, overall_table, summarize_tasks
-from dynprune_env.report.summary import level_with_best, summarize
 
 SCORES = st.lists(st.integers(0, 9).map(float), min_size=1, max_size=8).map(np.array)
 
@@ -42,6 +41,42 @@ def test_the_interquartile_mean_works_along_the_last_axis() -> None:
     table = np.random.default_rng(0).random((3, 11))
     expected = [trim_mean(row, 0.25) for row in table]
     assert interquartile_mean(table) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10, 20])
+def test_the_interval_of_a_mean_is_scipys_bootstrap(seeds: int) -> None:
+    for trial in range(5):
+        values = np.random.default_rng([seeds, trial]).normal(0.9, 0.02, size=seeds).tolist()
+        rng = np.random.default_rng(0)
+        expected = bootstrap((values,), np.mean, method="percentile", random_state=rng)
+        # Older scipys round the last bit otherwise.
+        assert mean_interval(values) == pytest.approx(expected.confidence_interval, rel=1e-15)
+
+
+def test_numbers_of_recorded_tables_stay_bit_for_bit() -> None:
+    scores = [0.81251, 0.8337, 0.7921, 0.8447, 0.8019]
+    others = [0.7913, 0.81251, 0.81, 0.83]
+    assert mean_interval(scores) == (0.8001020000000001, 0.8338620000000001)
+    strata = [np.array(scores), np.array(others)]
+    assert stratified_interval(strata) == (0.7997620000000001, 0.827242)
+    expected = (0.5, (0.21250000000000002, 0.7749999999999999))
+    assert probability_of_improvement(strata, strata[::-1]) == expected
+
+
+def test_a_band_holds_the_interval_of_the_mean_at_each_place() -> None:
+    curves = np.random.default_rng(0).normal([0, 1, 2], size=(8, 3))
+    low, high = mean_band(curves)
+    assert low.shape == high.shape == (3,)
+    for place in range(3):
+        ends = mean_interval(curves[:, place].tolist())
+        assert (low[place], high[place]) == pytest.approx(ends, abs=0.1)
+
+
+def test_all_intervals_are_quantiles_of_what_is_resampled() -> None:
+    assert bootstrap_interval(lambda rng: np.arange(201.0)) == pytest.approx((5, 195))
+    drawn = [bootstrap_interval(lambda rng: rng.random(9), seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
 
 
 def test_an_interval_redraws_seeds_within_tasks_only() -> None:
@@ -108,62 +143,3 @@ def test_intervals_cover_the_truth_nearly_as_often_as_they_say() -> None:
     # Percentile intervals of twenty seeds are a little too narrow.
     assert (coverage > 0.9).all(), coverage
     assert (coverage < 0.99).all(), coverage
-
-
-# -- over tasks --------------------------------------------------------------------------------
-
-
-def two_tasks() -> list:
-    found = []
-    for env, shift in (("A-v0", 0.0), ("B-v0", 0.2)):
-        for agent, best in (("ucb", 0.7), ("dynamic_random", 0.6), ("infobatch", 0.5)):
-            values = [best + shift + 0.01 * seed for seed in range(4)]
-            found += runs(values, agent=agent, env=env, saved=0.4)
-        found += runs([0.99] * 4, agent="full_data", env=env, budget=1.0)
-    return found
-
-
-def test_agents_are_compared_over_all_tasks_and_full_runs_are_none() -> None:
-    over = summarize_tasks(two_tasks())
-    assert over is not None
-    assert (over.tasks, over.baseline, over.left_out) == (2, "dynamic_random", ())
-    assert [row.agent for row in over.rows] == ["ucb", "dynamic_random", "infobatch"]
-    assert [row.rank for row in over.rows] == [1, 2, 3]
-    assert [row.improvement for row in over.rows] == [1, 0.5, 0]
-    # Of 0.7 ... 0.73 and 0.9 ... 0.93 the middle half is the upper and the lower two of them.
-    assert over.rows[0].iqm == pytest.approx((0.72 + 0.73 + 0.9 + 0.91) / 4)
-    assert over.rows[0].low < over.rows[0].iqm < over.rows[0].high
-    assert (over.rows[0].nominal, over.rows[0].saved) == pytest.approx((0.5, 0.4))
-    text = overall_table(over).to_markdown()
-    assert "| ucb | 81.50 |" in text
-    assert "2 tasks" in text
-    assert overall_csv(over).startswith("agent,seeds,iqm,")
-
-
-def test_an_agent_that_lacks_a_task_is_named_and_left_out() -> None:
-    over = summarize_tasks([*two_tasks(), run(0.9, agent="thompson", env="A-v0")])
-    assert over is not None
-    assert over.left_out == ("thompson",)
-    assert "lack a task: thompson" in overall_table(over).caption
-    assert summarize_tasks(runs([0.5, 0.6])) is None
-
-
-def test_few_seeds_are_warned_of() -> None:
-    found = [*runs([0.5, 0.6], agent="a"), *runs([0.4, 0.3], agent="b")]
-    over = summarize_tasks(found)
-    assert over is not None
-    assert "the intervals say little" in overall_table(over).caption
-
-
-def test_overlapping_intervals_are_marked_and_separate_ones_are_not() -> None:
-    rows = summarize(
-        [
-            *runs([0.90, 0.92, 0.94], agent="best"),
-            *runs([0.89, 0.91, 0.93], agent="near"),
-            *runs([0.70, 0.72, 0.74], agent="far"),
-            run(0.93, agent="alone"),
-        ]
-    )
-    assert [row.agent for row in level_with_best(rows)] == []  # the best has one seed
-    rows = [row for row in rows if row.agent != "alone"]
-    assert [row.agent for row in level_with_best(rows)] == ["near"]

@@ -17,10 +17,8 @@ from helpers.results import run, runs
 import dynprune_agents
 from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.benchmark.results import Failure, Result, RunConfig
-from dynprune_env.report.figures import COLOURS, choose_styles
+from dynprune_env.common.palette import BLUE
 from dynprune_env.report.page import write_page
-from dynprune_env.report.published import PUBLISHED, published_tables
-from dynprune_env.report.summary import summarize
 
 DIGITS = "DynPrune-Digits-v0"
 AGENTS = ("dynamic_random", "ucb", "infobatch", "el2n", "full_data")
@@ -137,44 +135,6 @@ def test_a_page_can_be_made_of_little(case: str, tmp_path: Path) -> None:
     assert "dynprune report" in (tmp_path / "page.html").read_text()
 
 
-def test_eight_agents_are_told_apart_by_more_than_colour_and_the_rest_is_grey() -> None:
-    found = [
-        row for place in range(14) for row in runs([0.9 - 0.01 * place] * 2, agent=f"a{place:02}")
-    ]
-    found += runs([0.3, 0.3], agent="dynamic_random")
-    styles = choose_styles(summarize(found))
-    assert list(styles) == [f"a{place:02}" for place in range(7)] + ["dynamic_random"]
-    assert len({style["marker"] for style in styles.values()}) == 8
-    looks = {(style["color"], style["linestyle"]) for style in styles.values()}
-    assert len(looks) == 8
-    assert {colour for colour, _ in looks} == set(COLOURS)
-
-
-# -- published figures -------------------------------------------------------------------------
-
-
-def test_published_figures_stand_beside_ours_with_their_source_never_in_one_column() -> None:
-    rows = summarize(
-        [
-            *runs([0.951, 0.953], agent="ucb", env="DynPrune-CIFAR10-v0", budget=0.5, saved=0.48),
-            run(0.78, agent="full_data", env="DynPrune-CIFAR100-v0", budget=1.0, saved=0.0),
-            run(0.9, agent="ucb", env=DIGITS),
-        ]
-    )
-    ten, hundred = sorted(published_tables(rows), key=lambda grid: -len(grid.title))[::-1]
-    assert "Published" in ten.title
-    assert len(ten.rows) == len(PUBLISHED) + 1
-    (ucb,) = (row for row in ten.rows if row[0] == "UCB")
-    assert ucb[1:4] == ["95.3", "94.7", "93.9"]
-    assert ten.rows[-1][1:4] == ["-", "95.25", "-"]
-    assert ucb[4:7] == ["-", "95.20 (48)", "-"]
-    assert ucb[7] == "[1]"
-    assert "[1] Zhou et al. 2025" in ten.caption
-    assert [header.split("\n")[0] for header in ten.headers[1:7]] == ["publ."] * 3 + ["ours"] * 3
-    assert hundred.rows[0][1:7] == ["78.2"] * 3 + ["78.00 (0)"] * 3
-    assert published_tables(summarize([run(0.9, agent="ucb", env=DIGITS)])) == []
-
-
 # -- in a browser ------------------------------------------------------------------------------
 
 MEASURE = """
@@ -251,7 +211,7 @@ def test_a_browser_paints_and_prints_it(page: Path, tmp_path: Path) -> None:
     picture, pdf = tmp_path / "page.png", tmp_path / "page.pdf"
     look(page, "--hide-scrollbars", f"--screenshot={picture}", "--window-size=1280,4000")
     pixels = (matplotlib.image.imread(picture)[..., :3] * 255).round().astype(int)
-    blue = [int(COLOURS[0][i : i + 2], 16) for i in (1, 3, 5)]
+    blue = [int(BLUE[i : i + 2], 16) for i in (1, 3, 5)]
     assert ((pixels == blue).all(-1)).sum() > 100  # curves are there
     look(page, f"--print-to-pdf={pdf}")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) >= 3

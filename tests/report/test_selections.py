@@ -11,7 +11,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
@@ -21,7 +20,11 @@ from dynprune_agents.cli import app as cli
 from dynprune_env import run_episodes
 from dynprune_env.benchmark.recording import pack, unpack
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig
-from dynprune_env.report.selections import KeptWhen, kept_when, plot_kept, summarize_kept
+from dynprune_env.report.selections import (
+    SelectionAnalysis,
+    analyse_selections,
+    summarize_selections,
+)
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.tasks.variants import Variant
 
@@ -68,19 +71,24 @@ def test_packed_selections_are_plain_text_and_come_back_the_same(masks: np.ndarr
 
 
 def test_samples_are_kept_always_sometimes_or_never_and_empty_epochs_do_not_count() -> None:
-    kept = kept_when(finished([[1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 0, 0, 1, 0]]))
+    kept = analyse_selections(
+        finished([[1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 0, 0, 1, 0]])
+    )
     assert (kept.always, kept.sometimes, kept.never) == pytest.approx((0.2, 0.6, 0.2))
     # Two of four in common, then none of three, none of two.
     assert kept.turnover == pytest.approx([0.5, 1, 1])
 
 
 def test_the_same_selection_again_is_no_turnover_and_a_disjoint_one_is_all() -> None:
-    kept = kept_when(finished([[1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]))
+    kept = analyse_selections(finished([[1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]))
     assert kept.turnover.tolist() == [0, 1, 1, 0]
 
 
 def test_a_run_that_trained_nothing_and_a_run_of_one_epoch() -> None:
-    nothing, one = kept_when(finished(np.zeros((3, 4)))), kept_when(finished([[1, 0, 0, 1]]))
+    nothing, one = (
+        analyse_selections(finished(np.zeros((3, 4)))),
+        analyse_selections(finished([[1, 0, 0, 1]])),
+    )
     assert (nothing.always, nothing.sometimes, nothing.never) == (0, 0, 1)
     assert (one.always, one.sometimes, one.never) == (0.5, 0, 0.5)
     assert one.turnover.shape == (0,)
@@ -89,7 +97,7 @@ def test_a_run_that_trained_nothing_and_a_run_of_one_epoch() -> None:
 @given(MASKS)
 @example(np.arange(10)[None] > 0)  # in floating point 1 - .9 - .1 is below 0
 def test_the_three_shares_are_shares_and_sum_to_one(masks: np.ndarray) -> None:
-    kept = kept_when(finished(masks))
+    kept = analyse_selections(finished(masks))
     shares = [kept.always, kept.sometimes, kept.never]
     assert sum(shares) == pytest.approx(1)
     assert min(shares) >= 0
@@ -104,7 +112,7 @@ def test_a_summary_is_the_mean_over_the_seeds_that_reached_an_epoch() -> None:
         finished([[1, 1], [1, 0], [1, 1]], seed=0, drift=[1, 0.5, 0.25], corrupted=[0.4, 0.2, 0]),
         finished([[1, 0]], seed=1, drift=[0], corrupted=[0.2]),
     ]
-    (row,) = summarize_kept(runs)
+    (row,) = summarize_selections(runs)
     assert (row.agent, row.budget, row.variant, row.seeds) == ("ucb", 0.5, "", 2)
     mean = row.mean  # always 1/2 and 1/2, sometimes 1/2 and 0, never 0 and 1/2
     assert (mean.always, mean.sometimes, mean.never) == pytest.approx((0.5, 0.25, 0.25))
@@ -115,43 +123,20 @@ def test_a_summary_is_the_mean_over_the_seeds_that_reached_an_epoch() -> None:
 
 
 def test_runs_of_one_epoch_have_no_turnover_to_average() -> None:
-    (row,) = summarize_kept([finished([[1, 0]], seed=seed) for seed in range(2)])
+    (row,) = summarize_selections([finished([[1, 0]], seed=seed) for seed in range(2)])
     assert row.mean.turnover.shape == (0,)
 
 
 def test_each_agent_and_budget_has_a_row_of_its_own_in_order() -> None:
     pairs = [("ucb", 0.5), ("ucb", 0.3), ("aum", 0.5), ("ucb", 0.5)]
     runs = [finished([[1, 0]], seed, *pair) for seed, pair in enumerate(pairs)]
-    found = [(row.budget, row.agent, row.seeds) for row in summarize_kept(runs)]
+    found = [(row.budget, row.agent, row.seeds) for row in summarize_selections(runs)]
     assert found == [(0.3, "ucb", 1), (0.5, "aum", 1), (0.5, "ucb", 2)]
 
 
-def test_no_results_and_full_data_alone_are_nothing_to_analyse(tmp_path: Path) -> None:
+def test_no_results_are_nothing_to_analyse() -> None:
     with pytest.raises(ValueError, match="no results"):
-        summarize_kept([])
-    rows = summarize_kept([finished([[1, 1]], budget=1.0, agent="full_data")])
-    with pytest.raises(ValueError, match="budget 1"):
-        plot_kept(rows, tmp_path / "kept.png")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("corrupted", [0.0, 0.2])
-def test_the_picture_shows_wrong_labels_only_where_there_are_any(
-    corrupted: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[list[str]] = []
-    save = Figure.savefig
-
-    def watched(figure: Figure, *arguments: Any, **options: Any) -> None:
-        drawn.append([axes.get_title() for axes in figure.axes])
-        save(figure, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", watched)
-    run = finished([[1, 0], [1, 1]], corrupted=[corrupted] * 2)
-    plot_kept(summarize_kept([run]), tmp_path / "kept.png")
-    titles = ["", "turnover of the selection", "drift of the losses"]
-    assert drawn == [titles + ["wrong labels among the kept"] * (corrupted > 0)]
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.png"]
+        summarize_selections([])
 
 
 # -- a real run --------------------------------------------------------------------------------
@@ -201,16 +186,16 @@ def test_a_real_runs_history_is_what_its_masks_and_losses_say() -> None:
         assert result.history["drift"] == pytest.approx([0, *drift])
         assert result.history["drift"][2] == pytest.approx(0)
         assert max(drift) > 0.1
-        found = kept_when(result)
+        found = analyse_selections(result)
         for name in ("drift", "corrupted", "duplicates"):
             assert getattr(found, name).tolist() == result.history[name]
 
 
 def test_dynamic_and_static_selections_differ_as_they_should() -> None:
-    def analysed(spec: str) -> KeptWhen:
+    def analysed(spec: str) -> SelectionAnalysis:
         agent, small = dynprune_agents.make(spec), {"train_size": 60, "epochs": 10}
         runs = run_episodes("DynPrune-Digits-v0", agent, [0, 1], env_kwargs=small, device="cpu")
-        return summarize_kept(runs)[0].mean
+        return summarize_selections(runs)[0].mean
 
     static, dynamic = analysed("static_random"), analysed("dynamic_random")
     assert (static.always, static.sometimes, static.never) == (0.5, 0, 0.5)
@@ -244,3 +229,12 @@ def test_a_folder_without_results_is_named_in_the_error(tmp_path: Path) -> None:
     assert isinstance(done.exception, ValueError)
     assert str(tmp_path) in str(done.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_data_alone_are_nothing_to_draw(tmp_path: Path) -> None:
+    finished([[1, 1]], budget=1.0, agent="full_data").save(tmp_path)
+    before = list(tmp_path.iterdir())
+    done = call(str(tmp_path))
+    assert isinstance(done.exception, ValueError)
+    assert "budget 1" in str(done.exception)
+    assert list(tmp_path.iterdir()) == before

@@ -1,0 +1,101 @@
+"""The options that several commands share, and the parsing of KEY=VALUE pairs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dynprune_env.common.specs import literal
+
+EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `dynprune envs`.")]
+EnvsOption = Annotated[
+    list[str] | None,
+    typer.Option("--env", help="Environment id, repeatable. [DynPrune-Digits-v0]"),
+]
+EnvKwargsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--env-kwargs",
+        metavar="KEY=VALUE",
+        help="Keyword argument of the environment, repeatable, e.g. epochs=10.",
+    ),
+]
+LabelNoiseOption = Annotated[
+    float | None, typer.Option("--label-noise", help="Share of train labels redrawn, in [0, 1].")
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", help="Folder of the results, one JSON file per finished run.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+DataDirOption = Annotated[
+    str | None, typer.Option("--data-dir", help="Folder of CIFAR and Fashion-MNIST.")
+]
+FoldersArgument = Annotated[list[Path], typer.Argument(help="Folders of result files.")]
+
+
+def check_folder(folder: Path) -> None:
+    """Checks that results can be written there, before any work that could be lost.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ValueError(f"--out {folder}: {existing} is not a folder that can be written to")
+
+
+def parse_env_kwargs(pairs: list[str] | None, label_noise: float | None = None) -> dict[str, Any]:
+    """Parses KEY=VALUE pairs of an environment; some keys have options of their own.
+
+    Raises:
+        ValueError: a pair is malformed, or its key is set by another option.
+    """
+    kwargs = parse_pairs(pairs, "--env-kwargs")
+    for key in ("budget", "action", "device", "data_dir"):
+        if key in kwargs:
+            raise ValueError(f"--env-kwargs cannot set {key}: it has an option of its own")
+    if label_noise is not None:
+        kwargs["label_noise"] = label_noise
+    return kwargs
+
+
+def parse_lists(pairs: list[str] | None) -> dict[str, Sequence[Any]]:
+    """Parses KEY=[VALUE, ...] and TASK:KEY=[VALUE, ...] pairs of --vary.
+
+    Raises:
+        ValueError: a pair is malformed, or its key is set by another option.
+    """
+    lists = parse_pairs(pairs, "--vary", scoped=1)
+    for key, values in lists.items():
+        if not isinstance(values, list | tuple):
+            raise ValueError(f"--vary takes KEY=[VALUE, ...], got {key}={values!r}")
+        if key in ("budget", "label_noise", "data_seed", "observation", "action", "device"):
+            raise ValueError(f"--vary cannot draw {key}: it is drawn or set by another option")
+    return lists
+
+
+def parse_pairs(pairs: list[str] | None, option: str, scoped: int = 0) -> dict[str, Any]:
+    """Parses KEY=VALUE pairs; values are Python literals, anything else is a string.
+
+    Args:
+        pairs: what was given, or None.
+        option: the option's name, for the error.
+        scoped: with 1, TASK:KEY=VALUE is a pair too.
+
+    Raises:
+        ValueError: a pair is malformed.
+    """
+    kwargs: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not all(part.isidentifier() for part in key.split(":", scoped)):
+            raise ValueError(f"{option} takes KEY=VALUE, got {pair!r}")
+        try:
+            kwargs[key] = literal(value, pair)
+        except ValueError:
+            kwargs[key] = value
+    return kwargs

@@ -1,0 +1,260 @@
+"""The commands that play: run, bench, validate."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+import dynprune_agents
+from dynprune_agents.cli.options import (
+    DataDirOption,
+    DeviceOption,
+    EnvKwargsOption,
+    EnvOption,
+    EnvsOption,
+    FoldersArgument,
+    LabelNoiseOption,
+    OutOption,
+    check_folder,
+    parse_env_kwargs,
+)
+from dynprune_agents.cli.report import complain_of_foreign, load, write_report
+from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of
+from dynprune_env.benchmark.results import load_failures, load_results
+
+VARIANTS = (
+    "dynamic_random(replacement=False)",
+    "learned(policy='weighted')",
+    "learned(policy='robust')",
+)
+"""What a benchmark of all agents plays besides their defaults."""
+
+
+def run(
+    env: EnvOption = "DynPrune-Digits-v0",
+    agent: Annotated[
+        str, typer.Option("--agent", help='An agent\'s spec, e.g. ucb or "ucb(c=2.0)".')
+    ] = "dynamic_random",
+    budget: Annotated[
+        float, typer.Option("--budget", help="Share of a full run's sample visits, in (0, 1].")
+    ] = 0.5,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="The first seed.")] = 0,
+    env_kwargs: EnvKwargsOption = None,
+    label_noise: LabelNoiseOption = None,
+    out: OutOption = Path("results"),
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = None,
+) -> None:
+    """Plays one agent and prints what came out.
+
+    Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
+    """
+    from dynprune_env.benchmark.episodes import run_episodes
+    from dynprune_env.benchmark.sweeps import plan_groups
+    from dynprune_env.report.summary import summarize
+    from dynprune_env.report.summary_tables import accuracy_tables
+
+    player = dynprune_agents.make(agent)
+    kwargs = parse_env_kwargs(env_kwargs, label_noise)
+    everything = plan_groups(env, [repr(player)], [budget], range(seed, seed + seeds), kwargs)
+    wanted = (repr(player), budget)  # without the reference that a benchmark adds
+    groups = [group for group in everything if (group.agent, group.env_kwargs["budget"]) == wanted]
+    check_folder(out)  # before any work that could be lost
+    results = []
+    with progress_of("epochs") as progress:
+        for group in groups:
+            label = f"seed {', '.join(map(str, group.seeds))}"
+            task = progress.add_task(label if len(label) < 40 else f"{len(group.seeds)} seeds")
+            progress.update(task, total=1.0)
+            results += run_episodes(
+                env,
+                player,
+                group.seeds,
+                env_kwargs=group.env_kwargs,
+                device=device,
+                data_dir=data_dir,
+                on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
+                    task, completed=float(done.mean())
+                ),
+            )
+            for result in results[-len(group.seeds) :]:
+                result.save(out)
+    for grid in accuracy_tables(summarize(results)):
+        grid.print(console)
+    console.print(f"Results: {out}/*.json")
+
+
+def bench(
+    context: typer.Context,
+    sweep: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME|FILE.toml]",
+            help="A sweep that ships with the package, or a file that describes one; options "
+            "replace what it says. See `dynprune sweeps`.",
+        ),
+    ] = "quick",
+    env: EnvsOption = None,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option("--agents", help="An agent's spec, repeatable. [all agents]"),
+    ] = None,
+    budgets: Annotated[
+        list[float] | None,
+        typer.Option("--budgets", help="A budget in (0, 1], repeatable. [0.3, 0.5, 0.7]"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="How many seeds. [the sweep's: 10]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="The first seed. [the sweep's: 0]")
+    ] = None,
+    scale: Annotated[
+        float,
+        typer.Option(
+            "--scale", help="Share of the epochs and seeds, in (0, 1]; below 0.5 a smaller model."
+        ),
+    ] = 1.0,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Processes.", show_default="all processors")
+    ] = os.cpu_count() or 1,
+    backend: Annotated[
+        str, typer.Option("--backend", help="loky: this machine; ray: a Ray cluster.")
+    ] = "loky",
+    gpus: Annotated[
+        float, typer.Option("--gpus", min=0, help="GPUs that Ray reserves for each process.")
+    ] = 0.0,
+    save_every: Annotated[
+        float,
+        typer.Option("--save-every", min=0, help="Seconds between savings of a long run's state."),
+    ] = 30.0,
+    env_kwargs: EnvKwargsOption = None,
+    label_noise: LabelNoiseOption = None,
+    out: OutOption = Path("results"),
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = None,
+) -> None:
+    """Plays several agents at several budgets, and full data as the reference.
+
+    Without arguments: Digits, all agents, budgets 0.3, 0.5 and 0.7, ten seeds. A run whose result
+    is in the folder already is not repeated, and a long one goes on from its last saved epoch: a
+    benchmark that was stopped goes on where it was. Runs that failed are tried again.
+
+    Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
+    """
+    from dynprune_env.benchmark.runner import run_sweep
+    from dynprune_env.benchmark.sweeps import load_sweep
+
+    check_folder(out)
+    plan = load_sweep(sweep)
+    if env:
+        plan = replace(plan, envs=tuple(env))
+    if seeds or seed is not None:
+        first = plan.seeds[0] if seed is None else seed
+        plan = replace(plan, seeds=tuple(range(first, first + (seeds or len(plan.seeds)))))
+    plan = replace(plan, budgets=tuple(budgets or plan.budgets))
+    plan = plan.scaled(scale).with_kwargs(parse_env_kwargs(env_kwargs, label_noise))
+    specs = agents or plan.agents or [*dynprune_agents.names(), *VARIANTS]
+    groups = plan.groups(list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in specs)))
+    failures = 0
+    with SweepProgress(groups) as progress:
+        outcomes = run_sweep(
+            groups,
+            dynprune_agents.make,
+            out,
+            jobs=jobs,
+            backend=backend,
+            gpus=gpus,
+            device=device,
+            data_dir=data_dir,
+            save_every=save_every,
+            on_start=progress.start_group,
+            imports=context.obj,
+        )
+        try:
+            for outcome in outcomes:
+                progress.end_group(outcome)
+                if outcome.error:
+                    failures += 1
+                    name = f"{outcome.group.agent} at budget {outcome.group.env_kwargs['budget']}"
+                    complain(f"failed: {name}: {outcome.error}")
+        except KeyboardInterrupt:
+            complain(f"stopped; the same command goes on from what is saved in {out}")
+            raise typer.Exit(130) from None
+
+    wanted = {config.key for group in groups for config in group.configs()}
+    foreign: list[str] = []
+    results = [r for r in load_results([out], foreign.append) if r.config.key in wanted]
+    failed = [each for each in load_failures([out]) if each.config.key in wanted]
+    complain_of_foreign(foreign)
+    if results:
+        write_report(results, failed, out)
+    if failures:
+        complain(
+            f"{failures} of {len(groups)} groups of runs failed; see above, and {out}/failed/."
+        )
+    if failures or foreign:
+        raise typer.Exit(1)
+
+
+def validate(
+    folders: FoldersArgument,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="How many, drawn at random.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the runs.")] = 0,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--key", help="A run's file name without .json, repeatable. [drawn]"),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option("--tolerance", min=0, help="Of accuracy and saved fraction, elsewhere."),
+    ] = 0.02,
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = None,
+) -> None:
+    """Replays runs from their configurations alone and says whether the numbers match.
+
+    On the machine that made a result, with the same libraries and on its CPU, all numbers but the
+    seconds have to be the same, bit for bit. Elsewhere roundings differ and training amplifies
+    them: test accuracy and saved fraction then have to be within the tolerance.
+    """
+    from dynprune_env.benchmark.replay import validate as replay
+
+    results = {result.config.key: result for result in load(folders)}
+    for key in keys or ():
+        if key not in results:
+            raise ValueError(f"there is no {key}.json in {', '.join(map(str, folders))}")
+    drawn = random.Random(seed).sample(sorted(results), min(runs, len(results)))
+    chosen = [results[key] for key in keys or drawn]
+    table = Table("run", "recorded", "replayed", "verdict", box=box.SIMPLE_HEAD)
+    wrong = 0
+    with progress_of("runs") as progress:
+        task = progress.add_task("validate", total=len(chosen))
+        for verdict in replay(
+            chosen, dynprune_agents.make, tolerance=tolerance, device=device, data_dir=data_dir
+        ):
+            config = verdict.result.config
+            name = f"{config.agent}, budget {config.budget:g}, seed {config.seed}, {config.env}"
+            outcome = "the same, bit for bit"
+            if not verdict.identical:
+                outcome = f"{100 * verdict.difference:+.2f} points"
+                outcome += ", reproduced" if verdict.reproduced else ", NOT reproduced"
+                outcome += f" ({'; '.join(verdict.caveats) or 'the same machine and versions'})"
+            wrong += not verdict.reproduced
+            accuracies = (verdict.result.test_accuracy, verdict.replay.test_accuracy)
+            cells = (name, *(f"{100 * accuracy:.2f} %" for accuracy in accuracies), outcome)
+            table.add_row(*map(Text, cells))
+            progress.advance(task)
+    console.print(table)
+    if wrong:
+        complain(f"{wrong} of {len(chosen)} runs did not reproduce")
+        raise typer.Exit(1)

@@ -1,0 +1,102 @@
+"""The commands that read results: report, kept; nothing here runs anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynprune_agents.cli.options import FoldersArgument
+from dynprune_agents.cli.terminal import complain, console
+from dynprune_env.benchmark.results import Failure, Result, load_failures, load_results
+from dynprune_env.common.files import atomic_write
+
+
+def report(
+    folders: FoldersArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the tables and the page. [the first folder]"),
+    ] = None,
+) -> None:
+    """Prints the tables and writes the page of results that exist already; runs nothing."""
+    foreign: list[str] = []
+    results = load(folders, foreign)
+    complain_of_foreign(foreign)
+    write_report(results, load_failures(folders), out or folders[0])
+    if foreign:
+        raise typer.Exit(1)
+
+
+def kept(folders: FoldersArgument) -> None:
+    """Says what was kept when: always / sometimes / never, turnover, drift, corrupted samples.
+
+    Turnover is one minus the Jaccard index of successive selections, drift one minus Spearman's
+    correlation of all losses before and after an epoch; both are means over epochs and seeds.
+    """
+    from dynprune_env.report.figures import draw_selections, save
+    from dynprune_env.report.selections import selection_tables, summarize_selections
+    from dynprune_env.report.styles import choose_styles
+
+    rows = summarize_selections(load(folders))
+    for grid in selection_tables(rows):
+        grid.print(console)
+    save(draw_selections(rows, choose_styles(rows)), folders[0] / "kept.png")
+    console.print(f"Picture: {folders[0]}/kept.png")
+
+
+def load(folders: list[Path], foreign: list[str] | None = None) -> list[Result]:
+    """The results in some folders, at least one; messages on other JSON files go into `foreign`.
+
+    Raises:
+        ValueError: there are none, or a JSON file is no result and there is no `foreign`.
+    """
+    results = list(load_results(folders, None if foreign is None else foreign.append))
+    if not results and foreign:
+        raise ValueError(foreign[0])
+    if not results:
+        raise ValueError(f"no result files in {', '.join(map(str, folders))}")
+    return results
+
+
+def complain_of_foreign(messages: list[str]) -> None:
+    """Says which JSON files are no results."""
+    for message in messages:
+        complain(f"left out: {message}")
+
+
+def write_report(results: list[Result], failures: list[Failure], folder: Path) -> None:
+    """Prints the tables, and writes them with the page and the pictures."""
+    from dynprune_env.report.figures import draw_accuracy, draw_overall, save
+    from dynprune_env.report.page import failure_table, write_page
+    from dynprune_env.report.published import published_tables
+    from dynprune_env.report.styles import choose_styles
+    from dynprune_env.report.summary import summarize, summarize_tasks
+    from dynprune_env.report.summary_tables import accuracy_tables, overall_table
+    from dynprune_env.report.tables import to_csv
+
+    rows = summarize(results)
+    over = summarize_tasks(results)
+    grids = accuracy_tables(rows)
+    grids += [overall_table(over)] if over else []
+    grids += published_tables(rows)
+    grids += [failure_table(failures)] if failures else []
+    for grid in grids:
+        grid.print(console)
+    texts = {
+        "table.md": "\n".join(grid.to_markdown() for grid in grids),
+        "table.csv": to_csv(rows),
+    }
+    figures = {"accuracy.png": draw_accuracy(rows, choose_styles(rows))}
+    if over:
+        texts["overall.csv"] = to_csv(over.rows)
+        figures["overall.png"] = draw_overall(over)
+    for name, text in texts.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    for name, figure in figures.items():
+        save(figure, folder / name)
+    write_page(results, failures, folder / "report.html")
+    console.print(f"Tables in {folder}: {', '.join(texts)}; pictures: {', '.join(figures)}")
+    console.print(f"Page: {folder}/report.html")

@@ -1,0 +1,225 @@
+"""The command that trains a selection policy: train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dynprune_agents.cli.options import (
+    DataDirOption,
+    DeviceOption,
+    EnvKwargsOption,
+    EnvsOption,
+    check_folder,
+    parse_env_kwargs,
+    parse_lists,
+    parse_pairs,
+)
+from dynprune_agents.cli.terminal import console, progress_of
+
+if TYPE_CHECKING:
+    from dynprune_agents.learning.training import PolicyTrainer
+
+
+@dataclass(frozen=True)
+class TrainingArguments:
+    """What decides a training's numbers: a checkpoint belongs to exactly these.
+
+    Where its files lie, how many processes work and how often it is saved change no number, and
+    are left out.
+
+    Attributes:
+        algo: the algorithm's name, e.g. "es".
+        envs: Gymnasium ids to draw from.
+        budgets: shares of a full run's visits to draw from, in (0, 1].
+        label_noise: shares of train labels redrawn to draw from; None is the task's own.
+        vary: keyword arguments of the environment, KEY or TASK:KEY, with the values to draw from.
+        env_kwargs: those that all games share.
+        observation: the observation's kind; None is what fits the action.
+        action: the action's kind; None is what fits the algorithm.
+        reward: the reward's name.
+        num_envs: training runs side by side.
+        steps: environment steps (epochs of training runs) in all.
+        seed: of everything.
+        settings: parameters of the algorithm.
+        start: the policy to go on from, a name or path, or None.
+        device: what trains.
+    """
+
+    algo: str
+    envs: tuple[str, ...]
+    budgets: tuple[float, ...]
+    label_noise: tuple[float | None, ...]
+    vary: dict[str, Sequence[Any]]
+    env_kwargs: dict[str, Any]
+    observation: str | None
+    action: str | None
+    reward: str
+    num_envs: int
+    steps: int
+    seed: int
+    settings: dict[str, Any]
+    start: str | None
+    device: str
+
+    def make_trainer(
+        self, data_dir: str | None, jobs: int, tensorboard: Path | None
+    ) -> PolicyTrainer:
+        """A fresh trainer.
+
+        Args:
+            data_dir: folder of the data sets, or None.
+            jobs: processes.
+            tensorboard: folder for TensorBoard, or None.
+
+        Raises:
+            ValueError: the arguments do not fit one another.
+        """
+        from dynprune_agents.learning.mixture import Mixture
+        from dynprune_agents.learning.trainers import make_trainer
+
+        mixture = Mixture(
+            envs=self.envs,
+            budgets=self.budgets,
+            label_noise=self.label_noise,
+            vary=self.vary,
+            env_kwargs={
+                **self.env_kwargs,
+                "reward": self.reward,
+                "device": self.device,
+                "data_dir": data_dir,
+            },
+        )
+        return make_trainer(
+            self.algo,
+            mixture,
+            observation=self.observation,
+            action=self.action,
+            num_envs=self.num_envs,
+            steps=self.steps,
+            seed=self.seed,
+            settings=self.settings,
+            start=self.start,
+            jobs=jobs,
+            tensorboard=tensorboard,
+        )
+
+
+def train(
+    algo: Annotated[
+        str,
+        typer.Option(
+            "--algo", help="es, ppo, a2c, sac, td3, dqn; with sb3-contrib trpo, ars, tqc."
+        ),
+    ] = "es",
+    env: EnvsOption = None,
+    budgets: Annotated[
+        list[float] | None,
+        typer.Option("--budgets", help="A budget in (0, 1], repeatable. [0.1, 0.3, 0.5]"),
+    ] = None,
+    label_noise: Annotated[
+        list[float] | None,
+        typer.Option("--label-noise", help="Share of labels redrawn, repeatable. [the task's own]"),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="KEY=[...]",
+            help="Values of a keyword argument of the environment to draw from, repeatable; "
+            "TASK:KEY=[...] for one task only.",
+        ),
+    ] = None,
+    env_kwargs: EnvKwargsOption = None,
+    observation: Annotated[
+        str | None, typer.Option("--observation", help="samples or summary. [what fits --action]")
+    ] = None,
+    action: Annotated[
+        str | None,
+        typer.Option("--action", help="mask, score_weights, quantiles, strategy. [fits --algo]"),
+    ] = None,
+    reward: Annotated[str, typer.Option("--reward", help="See the README.")] = "val_accuracy",
+    envs: Annotated[int, typer.Option("--envs", min=1, help="R, training runs side by side.")] = 64,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Environment steps: epochs of training runs.")
+    ] = 200_000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A parameter of the algorithm, repeatable."
+        ),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", help="es: the policy to go on from, name or path.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="es: processes.")] = 1,
+    out: Annotated[Path, typer.Option("--out", help="The policy's file.")] = Path("policy.zip"),
+    device: DeviceOption = "auto",
+    data_dir: DataDirOption = None,
+    checkpoint_every: Annotated[
+        float, typer.Option("--checkpoint-every", min=0, help="Seconds; 0 after each update.")
+    ] = 20.0,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard, if installed.")
+    ] = None,
+) -> None:
+    """Trains a selection policy on a mixture of games.
+
+    Every draw of the mixture takes one value of each repeatable option, and data of its own. A
+    training that was stopped goes on from its last checkpoint: run the same command again. Play
+    the result with --agent "learned(policy='policy.zip')" (es) or "sb3(policy='policy.zip')".
+
+    Example: dynprune train --algo es --budgets 0.3 --label-noise 0 --label-noise 0.4 --jobs 2
+    """
+    from dynprune_agents.learning.training import Plan
+    from dynprune_agents.learning.training import train as train_policy
+
+    check_folder(out.absolute().parent)
+    arguments = TrainingArguments(
+        algo=algo,
+        envs=tuple(env or ["DynPrune-Digits-v0"]),
+        budgets=tuple(budgets or [0.1, 0.3, 0.5]),
+        label_noise=tuple(label_noise or [None]),
+        vary=parse_lists(vary),
+        env_kwargs=parse_env_kwargs(env_kwargs),
+        observation=observation,
+        action=action,
+        reward=reward,
+        num_envs=envs,
+        steps=steps,
+        seed=seed,
+        settings=parse_pairs(settings, "--set"),
+        start=start,
+        device=device,
+    )
+    trainer = arguments.make_trainer(data_dir, jobs, tensorboard)
+    plan = Plan(
+        steps,
+        out,
+        seed=seed,
+        arguments=asdict(arguments),
+        checkpoint_every=checkpoint_every,
+        tensorboard=tensorboard,
+    )
+    with progress_of("steps") as progress:
+        task = progress.add_task(f"train {algo}", total=steps)
+
+        def show(done: int, metrics: dict[str, float]) -> None:
+            lead = f", {100 * metrics['lead']:+.2f} points" if "lead" in metrics else None
+            if lead:
+                progress.console.print(f"{done:,} steps: val accuracy{lead} above dynamic random")
+            progress.update(task, completed=min(done, steps))
+
+        curve = train_policy(trainer, plan, show)
+    inside = curve.seconds_in_env / max(jobs, 1) / max(curve.seconds, 1e-9)
+    console.print(
+        f"{trainer.steps:,} steps in {curve.seconds:.0f} s "
+        f"({trainer.steps / max(curve.seconds, 1e-9):,.0f} a second, {inside:.0%} of it in the "
+        f"environment), {curve.visits:,} sample visits"
+    )
+    console.print(f"Policy: {out} · curve: {out.with_suffix('.curve.png')}")

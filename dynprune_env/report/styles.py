@@ -1,0 +1,97 @@
+"""What all figures share: the look of each agent, the frame, and the legend."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from dynprune_env.common.palette import INK, LINE, LINES, PALE
+from dynprune_env.report.summary import BASELINES, REFERENCE, Scored, is_reference
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = "osD^vPX<>phd"
+SINGLED_OUT = 8
+"""How many agents a figure can tell apart; the others are grey lines, and rows of the table."""
+GREY: dict[str, Any] = {"color": LINE, "linewidth": 0.8, "zorder": 1}
+DASHED: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "zorder": 3}
+WIDTH = 10.4  # inches, at which nine points are easy to read on a page 1100 pixels wide
+
+Style = dict[str, Any]
+
+
+def choose_styles(rows: Iterable[Scored]) -> dict[str, Style]:
+    """Colour, marker and dash of the agents that are singled out, best first.
+
+    They are the best by the mean of their accuracy over all tasks, and the baselines. Full data
+    are black; a second round of the colours is dashed.
+    """
+    accuracies: defaultdict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if not is_reference(row):
+            accuracies[row.agent].append(row.accuracy)
+    ranked = sorted(accuracies, key=lambda agent: (-fmean(accuracies[agent]), agent))
+    always = [agent for agent in ranked if agent in BASELINES]
+    others = [agent for agent in ranked if agent not in BASELINES]
+    chosen = set(always) | set(others[: SINGLED_OUT - len(always)])
+    styles: dict[str, Style] = {}
+    for agent in (agent for agent in ranked if agent in chosen):
+        style: Style = {"color": "black", "marker": "*", "markersize": 8, "linestyle": ":"}
+        if agent != REFERENCE:
+            place = len(styles) - (REFERENCE in styles)
+            style = {
+                "color": LINES[place % len(LINES)],
+                "marker": MARKERS[place % len(MARKERS)],
+                "markersize": 5,
+                "linestyle": "-" if place < len(LINES) else "--",
+            }
+        styles[agent] = {**style, "markeredgecolor": INK, "markeredgewidth": 0.4}
+    return styles
+
+
+def new_figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure of so many inches, which makes room for all that is drawn."""
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), layout="constrained")
+
+
+def clean(axes: Axes) -> None:
+    """Gives axes a pale grid, small ticks, and no frame at the top and at the right."""
+    axes.grid(color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+
+
+def add_legend(
+    figure: Figure, styles: dict[str, Style], extra: Sequence[Any] = (), title: str | None = None
+) -> None:
+    """Puts a legend below a figure.
+
+    Args:
+        figure: where to.
+        styles: of the agents that it names.
+        extra: handles of what else it names.
+        title: above it.
+    """
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], label=agent, linewidth=1.2, **s) for agent, s in styles.items()]
+    handles += extra
+    columns = 4 if max((len(agent) for agent in styles), default=0) < 30 else 3
+    columns -= figure.get_figwidth() < WIDTH
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
+        title=title,
+        title_fontsize=8,
+    )

@@ -1,0 +1,231 @@
+"""Every figure is drawn from its rows, and saved whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.results import benchmark, run, runs
+from matplotlib.figure import Figure
+
+from dynprune_env.benchmark.results import Result
+from dynprune_env.common.palette import LINES
+from dynprune_env.report.figures import draw_accuracy, draw_overall, draw_selections, save, to_svg
+from dynprune_env.report.selections import SelectionAnalysis, SelectionRow
+from dynprune_env.report.styles import choose_styles
+from dynprune_env.report.summary import summarize, summarize_tasks
+
+
+def drawn(found: list[Result], **options: Any) -> Figure:
+    """The figure of accuracies, as the command draws it."""
+    rows = summarize(found)
+    return draw_accuracy(rows, choose_styles(rows), **options)
+
+
+# -- styles ------------------------------------------------------------------------------------
+
+
+def test_eight_agents_are_told_apart_by_more_than_colour_and_the_rest_is_grey() -> None:
+    found = [
+        row for place in range(14) for row in runs([0.9 - 0.01 * place] * 2, agent=f"a{place:02}")
+    ]
+    found += runs([0.3, 0.3], agent="dynamic_random")
+    styles = choose_styles(summarize(found))
+    assert list(styles) == [f"a{place:02}" for place in range(7)] + ["dynamic_random"]
+    assert len({style["marker"] for style in styles.values()}) == 8
+    looks = {(style["color"], style["linestyle"]) for style in styles.values()}
+    assert len(looks) == 8
+    assert {colour for colour, _ in looks} == set(LINES)
+
+
+# -- accuracy ----------------------------------------------------------------------------------
+
+
+def test_the_plot_has_a_panel_per_environment_and_names_every_agent() -> None:
+    figure = drawn(benchmark())
+    assert [axes.get_title() for axes in figure.axes] == ["Cifar-v0", "Digits-v0"]
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["ucb(c=2.0)", "random", "loss[abs](k=3)", "full_data, budget 100 %"]
+    assert legend.get_title().get_text() == "mean over 2 seeds, 95 % bootstrap interval"
+
+
+def test_an_agent_looks_the_same_in_every_panel_and_unlike_the_others() -> None:
+    figure = drawn(benchmark())
+    looks = [
+        [(bars[0].get_color(), bars[0].get_marker()) for bars in axes.containers]
+        for axes in figure.axes
+    ]
+    assert looks[0] == looks[1]
+    assert len({colour for colour, _ in looks[0]}) == len({marker for _, marker in looks[0]}) == 3
+
+
+def test_points_sit_at_the_share_truly_spent_and_bars_at_the_interval() -> None:
+    alone = runs([0.8, 0.9], budget=0.25, saved=0.7) + runs([0.9, 0.94], budget=0.5, saved=0.45)
+    (axes,) = drawn(alone).axes
+    ((line, _, (bars,)),) = axes.containers
+    assert line.get_xdata() == pytest.approx([30, 55])  # one agent: not shifted
+    assert line.get_ydata() == pytest.approx([85, 92])
+    assert np.asarray(bars.get_segments())[:, :, 1] == pytest.approx(np.array([[80, 90], [90, 94]]))
+    assert "shifted" not in axes.get_xlabel()
+
+
+def test_agents_at_one_share_are_shifted_apart_by_what_the_axis_says() -> None:
+    found = [*runs([0.8, 0.9], agent="a"), *runs([0.8, 0.9], agent="b")]
+    (axes,) = drawn(found).axes
+    places = [bars[0].get_xdata()[0] for bars in axes.containers]
+    limit = 0.012 * 20 / 2  # the smallest span is 20 points
+    assert places == pytest.approx([50 - limit, 50 + limit])
+    assert "±0.1 points" in axes.get_xlabel()
+
+
+def test_full_data_is_a_line_only_at_budget_one() -> None:
+    found = [
+        *runs([0.9, 0.92], agent="full_data", budget=1.0, saved=0.0),
+        *runs([0.7, 0.8], agent="full_data", budget=0.25, saved=0.75),
+    ]
+    (axes,) = drawn(found).axes
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"] == (
+        pytest.approx([91])
+    )
+    assert [bars[0].get_xdata().tolist() for bars in axes.containers] == [pytest.approx([25])]
+
+
+def test_diverged_points_are_hollow_and_explained() -> None:
+    found = [run(0.8, budget=0.25, diverged=True), run(0.9, budget=0.5)]
+    figure = drawn(found)
+    (hollow,) = (line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white")
+    assert hollow.get_markevery() == [0]
+    assert figure.legends[0].get_texts()[-1].get_text() == "hollow: a seed diverged"
+
+
+def test_three_panels_leave_no_empty_fourth() -> None:
+    found = [run(0.8, env=env) for env in "ABC"]
+    assert len(drawn(found).axes) == 3
+
+
+def test_agents_that_are_not_singled_out_are_grey_and_counted() -> None:
+    found = [
+        one for place in range(10) for one in runs([0.9 - 0.01 * place] * 2, agent=f"a{place}")
+    ]
+    figure = drawn(found)
+    assert len(figure.axes[0].containers) == 8
+    assert figure.legends[0].get_texts()[-1].get_text() == "2 other agents"
+
+
+def test_a_page_adds_seconds_and_says_the_rest_itself() -> None:
+    found = [
+        *runs([0.8, 0.9], budget=0.25, saved=0.7, seconds={"total": 3.0}),
+        *runs([0.9, 0.94], budget=0.5, saved=0.45, seconds={"total": 2.0}),
+    ]
+    figure = drawn(found, on_page=True)
+    left, right = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["", ""]
+    assert left.containers[0][0].get_xdata() == pytest.approx([30, 55])
+    assert right.containers[0][0].get_xdata() == pytest.approx([2, 3])
+    assert right.containers[0][0].get_ydata() == pytest.approx([92, 85])
+    assert left.get_ylim() == right.get_ylim()
+    assert figure.legends[0].get_title().get_text() in ("", "None")
+
+
+# -- over tasks, and what was kept when --------------------------------------------------------
+
+
+def test_agents_over_all_tasks_stand_best_first() -> None:
+    over = summarize_tasks([*runs([0.9, 0.8], agent="good"), *runs([0.5, 0.6], agent="bad")])
+    assert over is not None
+    left, middle, right = draw_overall(over).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["good", "bad"]
+    assert left.get_ylim()[0] > left.get_ylim()[1]
+    assert middle.get_xlabel() == "chance to beat a run of bad (%)"
+    assert [bar.get_width() for bar in right.patches] == [1, 2]
+
+
+def selection(agent: str, wrong: float = 0.0, budget: float = 0.5) -> SelectionRow:
+    curve = np.array([0.5, 0.4])
+    mean = SelectionAnalysis(0.3, 0.5, 0.2, curve[:1], curve, np.full(2, wrong), np.zeros(2))
+    return SelectionRow("Digits-v0", "noise=1", agent, budget, 2, 0.9, mean)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.2])
+def test_wrong_labels_are_shown_only_where_there_are_any(wrong: float) -> None:
+    rows = [selection("ucb", wrong)]
+    titles = [axes.get_title() for axes in draw_selections(rows, choose_styles(rows)).axes]
+    expected = ["Digits-v0\nnoise=1\nbudget 50 %", "turnover of the selection (%)"]
+    expected += ["drift of the losses (%)"] + ["wrong among the kept (%)"] * (wrong > 0)
+    assert titles == expected
+
+
+def test_shares_are_bars_of_all_agents_and_curves_begin_where_they_can() -> None:
+    rows = [selection("ucb"), selection("aum"), selection("ucb", budget=0.3)]
+    figure = draw_selections(rows, choose_styles(rows[:1]), on_page=True)
+    bars, turnover, drift = figure.axes[3:]
+    assert [axes.get_title() for axes in (figure.axes[0], bars)] == ["budget 30 %", "budget 50 %"]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["ucb", "aum"]
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx([30, 30, 50, 50, 20, 20])
+    assert [line.get_xdata().tolist() for line in turnover.lines] == [[2], [2]]
+    assert drift.lines[0].get_ydata() == pytest.approx([50, 40])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["ucb", "kept always", "kept sometimes", "kept never", "1 other agents"]
+
+
+def test_full_data_alone_kept_everything() -> None:
+    with pytest.raises(ValueError, match="budget 1"):
+        draw_selections([selection("full_data", budget=1.0)], {})
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("plot.png", b"\x89PNG"), ("plot.svg", b"<?xml"), ("plot.pdf", b"%PDF")]
+)
+def test_the_suffix_says_what_is_written(name: str, start: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "new" / name
+    save(drawn([run(0.8)]), path)
+    assert os.listdir(path.parent) == [name]
+    assert path.read_bytes().startswith(start)
+
+
+def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="docx"):
+        save(drawn([run(0.8)]), tmp_path / "plot.docx")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_write_keeps_the_old_plot_and_leaves_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "plot.png"
+    path.write_bytes(b"old")
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk")
+
+    monkeypatch.setattr("dynprune_env.common.files.os.replace", fail)
+    with pytest.raises(OSError, match="disk"):
+        save(drawn([run(0.8)]), path)
+    assert os.listdir(tmp_path) == ["plot.png"]
+    assert path.read_bytes() == b"old"
+
+
+def test_svg_text_stays_text_and_ids_carry_the_name() -> None:
+    text = to_svg(drawn([run(0.8)]), "one")
+    assert text.startswith("<svg")
+    assert "test accuracy (%)" in text
+    assert 'id="one-figure_1"' in text
+
+
+def test_importing_the_report_loads_no_heavy_library() -> None:
+    code = (
+        "import sys\n"
+        "from dynprune_env.report import figures, page, published, selections, summary_tables\n"
+        "print({'scipy.stats', 'matplotlib'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert out.stdout == "set()\n", out.stderr
