@@ -15,6 +15,7 @@ import typer
 from matplotlib.figure import Figure
 
 from benchmarks.learned.reading import COLOURS, SETTINGS, begin
+from dynprune_env.common.palette import MUTED, PALE
 from dynprune_env.selection.actions import ScoreWeights
 
 
@@ -44,9 +45,9 @@ def main(
             place = (np.arange(len(values)) + 0.5) / len(values)
             axes.plot(place, values, color=colour, label=f"budget {budget:.0%}")
             axes.set_title(name if row == 0 else "", fontsize=9)
-            axes.axhline(0, color="0.6", linewidth=0.8)
+            axes.axhline(0, color=MUTED, linewidth=0.8)
             axes.set_axisbelow(True)
-            axes.grid(color="0.92", linewidth=0.6)
+            axes.grid(color=PALE, linewidth=0.6)
             axes.spines[["top", "right"]].set_visible(False)
             thirds = " ".join(f"{part.mean():.2f}" for part in np.array_split(values, 3))
             print(f"{noise:.0%} noise, budget {budget}, {name}, thirds of the run: {thirds}")

@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 from matplotlib.figure import Figure
 
 import dynprune_agents
+from dynprune_env.common.palette import LINES, MUTED, PALE
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import rank
@@ -25,7 +26,7 @@ from dynprune_env.selection.ranking import rank
 ENV = "DynPrune-Digits-v0"
 SETTINGS = [(noise, budget) for noise in (0.0, 0.4) for budget in (0.1, 0.3, 0.5)]
 PHASES = 5
-COLOURS = ("#0072B2", "#D55E00", "#009E73")
+COLOURS = LINES[:3]
 
 
 def begin(spec: str, noise: float, budget: float, seeds: range) -> tuple[Any, Any, Any]:
@@ -127,9 +128,9 @@ def main(
                     ours = curve(decisions[name], decisions["ratio"], edges)
                     axes.plot(centres, ours, color=colour, label=f"budget {100 * budget:g} %")
                     print(f"{noise:.0%} noise, budget {budget}, by {name}: {np.round(ours, 2)}")
-            axes.axhline(1, color="0.6", linewidth=0.8)
+            axes.axhline(1, color=MUTED, linewidth=0.8)
             axes.set_xlabel(label)
-            axes.grid(color="0.92", linewidth=0.6)
+            axes.grid(color=PALE, linewidth=0.6)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
             if row == 0 or name == "progress":
