@@ -13,7 +13,8 @@ START = 3.0
 def below_mean(values: np.ndarray) -> np.ndarray:
     """Which values are below their row's mean, by more than rounding; same shape, bool."""
     mean = values.mean(-1, keepdims=True, dtype=np.float64)
-    return values < mean - 1e-6 * np.abs(mean)
+    below: np.ndarray = values < mean - 1e-6 * np.abs(mean)
+    return below
 
 
 class LossMoments:

@@ -139,6 +139,17 @@ class Quantiles:
         return (context.rng.random(n) < keep).astype(np.float32)
 
 
+def strategy_scores(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores of the strategies without chance, by the names of `Strategy`, (..., n) each."""
+    loss = columns["loss"]
+    return {
+        "hardest": loss,
+        "easiest": -loss,
+        "boundary": -np.abs(columns["margin"]),
+        "stalest": columns["age"],
+    }
+
+
 class Strategy:
     """One number: which handwritten strategy fills the epoch, at an even pace.
 
@@ -160,17 +171,7 @@ class Strategy:
         loss = columns["loss"]
         half = rank(loss, rng) * 2 // loss.shape[1]
         draws = rng.random(loss.shape[1])
-        scores = np.stack(
-            [
-                draws,
-                loss,
-                -loss,
-                -np.abs(columns["margin"]),
-                columns["age"],
-                draws + half,
-                draws - half,
-            ]
-        )
+        scores = np.stack([draws, *strategy_scores(columns).values(), draws + half, draws - half])
         chosen = scores[action.astype(np.int64), np.arange(len(loss))]
         counts = np.rint(context.visits_per_epoch).astype(np.int64)
         return keep_top(chosen, counts, rng).astype(np.float32)

@@ -38,6 +38,13 @@ def row_of(observations: Any, row: int = 0) -> Any:
     return observations[row]
 
 
+def with_replica_axis(observation: Any) -> Any:
+    """One replica's observation as R = 1 of them, and R of them as they are, (R, ...); views."""
+    if isinstance(observation, dict):
+        return {name: np.atleast_2d(value) for name, value in observation.items()}
+    return np.atleast_2d(observation)
+
+
 @dataclass(frozen=True)
 class TaskSize:
     """What a space must know: n samples, T epochs, C classes."""

@@ -19,7 +19,7 @@ def bandit(spec: str, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("ucb1(c=-1.0)", "c is at least 0, got -1"),
         ("thompson(sigma=0.0)", "sigma is positive, got 0"),
@@ -30,8 +30,8 @@ def bandit(spec: str, **settings: Any) -> Any:
         ("linear_thompson(v=-1.0)", "v is at least 0, got -1"),
     ],
 )
-def test_a_value_outside_its_documented_range_is_refused(spec: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_value_outside_its_documented_range_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         dynprune_agents.make(spec)
 
 

@@ -28,7 +28,7 @@ def play(spec: str, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("infobatch(r=1.0)", "r .* 1.0"),
         ("infobatch(delta=1.1)", "delta .* 1.1"),
@@ -47,8 +47,8 @@ def play(spec: str, **settings: Any) -> Any:
         ("repb(rho=1.0)", "rho"),
     ],
 )
-def test_a_value_outside_its_documented_range_is_refused(spec: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_value_outside_its_documented_range_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         dynprune_agents.make(spec)
 
 

@@ -53,7 +53,7 @@ def chosen(spec: str, runs: Any, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("el2n(nets=0)", "nets is at least 1, got 0"),
         ("el2n(early=1.5)", "early .* 1.5"),
@@ -64,8 +64,8 @@ def chosen(spec: str, runs: Any, count: int) -> list[int]:
         ("dyn_unc(window=1)", "window is at least 2 epochs, got 1"),
     ],
 )
-def test_a_value_outside_its_documented_range_is_refused(spec: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_value_outside_its_documented_range_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         dynprune_agents.make(spec)
 
 

@@ -18,7 +18,7 @@ from dynprune_agents.learning.evolution import (
     EvolutionTrainer,
     Played,
     centred_ranks,
-    play_game,
+    play_draw,
 )
 from dynprune_agents.learning.imitation import TEMPERATURE, collect, fit, teach
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
@@ -53,19 +53,19 @@ def test_ranks_are_centred_and_ties_share_theirs() -> None:
 def test_members_of_a_game_differ_in_nothing_but_the_network() -> None:
     scorer = Scorer(width=2)
     same = np.zeros((3, scorer.num_parameters), np.float32)
-    game = TaskDraw("DynPrune-Digits-v0", {**SMALL, "budget": 0.5, "data_seed": FIRST_SEED})
-    played = play_game(game, scorer, same, seed=5)
+    draw = TaskDraw("DynPrune-Digits-v0", {**SMALL, "budget": 0.5, "data_seed": FIRST_SEED})
+    played = play_draw(draw, scorer, same, seed=5)
     assert np.ptp(played.returns) < 1e-6
     assert (played.steps, played.visits) == (9, 270)
     other = same.copy()
     other[1] = np.random.default_rng(0).normal(size=scorer.num_parameters)
-    assert play_game(game, scorer, other, seed=5).returns[0] == played.returns[0]
+    assert play_draw(draw, scorer, other, seed=5).returns[0] == played.returns[0]
 
 
 def test_the_return_is_the_sum_of_the_rewards() -> None:
     scorer = Scorer(width=2)
-    game = TaskDraw("DynPrune-Digits-v0", {**SMALL, "budget": 1.0, "data_seed": FIRST_SEED})
-    played = play_game(game, scorer, np.zeros((1, scorer.num_parameters), np.float32), seed=5)
+    draw = TaskDraw("DynPrune-Digits-v0", {**SMALL, "budget": 1.0, "data_seed": FIRST_SEED})
+    played = play_draw(draw, scorer, np.zeros((1, scorer.num_parameters), np.float32), seed=5)
     env = make_vector(1, **{**SMALL, "budget": 1.0, "batch_size": 64, "data_seed": FIRST_SEED})
     env.reset(seed=[5])
     start = env.evaluate("val").accuracy
@@ -88,11 +88,11 @@ def test_an_update_is_adams_step_uphill_with_weight_decay() -> None:
 def test_the_search_climbs_a_hill(monkeypatch: pytest.MonkeyPatch) -> None:
     from dynprune_agents.learning import evolution
 
-    def hill(game: Any, scorer: Scorer, rows: np.ndarray, seed: int) -> Played:
+    def hill(draw: Any, scorer: Scorer, rows: np.ndarray, seed: int) -> Played:
         far = np.square(rows - 0.5).sum(axis=1)
         return Played(-far, far, 1, 1, 0.0)
 
-    monkeypatch.setattr(evolution, "play_game", hill)
+    monkeypatch.setattr(evolution, "play_draw", hill)
     settings = EvolutionSettings(
         width=1, members=16, imitation=0, sigma=0.1, learning_rate=0.05, average=0.9
     )
@@ -121,14 +121,14 @@ def test_the_teacher_keeps_hard_and_stale_samples_of_strong_models_and_no_wrong_
 def test_a_scorer_that_imitates_sees_through_wrong_labels() -> None:
     kwargs = {**SMALL, "train_size": 400, "epochs": 8, "label_noise": 0.4, "budget": 0.5}
     scorer = Scorer(width=4)
-    games = [
+    draws = [
         TaskDraw("DynPrune-Digits-v0", {**kwargs, "data_seed": FIRST_SEED + i}) for i in range(3)
     ]
     flat = fit(
-        scorer, [collect(game, DynamicRandom(), seed) for seed, game in enumerate(games)], seed=0
+        scorer, [collect(draw, DynamicRandom(), seed) for seed, draw in enumerate(draws)], seed=0
     )
     assert scorer.split(flat)["bias"][0] == pytest.approx(math.log10(TEMPERATURE))
-    env = games[0].make(1, "Disabled")  # type: ignore[arg-type]
+    env = draws[0].make(1, "Disabled")  # type: ignore[arg-type]
     observation, _ = env.reset(seed=FIRST_SEED + 9)
     rng = np.random.default_rng(0)
     for _ in range(6):

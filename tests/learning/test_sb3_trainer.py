@@ -1,4 +1,4 @@
-"""Stable-Baselines3 trains on mixtures of games, and resumes as if nothing had happened."""
+"""Stable-Baselines3 trains on mixtures of tasks, and resumes as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_every_contributed_algorithm_trains_and_resumes_exactly(
     check_that_it_trains_and_resumes(tmp_path, algo, observation, action)
 
 
-def test_every_segment_plays_new_games_in_groups_on_seeds_apart_from_the_benchmarks() -> None:
+def test_every_segment_plays_new_draws_in_groups_on_seeds_apart_from_the_benchmarks() -> None:
     made = trainer("ppo", "summary", "score_weights", num_envs=18)
     seen: list[Any] = []
     for _ in range(2):
@@ -127,7 +127,7 @@ def test_every_segment_plays_new_games_in_groups_on_seeds_apart_from_the_benchma
         assert [group.num_envs for group in groups] == [6, 6, 6]
         assert max(group.num_envs for group in groups) <= GROUP_SIZE
         seen += [group.settings.data_seed for group in groups]
-        for group in groups:  # the replicas of a game are paired
+        for group in groups:  # the replicas of a draw are paired
             assert len(set(group.np_random_seed)) == 1
             seen.append(group.np_random_seed[0])
     assert len(set(seen)) == 12
@@ -202,7 +202,7 @@ def test_tensorboard_gets_the_logs_of_every_segment(tmp_path: Path) -> None:
                 "action": "mask",
                 "mixture": Mixture(vary={"train_size": [50, 60]}),
             },
-            "give all games the same train_size",
+            "give all of them the same train_size",
         ),
         (
             {"action": "weights", "mixture": Mixture(env_kwargs={"train_size": 400})},
@@ -223,6 +223,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(sb3_algorithms, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"TQC is part of sb3_contrib.*dynprune\[contrib\]"):
         ALGORITHMS["tqc"].load()
+    monkeypatch.undo()
     monkeypatch.setattr(sb3_trainer, "find_spec", lambda n: None if n == "tensorboard" else True)
     with pytest.raises(ValueError, match="pip install tensorboard"):
         trainer("ppo", "summary", "score_weights", tensorboard=tmp_path)

@@ -1,4 +1,4 @@
-"""Training a policy by the command's loop: games, evaluation, checkpoints, kills, the curve."""
+"""Training a policy by the command's loop: draws, evaluation, checkpoints, kills, the curve."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def call(*arguments: str) -> Any:
     return CliRunner().invoke(cli.app, arguments)
 
 
-# -- games -------------------------------------------------------------------------------------
+# -- draws -------------------------------------------------------------------------------------
 
 
 def test_a_mixture_draws_every_value_and_data_of_its_own() -> None:
@@ -54,12 +54,12 @@ def test_a_mixture_draws_every_value_and_data_of_its_own() -> None:
     )
     mixture.check()
     rng = np.random.default_rng(0)
-    games = [mixture.draw(rng) for _ in range(60)]
-    assert {game.env for game in games} == set(mixture.envs)
+    draws = [mixture.draw(rng) for _ in range(60)]
+    assert {draw.env for draw in draws} == set(mixture.envs)
     for name, values in {"budget": (0.1, 0.5), "label_noise": (0, 0.4), "epochs": (2, 3)}.items():
-        assert {game.env_kwargs[name] for game in games} == set(values)
-    assert all(game.env_kwargs["train_size"] == 50 for game in games)
-    seeds = [game.env_kwargs["data_seed"] for game in games]
+        assert {draw.env_kwargs[name] for draw in draws} == set(values)
+    assert all(draw.env_kwargs["train_size"] == 50 for draw in draws)
+    seeds = [draw.env_kwargs["data_seed"] for draw in draws]
     assert len(set(seeds)) == 60
     assert min(seeds) >= FIRST_SEED
 
@@ -71,8 +71,8 @@ def test_what_is_drawn_for_one_task_replaces_what_is_drawn_for_all() -> None:
     )
     mixture.check()
     rng = np.random.default_rng(0)
-    games = [mixture.draw(rng) for _ in range(20)]
-    drawn = {(g.env, g.env_kwargs["epochs"], g.env_kwargs["budget"]) for g in games}
+    draws = [mixture.draw(rng) for _ in range(20)]
+    drawn = {(d.env, d.env_kwargs["epochs"], d.env_kwargs["budget"]) for d in draws}
     assert drawn == {("DynPrune-Digits-v0", 2, 0.9), ("DynPrune-Planted-v0", 7, 0.3)}
 
 
@@ -95,7 +95,7 @@ def test_a_mixture_that_could_fail_later_is_refused_at_once(change: Any, expecte
 
 def test_evaluation_compares_with_dynamic_random_on_seeds_of_its_own() -> None:
     evaluation = PolicyEvaluation(MIXTURE, seed=0)
-    assert all(kwargs["data_seed"] < FIRST_SEED for _, kwargs in evaluation._games)
+    assert all(kwargs["data_seed"] < FIRST_SEED for _, kwargs in evaluation._draws)
     assert evaluation.lead(DynamicRandom()) == (0.0, 0.0)
     lead, error = evaluation.lead(FullData())
     assert abs(lead) < 0.2
@@ -107,9 +107,9 @@ def test_evaluation_compares_with_dynamic_random_on_seeds_of_its_own() -> None:
 
 def test_training_leaves_a_policy_a_curve_and_no_checkpoints(tmp_path: Path) -> None:
     out = tmp_path / "there" / "policy.zip"
-    told: list[int] = []
+    updates_seen: list[int] = []
     plan = Plan(300, out, evaluate_every=0.5, checkpoint_every=0)
-    curve = train(trainer(), plan, lambda steps, metrics: told.append(steps))
+    curve = train(trainer(), plan, lambda steps, metrics: updates_seen.append(steps))
     assert sorted(path.name for path in out.parent.iterdir()) == [
         "policy.curve.json",
         "policy.curve.png",
@@ -117,8 +117,8 @@ def test_training_leaves_a_policy_a_curve_and_no_checkpoints(tmp_path: Path) -> 
     ]
     assert (out.parent / "policy.curve.png").read_bytes()[:4] == b"\x89PNG"
     kept = json.loads((out.parent / "policy.curve.json").read_text())
-    assert [update["steps"] for update in kept["updates"]] == told
-    assert told[-1] >= 300
+    assert [update["steps"] for update in kept["updates"]] == updates_seen
+    assert updates_seen[-1] >= 300
     assert [round(p["steps"] / 150) for p in kept["evaluations"]] == [0, 1, 2]
     assert kept["visits"] == curve.visits > 0
     assert 0 < curve.seconds_in_env <= curve.seconds
@@ -217,7 +217,7 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path
         (["--start", "nobody"], "there is no policy file 'nobody'"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_trained(
+def test_a_mistake_is_updates_seen_before_anything_is_trained(
     options: list[str],
     expected: str,
     tmp_path: Path,

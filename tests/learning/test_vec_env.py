@@ -1,4 +1,4 @@
-"""Stable-Baselines3 sees the same games that the environments play."""
+"""Stable-Baselines3 sees the same runs as the environments themselves."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormali
 
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._features import TASK_SIZE
+from dynprune_env.selection.observations import progress_entries
 
 
 def group(size: int = 2, **settings: Any) -> Any:
     return make_vector(size, "SameStep", **settings)
+
+
+def val_loss(observation: Any) -> np.ndarray:
+    """(R,) nats."""
+    return progress_entries(observation["progress"])["val_loss"]
 
 
 def masks(env: Any, steps: int, seed: int = 0) -> np.ndarray:
@@ -29,8 +35,8 @@ def without_game(observation: Any, row: int) -> Any:
 
 
 def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_last_it_saw() -> None:
-    games: list[dict[str, Any]] = [{"budget": 0.4}, {"budget": 0.7, "label_noise": 0.5}]
-    env = DynPruneVecEnv([group(2, **game) for game in games])
+    settings: list[dict[str, Any]] = [{"budget": 0.4}, {"budget": 0.7, "label_noise": 0.5}]
+    env = DynPruneVecEnv([group(2, **setting) for setting in settings])
     assert env.seed(5) == [5, 6, 7, 8]
     actions = masks(env, 4)
     observation, steps = env.reset(), []
@@ -38,7 +44,7 @@ def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_las
     for action in actions:
         steps.append(env.step(action))
     for row in range(4):
-        single = make(**games[row // 2])
+        single = make(**settings[row // 2])
         expected, info = single.reset(seed=5 + row)
         assert_same(without_game(first, row), expected)
         assert env.reset_infos[row] == info
@@ -75,8 +81,8 @@ def test_a_new_run_begins_where_one_ended() -> None:
 
 
 def test_observations_lie_in_the_space_whatever_the_epochs_and_classes() -> None:
-    games = [group(1, epochs=3), group(2, epochs=5), group(1, task="Planted")]
-    env = VecCheckNan(DynPruneVecEnv(games), raise_exception=True)
+    groups = [group(1, epochs=3), group(2, epochs=5), group(1, task="Planted")]
+    env = VecCheckNan(DynPruneVecEnv(groups), raise_exception=True)
     observation = env.reset()
     assert isinstance(env.observation_space, spaces.Dict)
     assert observation[TASK_SIZE].tolist() == [[3, 10], [5, 10], [5, 10], [4, 10]]
@@ -87,7 +93,7 @@ def test_observations_lie_in_the_space_whatever_the_epochs_and_classes() -> None
             assert env.observation_space.contains(one)
 
 
-def test_monitored_and_normalised_returns_are_those_of_the_games() -> None:
+def test_monitored_and_normalised_returns_are_those_of_the_groups() -> None:
     inner = DynPruneVecEnv([group(2), group(1, budget=0.3)])
     env = VecNormalize(VecMonitor(inner), norm_obs=False, norm_reward=True, gamma=1.0)
     env.seed(1)
@@ -137,16 +143,16 @@ def test_groups_are_swapped_under_the_wrappers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("games", "expected"),
+    ("settings", "expected"),
     [
-        ([{}, {"train_size": 50}], "got 48 and 50; give all games the same train_size"),
+        ([{}, {"train_size": 50}], "got 48 and 50; give all of them the same train_size"),
         ([{}, {"action": "weights"}], "same action kind, got 'mask' and 'weights'"),
         ([{}, {"observation": "summary"}], "same observation kind, got 'samples' and 'summary'"),
         ([], "at least one group"),
     ],
 )
-def test_games_that_do_not_fit_together_are_refused(games: list[Any], expected: str) -> None:
-    groups = [group(1, **game) for game in games]
+def test_groups_that_do_not_fit_together_are_refused(settings: list[Any], expected: str) -> None:
+    groups = [group(1, **setting) for setting in settings]
     with pytest.raises(ValueError, match=expected):
         DynPruneVecEnv(groups)
     if groups:
@@ -163,7 +169,7 @@ def test_other_sizes_and_modes_are_refused() -> None:
         DynPruneVecEnv(group(2)).replace_groups([group(2), group(1)])
 
 
-def test_games_of_different_size_fit_together_where_the_spaces_are_short() -> None:
+def test_groups_of_different_size_fit_together_where_the_spaces_are_short() -> None:
     short = {"observation": "summary", "action": "score_weights"}
     env = DynPruneVecEnv([group(1, **short), group(1, train_size=30, **short)])
     assert env.reset().shape == (2, 36)
@@ -173,22 +179,22 @@ def test_paired_replicas_differ_in_nothing_but_their_actions() -> None:
     env = DynPruneVecEnv([group(3), group(2, budget=0.3)], paired=True)
     assert env.seed(9) == [9, 9, 9, 10, 10]
     observation = env.reset()
-    assert len(set(observation["progress"][:3, 4])) == 1
+    assert len(set(val_loss(observation)[:3])) == 1
     same = np.repeat(masks(env, 1)[0][:1], 5, axis=0)
     _, rewards, _, _ = env.step(same)
     assert rewards == pytest.approx(np.zeros(5), abs=1e-5)
-    before = observation["progress"][:, 4]
+    before = val_loss(observation)
     env.seed(9)
     env.reset()
     observation, rewards, _, _ = env.step(masks(env, 1)[0])
-    improved = before - observation["progress"][:, 4]
+    improved = before - val_loss(observation)
     for rows in (slice(0, 3), slice(3, 5)):
         relative = improved[rows] - improved[rows].mean()
         assert rewards[rows] == pytest.approx(relative, abs=1e-4)
         assert np.ptp(rewards[rows]) > 0
 
 
-def test_returns_are_the_games_own_also_where_replicas_are_paired() -> None:
+def test_returns_are_the_groups_own_also_where_replicas_are_paired() -> None:
     returns = []
     for paired in (False, True):
         env = DynPruneVecEnv(group(1), paired=paired)
@@ -205,7 +211,7 @@ def test_returns_are_the_games_own_also_where_replicas_are_paired() -> None:
 def test_only_repeated_runs_start_again_at_every_reset(repeated: bool) -> None:
     env = DynPruneVecEnv(group(2), repeated=repeated)
     env.seed(4)
-    first, second = (env.reset()["progress"][:, 4].tolist() for _ in range(2))
+    first, second = (val_loss(env.reset()).tolist() for _ in range(2))
     assert (first == second) is repeated
 
 

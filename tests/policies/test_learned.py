@@ -299,18 +299,18 @@ def test_a_policy_trained_before_a_feature_came_plays_as_it_did(tmp_path: Path) 
     assert np.array_equal(load_scorer(str(tmp_path / "before.npz"))[1], expected)
 
 
-def test_a_wider_network_adopts_what_a_narrow_one_plays() -> None:
+def test_a_wider_network_plays_what_it_loads_from_a_narrow_one() -> None:
     narrow, wide = Scorer(width=3), Scorer(width=5)
     _, flat = random_scorer(1, narrow)
-    adopted = wide.load_from(narrow, flat, np.random.default_rng(0))
+    loaded = wide.load_from(narrow, flat, np.random.default_rng(0))
     rng = np.random.default_rng(0)
     samples = rng.normal(size=(2, 4, len(SAMPLE_FEATURES))).astype(np.float32)
     run = rng.normal(size=(2, len(RUN_FEATURES))).astype(np.float32)
-    one, two = narrow.forward(flat, samples, run), wide.forward(adopted, samples, run)
+    one, two = narrow.forward(flat, samples, run), wide.forward(loaded, samples, run)
     np.testing.assert_allclose(one.scores, two.scores, rtol=1e-5)
-    assert (wide.split(adopted)["A"][:, 3:] != 0).all()
+    assert (wide.split(loaded)["A"][:, 3:] != 0).all()
     with pytest.raises(ValueError, match="width 5 does not fit into 3"):
-        narrow.load_from(wide, adopted, rng)
+        narrow.load_from(wide, loaded, rng)
 
 
 SHIPPED = sorted(path for path in FOLDER.iterdir() if path.suffix in (".npz", ".zip"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -18,10 +19,14 @@ from helpers.episodes import SMALL, make, make_vector, run_script
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 import dynprune_agents
+from dynprune_agents.learning import set_policy as former_module
+from dynprune_agents.learning import vec_env
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
-from dynprune_agents.policies._set_policy import SetPolicy
+from dynprune_agents.policies._features import TASK_SIZE
+from dynprune_agents.policies._set_policy import SampleFeatures, SetPolicy
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env import run_episodes
+from dynprune_env.selection.observations import progress_entries
 
 ENV = "DynPrune-Digits-v0"
 SHORT = {"observation": "summary", "action": "score_weights"}
@@ -171,7 +176,7 @@ def test_a_set_policy_acts_on_any_number_of_samples(set_policy: str, n: int) -> 
         rng = np.random.default_rng(0)
         columns = {name: 0 for name in ("loss_var", "forgetting", "label")}
         seen = observed(game, 2, **columns | {"loss": rng.random(n), "confidence": rng.random(n)})
-        seen["progress"][:, 3] = game.budget
+        progress_entries(seen["progress"])["budget"][...] = game.budget
         mask = agent.select(seen)
         assert mask.shape == (2, n)
         assert mask.dtype == bool
@@ -192,7 +197,7 @@ def test_epochs_and_classes_of_the_game_at_hand_count(set_policy: str) -> None:
         agent = SB3(set_policy)
         agent.reset(game)
         seen = observed(game, epochs // 5, **columns)
-        seen["progress"][3] = game.budget
+        progress_entries(seen["progress"])["budget"][...] = game.budget
         masks.append(agent.select(seen))
     assert np.array_equal(*masks[:2])
     assert not np.array_equal(*masks[1:])
@@ -226,7 +231,7 @@ def test_where_all_samples_are_alike_no_position_is_preferred(set_policy: str) -
     game = episode(20, budget=0.5, seeds=tuple(range(400)))
     columns = {name: 0 for name in ("loss_var", "forgetting", "label")}
     seen = observed(game, 0, **columns, visits=0)
-    seen["progress"][:, 3] = game.budget
+    progress_entries(seen["progress"])["budget"][...] = game.budget
     agent = SB3(set_policy)
     agent.reset(game)
     mask = agent.select(seen)
@@ -255,6 +260,69 @@ def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
     saved(tmp_path, PPO, SetPolicy)
     os.utime(path, ns=(1, 1))
     assert SB3(path).env_kwargs == SAMPLES
+
+
+# -- files of before 0.2 ------------------------------------------------------------------------
+
+
+def test_a_set_policy_whose_file_names_its_former_module_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kwargs = {"policy_kwargs": {"features_extractor_class": SampleFeatures}}
+    today, former = tmp_path / "today.zip", tmp_path / "former.zip"
+    trained = model(PPO, SetPolicy, kwargs)
+    trained.save(today)
+    for pickled in (SetPolicy, SampleFeatures):
+        monkeypatch.setattr(pickled, "__module__", former_module.__name__)
+    trained.save(former)
+    monkeypatch.undo()
+    with zipfile.ZipFile(former) as archive:
+        data = json.loads(archive.read("data"))
+    for entry in ("policy_class", "policy_kwargs"):
+        pickle = base64.b64decode(data[entry][":serialized:"])
+        assert former_module.__name__.encode() in pickle
+        assert SetPolicy.__module__.encode() not in pickle
+    actions = play(SB3(str(today)), [3, 4])
+    for expected, action in zip(actions, play(SB3(str(former)), [3, 4]), strict=True):
+        np.testing.assert_array_equal(action, expected)
+    seen = trained.env.reset()
+    expected, _ = trained.predict(seen, deterministic=True)
+    loaded = PPO.load(former, device="cpu")
+    assert type(loaded.policy) is SetPolicy
+    np.testing.assert_array_equal(loaded.predict(seen, deterministic=True)[0], expected)
+
+
+def test_a_set_policy_that_knows_the_task_size_by_its_former_key_plays_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today, former = str(tmp_path / "today.zip"), str(tmp_path / "former.zip")
+    model(PPO, SetPolicy).save(today)
+    monkeypatch.setattr(vec_env, "TASK_SIZE", "game")
+    model(PPO, SetPolicy).save(former)
+    monkeypatch.undo()
+    assert "game" in PPO.load(former, device="cpu").observation_space.spaces  # type: ignore[attr-defined]
+    assert SB3(former).env_kwargs == SAMPLES
+    actions = play(SB3(today), [3, 4])
+    for expected, action in zip(actions, play(SB3(former), [3, 4]), strict=True):
+        np.testing.assert_array_equal(action, expected)
+
+
+def test_a_stock_policy_that_knows_the_task_size_by_its_former_key_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vec_env, "TASK_SIZE", "game")
+    trained = model(PPO, "MultiInputPolicy", {"n_steps": 4, "batch_size": 8}).learn(8)
+    trained.save(tmp_path / "former.zip")
+    monkeypatch.undo()
+    seen = trained.env.reset()
+    agent = SB3(str(tmp_path / "former.zip"))
+    agent.reset(episode(48, epochs=4, seeds=(0, 1)))
+    action = agent.select({name: value for name, value in seen.items() if name != TASK_SIZE})
+    for size in ([4, 10], [400, 1000]):
+        known = {**seen, "game": np.array([size] * 2, dtype=np.float32)}
+        del known[TASK_SIZE]
+        expected, _ = trained.predict(known, deterministic=True)
+        assert np.array_equal(action, expected) == (size == [4, 10])
 
 
 # -- what cannot play ---------------------------------------------------------------------------

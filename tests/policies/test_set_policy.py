@@ -16,9 +16,10 @@ from hypothesis import settings as property_settings
 from hypothesis import strategies as st
 from stable_baselines3 import A2C, PPO
 
-from dynprune_agents.learning.sb3_trainer import check_policy_fits
+from dynprune_agents.learning.policy_fit import check_policy_fits
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._distribution import KeepChoice, KeepDistribution, offset
+from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
 from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_env.selection.observations import PROGRESS, Samples, TaskSize
 from dynprune_env.selection.statistics import SampleStatistics
@@ -103,9 +104,12 @@ def test_epochs_and_classes_come_with_the_observation_or_from_the_bounds() -> No
     plain = opened.for_spaces(space(48, 7, 10), env.action_space)
     tensors = {name: torch.from_numpy(value) for name, value in seen.items()}
     features = opened.extract_features(tensors)
-    without = {name: value for name, value in tensors.items() if name != "game"}
+    without = {name: value for name, value in tensors.items() if name != TASK_SIZE}
     for found, expected in zip(plain.extract_features(without), features, strict=True):
         torch.testing.assert_close(found, expected)
+    for key in TASK_SIZE_KEYS:
+        found = opened.features_extractor({**without, key: tensors[TASK_SIZE]})
+        assert all(torch.equal(*pair) for pair in zip(found, features, strict=True))
     other = opened.for_spaces(space(48, 70, 10), env.action_space).extract_features(without)
     assert not torch.equal(other[1], features[1])
 
@@ -123,7 +127,7 @@ def test_untrained_it_keeps_every_sample_with_the_probability_that_spends_evenly
     for epoch in range(3):
         tensors = {name: torch.from_numpy(value) for name, value in seen.items()}
         found = torch.sigmoid(logits(made, tensors))
-        share = envs.trainer.remaining / ((10 - epoch) * 48)
+        share = envs.trainer.budget.visits_per_epoch / 48
         expected = np.minimum(share, 0.999)[:, None].repeat(48, 1)
         np.testing.assert_allclose(found.numpy(), expected, rtol=0.03, atol=1e-3)
         seen, *_ = envs.step(found.numpy() > np.random.default_rng(epoch).random((2, 48)))

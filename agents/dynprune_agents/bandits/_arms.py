@@ -10,7 +10,9 @@ import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
 from dynprune_env.common.randomness import ReplicaRandom
+from dynprune_env.selection.actions import strategy_scores
 from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.observations import row_of, with_replica_axis
 from dynprune_env.selection.ranking import keep_top
 
 
@@ -35,14 +37,9 @@ class ArmBandit(Agent):
         """The samples of the arm that each replica pulls."""
         self._arms = np.atleast_1d(self.pick())
         counts = np.atleast_1d(self.keep_count(observation))
-        columns = {name: np.atleast_2d(column) for name, column in observation.items()}
+        seen = with_replica_axis(observation)
         keep = [
-            self.arm_mask(
-                arm,
-                {name: column[row] for name, column in columns.items()},
-                int(counts[row]),
-                self.rng.only(row),
-            )
+            self.arm_mask(arm, row_of(seen, row), int(counts[row]), self.rng.only(row))
             for row, arm in enumerate(self._arms.tolist())
         ]
         return np.reshape(keep, observation["loss"].shape)
@@ -82,10 +79,19 @@ class StrategyBandit(ArmBandit):
 
     num_arms: ClassVar[int] = 5
 
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self.sums = np.zeros(self.pulls.shape)
+
+    def credit(self, arms: np.ndarray, rewards: np.ndarray) -> None:
+        """Adds up what each arm brought."""
+        self.sums[np.arange(len(arms)), arms] += rewards
+
     def arm_mask(
         self, arm: int, observation: Observation, count: int, rng: ReplicaRandom
     ) -> np.ndarray:
         """The top of the strategy's score."""
-        loss = observation["loss"]
-        scores = (loss, -loss, -np.abs(observation["margin"]), observation["age"])
-        return keep_top(scores[arm] if arm < 4 else rng.random(len(loss)), count, rng)
+        scores = list(strategy_scores(observation).values())
+        chosen = scores[arm] if arm < len(scores) else rng.random(len(observation["loss"]))
+        return keep_top(chosen, count, rng)

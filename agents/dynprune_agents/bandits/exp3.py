@@ -44,14 +44,16 @@ class EXP3(ArmBandit):
         """(R, N), each row sums to 1."""
         weights = np.exp(self.log_weights - self.log_weights.max(1, keepdims=True))
         share = weights / weights.sum(1, keepdims=True)
-        return (1 - self.gamma) * share + self.gamma / self.num_arms
+        probabilities: np.ndarray = (1 - self.gamma) * share + self.gamma / self.num_arms
+        return probabilities
 
     def pick(self) -> np.ndarray:
         """One draw per replica."""
         size = len(self.rng.seeds)
         draws = np.array([self.rng.row(row).random() for row in range(size)])[:, None]
         below = self.probabilities().cumsum(1) <= draws
-        return np.minimum(below.sum(1), self.num_arms - 1)
+        arms: np.ndarray = np.minimum(below.sum(1), self.num_arms - 1)
+        return arms
 
     def credit(self, arms: np.ndarray, rewards: np.ndarray) -> None:
         """Importance-weighted; rewards are moved to [0, 1]."""
@@ -66,4 +68,7 @@ class EXP3(ArmBandit):
         loss = observation["loss"]
         start = round(arm / (self.num_arms - 1) * (len(loss) - count))
         upper = keep_top(loss, len(loss) - start, rng)
-        return upper & ~keep_top(np.where(upper, loss, -np.inf), len(loss) - start - count, rng)
+        window: np.ndarray = upper & ~keep_top(
+            np.where(upper, loss, -np.inf), len(loss) - start - count, rng
+        )
+        return window

@@ -33,4 +33,5 @@ class LinearThompson(LinearBandit):
         rows = [self.rng.row(row).normal(size=size) for row in range(len(self.rng.seeds))]
         noise = np.reshape(rows, weights.shape)[..., None]
         draw = weights + self.v * (np.linalg.cholesky(covariance) @ noise)[..., 0]
-        return (x @ draw[..., None])[..., 0]
+        prediction: np.ndarray = (x @ draw[..., None])[..., 0]
+        return prediction

@@ -30,4 +30,5 @@ class LinUCB(LinearBandit):
     def score(self, x: np.ndarray, weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         """The upper confidence bound."""
         uncertainty = np.sqrt(((x @ covariance) * x).sum(-1))
-        return (x @ weights[..., None])[..., 0] + self.alpha * uncertainty
+        bound: np.ndarray = (x @ weights[..., None])[..., 0] + self.alpha * uncertainty
+        return bound

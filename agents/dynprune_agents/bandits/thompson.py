@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents.bandits._arms import StrategyBandit
-from dynprune_env.selection.agent import Episode
 
 
 @dataclass
@@ -27,19 +26,10 @@ class Thompson(StrategyBandit):
         if not self.sigma > 0:
             raise ValueError(f"sigma is positive, got {self.sigma}")
 
-    def reset(self, episode: Episode) -> None:
-        """Begins a new episode."""
-        super().reset(episode)
-        self.sums = np.zeros(self.pulls.shape)
-
     def pick(self) -> np.ndarray:
         """The highest draw."""
         size = len(self.rng.seeds)
         noise = np.stack([self.rng.row(row).normal(size=self.num_arms) for row in range(size)])
-        return (self.sums / (1 + self.pulls) + self.sigma * noise / np.sqrt(1 + self.pulls)).argmax(
-            1
-        )
-
-    def credit(self, arms: np.ndarray, rewards: np.ndarray) -> None:
-        """Adds up."""
-        self.sums[np.arange(len(arms)), arms] += rewards
+        draws = self.sums / (1 + self.pulls) + self.sigma * noise / np.sqrt(1 + self.pulls)
+        arms: np.ndarray = draws.argmax(1)
+        return arms

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents.bandits._arms import StrategyBandit
-from dynprune_env.selection.agent import Episode
 
 
 @dataclass
@@ -27,18 +26,10 @@ class UCB1(StrategyBandit):
         if self.c < 0:
             raise ValueError(f"c is at least 0, got {self.c}")
 
-    def reset(self, episode: Episode) -> None:
-        """Begins a new episode."""
-        super().reset(episode)
-        self.sums = np.zeros(self.pulls.shape)
-
     def pick(self) -> np.ndarray:
         """The highest upper confidence bound."""
         pulls = np.maximum(self.pulls, 1)
         t = np.maximum(self.pulls.sum(1, keepdims=True), 1)
         bound = self.sums / pulls + self.c * np.sqrt(2 * np.log(t) / pulls)
-        return np.where(self.pulls == 0, np.inf, bound).argmax(1)
-
-    def credit(self, arms: np.ndarray, rewards: np.ndarray) -> None:
-        """Adds up."""
-        self.sums[np.arange(len(arms)), arms] += rewards
+        arms: np.ndarray = np.where(self.pulls == 0, np.inf, bound).argmax(1)
+        return arms

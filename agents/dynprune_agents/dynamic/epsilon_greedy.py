@@ -54,4 +54,5 @@ class EpsilonGreedy(PeriodicAgent):
         explored = (self.epsilon * count).astype(np.int64)
         greedy = keep_top(self.moments.mean, count - explored, self.rng)
         draws = np.where(greedy, -np.inf, self.rng.random(self.episode.num_samples))
-        return greedy | keep_top(draws, explored, self.rng)
+        kept: np.ndarray = greedy | keep_top(draws, explored, self.rng)
+        return kept

@@ -1,7 +1,7 @@
 """Evolution strategies: perturbed networks play the same runs, the better ones count.
 
 Salimans et al. (2017), arXiv:1703.03864: antithetic perturbations, returns shaped by rank, Adam.
-Ranking within one game makes easy and hard games count alike; all members of a game share its
+Ranking within one draw makes easy and hard tasks count alike; all members of a draw share its
 initial model, its orders and its Gumbel noise, so that they differ in nothing but the network.
 """
 
@@ -24,6 +24,7 @@ from dynprune_agents.policies._files import load_scorer, save_scorer
 from dynprune_agents.policies._networks import Planner, Scorer
 from dynprune_agents.policies.learned import Learned
 from dynprune_env.selection.budget import SCORING_COST
+from dynprune_env.selection.observations import with_replica_axis
 
 Network = Scorer | Planner
 IMITATION_ROUNDS = 3
@@ -46,9 +47,8 @@ class Planning(Agent):
     def select(self, observation: Any) -> np.ndarray:
         """Score weights, (R, 9) or (9,)."""
         planner, parameters = self._given
-        return planner.act(parameters, np.atleast_2d(observation)).reshape(
-            *observation.shape[:-1], -1
-        )
+        actions = planner.act(parameters, with_replica_axis(observation))
+        return actions.reshape(*observation.shape[:-1], -1)
 
 
 class InTraining(Learned):
@@ -70,7 +70,7 @@ class InTraining(Learned):
 
 @dataclass(frozen=True)
 class Played:
-    """What one game gave: (m,) returns and final val losses (nats), and what it cost."""
+    """What one draw gave: (m,) returns and final val losses (nats), and what it cost."""
 
     returns: np.ndarray
     val_loss: np.ndarray
@@ -86,11 +86,11 @@ def playing(network: Network, parameters: np.ndarray) -> Agent:
     return InTraining(network, parameters)
 
 
-def play_game(game: TaskDraw, network: Network, parameters: np.ndarray, seed: int) -> Played:
+def play_draw(draw: TaskDraw, network: Network, parameters: np.ndarray, seed: int) -> Played:
     """One episode per network, all from the same seed.
 
     Args:
-        game: what is played.
+        draw: what is played.
         network: the networks' shape.
         parameters: (m, P) float32.
         seed: of every run.
@@ -99,7 +99,7 @@ def play_game(game: TaskDraw, network: Network, parameters: np.ndarray, seed: in
         What became of each.
     """
     members = len(parameters)
-    envs = game.make(members, AutoresetMode.DISABLED)
+    envs = draw.make(members, AutoresetMode.DISABLED)
     agent = playing(network, parameters)
     observation, _ = envs.reset(seed=[seed] * members)
     agent.reset(envs.episode([seed] * members))
@@ -132,14 +132,14 @@ class EvolutionSettings:
         width: hidden units of the scorer.
         max_spend: bound of the spend exponent; 0 keeps the even pace.
         max_weight: bound of the log2 of gradient weights; 0 trains plain masks.
-        members: networks per game, in antithetic pairs.
+        members: networks per draw, in antithetic pairs.
         sigma: standard deviation of the perturbations.
         learning_rate: of Adam, at the start; it falls linearly to a tenth over the training.
         decay: weight decay per generation.
         average: decay of the averaged parameters, which are the result.
-        loss_share: weight of the final val loss in a game's ranking; the rest is the return's. The
+        loss_share: weight of the final val loss in a draw's ranking; the rest is the return's. The
             loss tells apart what differs by less than one val sample.
-        imitation: games for the start by imitation (see `imitation`), at least one for each of its
+        imitation: draws for the start by imitation (see `imitation`), at least one for each of its
             three rounds; 0 starts as dynamic random.
     """
 
@@ -158,7 +158,7 @@ class EvolutionSettings:
         """Checks what would end in an error later.
 
         Raises:
-            ValueError: a share is not one, or the games do not fill the rounds.
+            ValueError: a share is not one, or the draws do not fill the rounds.
         """
         check_shares(loss_share=self.loss_share)
         if self.imitation < 0 or 0 < self.imitation < IMITATION_ROUNDS:
@@ -169,8 +169,8 @@ class EvolutionTrainer:
     """Improves a scorer or a planner generation by generation; see `PolicyTrainer`.
 
     Args:
-        mixture: what games are drawn from.
-        num_envs: training runs per generation; num_envs / members games.
+        mixture: what tasks are drawn from.
+        num_envs: training runs per generation, of num_envs / members draws.
         seed: of everything.
         steps: environment steps that are planned, for the learning rate.
         settings: how to search.
@@ -179,7 +179,7 @@ class EvolutionTrainer:
         action: "mask" trains a scorer, "score_weights" a planner.
 
     Raises:
-        ValueError: num_envs is not a multiple of the members of a game.
+        ValueError: num_envs is not a multiple of the members of a draw.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class EvolutionTrainer:
             fixed = {"observation": "samples", "action": action}
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **fixed})
         self.mixture.check()
-        self.games = num_envs // members
+        self.num_draws = num_envs // members
         self.seed = seed
         self.planned = steps
         self.jobs = jobs
@@ -239,14 +239,14 @@ class EvolutionTrainer:
         assert isinstance(self.network, Scorer)
         examples: list[Examples] = []
         for _ in range(IMITATION_ROUNDS):
-            games = [
+            draws = [
                 self.mixture.draw(rng) for _ in range(self.settings.imitation // IMITATION_ROUNDS)
             ]
-            seeds = rng.integers(FIRST_SEED, 1 << 31, size=len(games))
+            seeds = rng.integers(FIRST_SEED, 1 << 31, size=len(draws))
             agent = self.agent()
             examples += Parallel(n_jobs=self.jobs)(
-                delayed(collect)(game, agent, int(seed))
-                for game, seed in zip(games, seeds, strict=True)
+                delayed(collect)(draw, agent, int(seed))
+                for draw, seed in zip(draws, seeds, strict=True)
             )
             self.mean = fit(self.network, examples, self.seed).astype(np.float64)
             self.averaged = self.mean.copy()
@@ -259,28 +259,29 @@ class EvolutionTrainer:
     def _evolve(self) -> dict[str, float]:
         settings, half = self.settings, self.settings.members // 2
         rng = np.random.default_rng([self.seed, 2, self.generation])
-        noise = rng.standard_normal((self.games, half, len(self.mean)))
+        noise = rng.standard_normal((self.num_draws, half, len(self.mean)))
         noise = np.concatenate([noise, -noise], axis=1)
-        games = [self.mixture.draw(rng) for _ in range(self.games)]
-        seeds = rng.integers(FIRST_SEED, 1 << 31, size=self.games)
+        draws = [self.mixture.draw(rng) for _ in range(self.num_draws)]
+        seeds = rng.integers(FIRST_SEED, 1 << 31, size=self.num_draws)
         flat = (self.mean + settings.sigma * noise).astype(np.float32)
-        jobs = zip(games, flat, seeds, strict=True)
+        jobs = zip(draws, flat, seeds, strict=True)
         played = Parallel(n_jobs=self.jobs)(
-            delayed(play_game)(game, self.network, rows, int(seed)) for game, rows, seed in jobs
+            delayed(play_draw)(draw, self.network, rows, int(seed)) for draw, rows, seed in jobs
         )
-        shaped = np.stack([self.shaped(game) for game in played])
+        shaped = np.stack([self.shaped(each) for each in played])
         slope = np.einsum("gm,gmp->p", shaped, noise) / (shaped.size * settings.sigma)
         self._update(slope)
-        self.steps += sum(game.steps for game in played)
-        self.visits += sum(game.visits for game in played)
-        self.seconds_in_env += sum(game.seconds for game in played)
+        self.steps += sum(each.steps for each in played)
+        self.visits += sum(each.visits for each in played)
+        self.seconds_in_env += sum(each.seconds for each in played)
         self.generation += 1
-        return {"return": float(np.mean([game.returns.mean() for game in played]))}
+        return {"return": float(np.mean([each.returns.mean() for each in played]))}
 
-    def shaped(self, game: Played) -> np.ndarray:
+    def shaped(self, played: Played) -> np.ndarray:
         """(m,) in [-1/2, 1/2]: ranks by return and, with their share, by final val loss."""
         share = self.settings.loss_share
-        return (1 - share) * centred_ranks(game.returns) + share * centred_ranks(-game.val_loss)
+        by_return, by_loss = centred_ranks(played.returns), centred_ranks(-played.val_loss)
+        return (1 - share) * by_return + share * by_loss
 
     def _update(self, slope: np.ndarray) -> None:
         """Adam (Kingma & Ba 2015) uphill, weight decay, and the average."""
@@ -312,7 +313,7 @@ class EvolutionTrainer:
         if isinstance(self.network, Scorer):
             save_scorer(path, self.network, flat, origin)
         else:
-            from dynprune_agents.learning.sb3_trainer import save_planner  # slow to import
+            from dynprune_agents.learning.sb3_planner import save_planner  # slow to import
 
             save_planner(path, self.network, flat, origin)
 

@@ -1,9 +1,9 @@
 """A start for the scorer: imitate a teacher who knows which labels are wrong.
 
-In the games of the training the environment says which labels were redrawn. A teacher who looks it
+In training the environment says which labels were redrawn. A teacher who looks it
 up keeps the highest losses among the right labels, the more so the better the model is, and what
 was not visited for long. The scorer learns to predict the teacher's scores from what every policy
-may see, in the situations that it meets when it plays itself (DAgger; Ross, Gordon & Bagnell 2011,
+may see, in the states that it meets when it plays itself (DAgger; Ross, Gordon & Bagnell 2011,
 arXiv:1011.0686); evolution strategies then improve it on what counts, the end of the run.
 """
 
@@ -19,7 +19,7 @@ from torch import nn
 from dynprune_agents._agent import Agent
 from dynprune_agents.learning.mixture import FIRST_SEED, TaskDraw
 from dynprune_agents.policies._features import sample_features
-from dynprune_agents.policies._networks import SCALE, Scorer
+from dynprune_agents.policies._networks import Scorer
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
 
@@ -32,13 +32,13 @@ TEMPERATURE = 0.3
 
 @dataclass(frozen=True)
 class Examples:
-    """What one game gave.
+    """What one draw gave.
 
     Attributes:
         samples: (E, SAMPLES, F) float32, features.
         run: (E, G) float32, features.
         targets: (E, SAMPLES) float32, the teacher's scores.
-        returns: (R,) sums of the rewards.
+        returns: (replicas,) sums of the rewards.
         steps: environment steps.
         visits: sample visits.
     """
@@ -61,13 +61,24 @@ def teach(observation: dict[str, np.ndarray], corrupted: np.ndarray) -> np.ndarr
     accuracy = progress_entries(observation["progress"])["val_accuracy"][:, None]
     trust = np.clip(2 * accuracy - 0.6, 0, 1)  # hard samples teach a weak model little
     scores = trust * standardise(observation["loss_mean"]) + 0.3 * standardise(observation["age"])
-    return (scores - 3.0 * corrupted).astype(np.float32)
+    found: np.ndarray = (scores - 3.0 * corrupted).astype(np.float32)
+    return found
 
 
-def collect(game: TaskDraw, agent: Agent, seed: int, replicas: int = 6) -> Examples:
-    """Plays an agent, and notes at every epoch what the teacher says."""
+def collect(draw: TaskDraw, agent: Agent, seed: int, replicas: int = 6) -> Examples:
+    """Plays an agent, and notes the teacher's scores at every epoch.
+
+    Args:
+        draw: what is played.
+        agent: the agent.
+        seed: of the runs, and of which samples become examples.
+        replicas: R, runs side by side.
+
+    Returns:
+        SAMPLES examples of each epoch of each run.
+    """
     rng = np.random.default_rng(seed)
-    envs = game.make(replicas, AutoresetMode.DISABLED)
+    envs = draw.make(replicas, AutoresetMode.DISABLED)
     seeds = [int(s) for s in rng.integers(FIRST_SEED, 1 << 31, size=replicas)]
     observation, _ = envs.reset(seed=seeds)
     episode = envs.episode(seeds)
@@ -105,13 +116,10 @@ def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 20) -
     optimizer = torch.optim.Adam([flat], lr=0.02)
     batches = -(-len(samples) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, passes * batches)
-    sizes = [int(np.prod(shape)) for shape in scorer.shapes.values()]
     for _ in range(passes):
         for ids in np.array_split(rng.permutation(len(samples)), batches):
-            parts = zip(scorer.shapes.items(), flat.split(sizes), strict=True)
-            p = {name: part.view(shape) for (name, shape), part in parts}
-            hidden = torch.tanh(samples[ids] @ p["A"] + (run[ids] @ p["B"] + p["b"])[:, None])
-            scores = SCALE * (hidden @ p["w"])
+            parameters = scorer.split(flat)
+            _, scores = scorer.score(parameters, samples[ids], run[ids], torch.tanh)
             error = (scores - scores.mean(1, keepdim=True) - targets[ids]).square().mean()
             optimizer.zero_grad()
             error.backward()

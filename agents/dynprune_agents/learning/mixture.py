@@ -1,4 +1,4 @@
-"""The tasks that a policy is trained on: every draw is one game with its own data."""
+"""The tasks that a policy is trained on: every draw is an environment with data of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TaskDraw:
         return settings_of(self.env, self.env_kwargs)
 
     def make(self, num_envs: int, autoreset_mode: AutoresetMode) -> DynPruneVectorEnv:
-        """A vector environment of this game."""
+        """A vector environment of this draw."""
         envs = gym.make_vec(
             self.env, num_envs=num_envs, autoreset_mode=autoreset_mode, **self.env_kwargs
         )
@@ -39,7 +39,7 @@ class TaskDraw:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What games are drawn from, each list independently and uniformly, data seeds afresh.
+    """What environments are drawn from, each list independently and uniformly, data seeds afresh.
 
     Attributes:
         envs: Gymnasium ids.
@@ -48,7 +48,7 @@ class Mixture:
         vary: further keyword arguments of the environment with the values to draw from. A name
             such as "Digits:epochs" counts for that task alone, and there replaces the general
             values, those of budget and label_noise too.
-        env_kwargs: keyword arguments that all games share, such as the observation kind.
+        env_kwargs: keyword arguments that all draws share, such as the observation kind.
     """
 
     envs: tuple[str, ...] = ("DynPrune-Digits-v0",)
@@ -58,7 +58,7 @@ class Mixture:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def draw(self, rng: np.random.Generator) -> TaskDraw:
-        """One game; its data seed is at least FIRST_SEED."""
+        """One draw; its data seed is at least FIRST_SEED."""
 
         def pick(values: Sequence[Any]) -> Any:
             return values[int(rng.integers(len(values)))]
@@ -69,7 +69,7 @@ class Mixture:
         return TaskDraw(env, {**self.env_kwargs, **drawn, "data_seed": data_seed})
 
     def choices(self, env: str) -> dict[str, Sequence[Any]]:
-        """Keyword arguments of this environment's games and the values that each is drawn from."""
+        """Keyword arguments of this environment's draws and the values that each is drawn from."""
         task = gym.spec(env).kwargs["task"]
         found: dict[str, Sequence[Any]] = {"budget": self.budgets, "label_noise": self.label_noise}
         for name, values in sorted(self.vary.items(), key=lambda pair: ":" in pair[0]):

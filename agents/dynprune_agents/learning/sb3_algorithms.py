@@ -16,7 +16,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 @dataclass(frozen=True)
 class Rollout:
-    """What our defaults depend on.
+    """What an algorithm collects between two updates: our defaults depend on it.
 
     Attributes:
         epochs: T, the longest of the mixture.
@@ -43,80 +43,80 @@ class Rollout:
         return next((size for size in sizes if size > 1), 2)  # PPO refuses batches of one
 
 
-def _ppo(shape: Rollout) -> dict[str, Any]:
+def _ppo(rollout: Rollout) -> dict[str, Any]:
     return {
         # An update sees one whole episode of every replica (not 2,048 epochs of each).
-        "n_steps": shape.epochs,
-        "batch_size": shape.batch(8),
+        "n_steps": rollout.epochs,
+        "batch_size": rollout.batch(8),
         # Passes of a SetPolicy over n samples cost as much as the environment.
-        "n_epochs": 2 if shape.set_policy else 4,
+        "n_epochs": 2 if rollout.set_policy else 4,
         # A training has few updates, so they are large; 0.01 overshot at times.
         "learning_rate": 0.005,
         # Episodes are short and have an end: nothing is discounted.
         "gamma": 1.0,
-        "gae_lambda": _gae_lambda(shape),
-        "policy_kwargs": _on_policy_networks(shape),
+        "gae_lambda": _gae_lambda(rollout),
+        "policy_kwargs": _on_policy_networks(rollout),
     }
 
 
-def _gae_lambda(shape: Rollout) -> float:
+def _gae_lambda(rollout: Rollout) -> float:
     """How far rewards count beyond what the critic foresaw.
 
     One mask changes later epochs so little that it drowns in their noise; a short action, which
     leans much further, does not. On Planted each did better with its own value than with the
     other's.
     """
-    return 0.8 if shape.set_policy else 0.95
+    return 0.8 if rollout.set_policy else 0.95
 
 
-def _a2c(shape: Rollout) -> dict[str, Any]:
+def _a2c(rollout: Rollout) -> dict[str, Any]:
     return {
         # It makes a single gradient step of each rollout: four in an episode.
-        "n_steps": max(1, shape.epochs // 4),
+        "n_steps": max(1, rollout.epochs // 4),
         "learning_rate": 0.02,
         "gamma": 1.0,
-        "gae_lambda": _gae_lambda(shape),
+        "gae_lambda": _gae_lambda(rollout),
         # As in PPO, so that the learning rate means the same for all rewards.
         "normalize_advantage": True,
         # Adam: RMSprop's first steps are large, and here they are a good part of all.
         "use_rms_prop": False,
-        "policy_kwargs": _on_policy_networks(shape),
+        "policy_kwargs": _on_policy_networks(rollout),
     }
 
 
-def _trpo(shape: Rollout) -> dict[str, Any]:
+def _trpo(rollout: Rollout) -> dict[str, Any]:
     return {
-        "n_steps": shape.epochs,
-        "batch_size": shape.batch(8),
+        "n_steps": rollout.epochs,
+        "batch_size": rollout.batch(8),
         "gamma": 1.0,
-        "gae_lambda": _gae_lambda(shape),
+        "gae_lambda": _gae_lambda(rollout),
         # Its steps are bounded by the KL divergence; the rate is the critic's alone.
         "learning_rate": 0.005,
         "n_critic_updates": 2,
         # Each costs two passes over the segment: long for the samples of a SetPolicy.
         "cg_max_steps": 5,
-        "policy_kwargs": _on_policy_networks(shape),
+        "policy_kwargs": _on_policy_networks(rollout),
     }
 
 
-def _on_policy_networks(shape: Rollout) -> dict[str, Any]:
-    if shape.set_policy:
+def _on_policy_networks(rollout: Rollout) -> dict[str, Any]:
+    if rollout.set_policy:
         return {}  # it has its own
     networks: dict[str, Any] = {"net_arch": [32]}  # the zip stays below 100 kB
-    if isinstance(shape.action_space, spaces.Box):
+    if isinstance(rollout.action_space, spaces.Box):
         # Actions span [-1, 1]: with the default, a standard deviation of 1, a third are clipped.
         networks["log_std_init"] = -1.0
     return networks
 
 
-def _off_policy(shape: Rollout) -> dict[str, Any]:
+def _off_policy(rollout: Rollout) -> dict[str, Any]:
     return {
         # 40 segments of 64 replicas of 20 epochs; but no more than 64 MB, for the checkpoints.
-        "buffer_size": min(50_000, 8_000_000 // shape.observation_size),
-        "learning_starts": shape.segment // 2,
+        "buffer_size": min(50_000, 8_000_000 // rollout.observation_size),
+        "learning_starts": rollout.segment // 2,
         # R new transitions, then R / 8 gradient steps: more would take longer than the epochs.
         "train_freq": 1,
-        "gradient_steps": max(1, shape.num_envs // 8),
+        "gradient_steps": max(1, rollout.num_envs // 8),
         "batch_size": 256,
         # Some thousand gradient steps in all, hence larger steps than SB3's.
         "learning_rate": 0.001,
@@ -125,33 +125,33 @@ def _off_policy(shape: Rollout) -> dict[str, Any]:
     }
 
 
-def _sac(shape: Rollout) -> dict[str, Any]:
-    return {**_off_policy(shape), "tau": 0.02}  # the target follows within an episode or two
+def _sac(rollout: Rollout) -> dict[str, Any]:
+    return {**_off_policy(rollout), "tau": 0.02}  # the target follows within an episode or two
 
 
-def _td3(shape: Rollout) -> dict[str, Any]:
-    size = (shape.action_space.shape or (1,))[0]
+def _td3(rollout: Rollout) -> dict[str, Any]:
+    size = (rollout.action_space.shape or (1,))[0]
     # A deterministic policy explores by this alone; a fifth of the half range.
-    return {**_sac(shape), "action_noise": NormalActionNoise(np.zeros(size), np.full(size, 0.2))}
+    return {**_sac(rollout), "action_noise": NormalActionNoise(np.zeros(size), np.full(size, 0.2))}
 
 
-def _dqn(shape: Rollout) -> dict[str, Any]:
+def _dqn(rollout: Rollout) -> dict[str, Any]:
     return {
-        **_off_policy(shape),
+        **_off_policy(rollout),
         # Constant: a segment does not know how many will follow.
         "exploration_initial_eps": 0.1,
         "exploration_final_eps": 0.1,
         # In environment steps: once in an episode.
-        "target_update_interval": shape.segment,
+        "target_update_interval": rollout.segment,
     }
 
 
-def _ars(shape: Rollout) -> dict[str, Any]:
+def _ars(rollout: Rollout) -> dict[str, Any]:
     return {
         # Each of 16 perturbed policies plays one episode in every replica.
         "n_delta": 8,
         "n_top": 4,
-        "n_eval_episodes": shape.num_envs,
+        "n_eval_episodes": rollout.num_envs,
         "delta_std": 0.05,
         "learning_rate": 0.05,
     }

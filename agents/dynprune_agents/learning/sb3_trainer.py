@@ -1,13 +1,9 @@
-"""Training with Stable-Baselines3: its algorithms on mixtures of games, segment by segment."""
+"""Training with Stable-Baselines3: its algorithms on mixtures of tasks, segment by segment."""
 
 from __future__ import annotations
 
-import io
 import json
-import random
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from inspect import signature
@@ -18,38 +14,36 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
+from dynprune_agents.learning.policy_fit import check_policy_fits
 from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Rollout
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
-from dynprune_agents.policies._networks import Planner
-from dynprune_agents.policies._set_policy import SetPolicy, _check_kinds
+from dynprune_agents.policies._sb3_files import NOT_FOR_TRAINING, write_model
+from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_agents.policies.sb3 import SB3
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.randomness import kept_generators
 from dynprune_env.common.specs import lookup
 
 GROUP_SIZE = 8
-"""Most replicas that play one game. Fewer games mean larger, faster stacks of networks; more games
-mean updates that fit one game less."""
+"""Most replicas that play one draw. Fewer draws mean larger, faster stacks of networks; more draws
+mean updates that fit one of them less."""
 
 
 class SB3Trainer:
     """Improves a policy of Stable-Baselines3; see `PolicyTrainer`.
 
-    An update is a segment: new games are drawn from the mixture, every generator is seeded from
+    An update is a segment: new draws of the mixture are made, every generator is seeded from
     (seed, segment), each replica plays an episode, and the algorithm learns from it. The global
     generators of Python, numpy and torch, which Stable-Baselines3 uses, are left as they were.
 
     Args:
         algo: a name in `ALGORITHMS`.
-        mixture: what games are drawn from.
-        num_envs: R, replicas in all; at most GROUP_SIZE of them play the same game.
+        mixture: what tasks are drawn from.
+        num_envs: R, replicas in all; at most GROUP_SIZE of them play the same draw.
         seed: of everything.
         observation, action, reward: kinds; `samples` and `mask` are for a `SetPolicy`.
         hyperparameters: of the algorithm, in place of our defaults.
@@ -59,7 +53,7 @@ class SB3Trainer:
 
     Raises:
         ValueError: the algorithm cannot choose such actions or is not installed, the mixture
-            holds something that the environment refuses, or games of different size do not fit
+            holds something that the environment refuses, or draws of different size do not fit
             together.
     """
 
@@ -93,7 +87,7 @@ class SB3Trainer:
         self.mixture.check()
         self.num_envs = num_envs
         self._venv = DynPruneVecEnv(
-            self._draw_games()[0], self.algorithm.paired, self.algorithm.repeated
+            self._draw_groups()[0], self.algorithm.paired, self.algorithm.repeated
         )
         self._env: VecEnv = VecMonitor(self._venv)
         if normalise_reward and not self.algorithm.repeated:
@@ -106,8 +100,10 @@ class SB3Trainer:
         spaces_ = self._venv.observation_space, self._venv.action_space
         check_policy_fits(policy, *spaces_)
         size = spaces.flatdim(self._venv.observation_space)
-        self._shape = Rollout(self._longest(), num_envs, self._venv.action_space, size, is_set)
-        self.hyperparameters = _merged(self.algorithm.defaults(self._shape), hyperparameters or {})
+        self._rollout = Rollout(self._longest(), num_envs, self._venv.action_space, size, is_set)
+        self.hyperparameters = _merged(
+            self.algorithm.defaults(self._rollout), hyperparameters or {}
+        )
         known = set(signature(make).parameters) - {"policy", "env", "seed", "device"}
         if unknown := self.hyperparameters.keys() - known:
             raise ValueError(
@@ -134,13 +130,13 @@ class SB3Trainer:
             `return`, the mean of the episodes that ended, `episodes`, how many these were, and
             what the algorithm logs.
         """
-        groups, seed = self._draw_games()
+        groups, seed = self._draw_groups()
         self._venv.replace_groups(groups)
         with _undisturbed_generators():
             self.model.set_env(self._env)  # forces a reset
             self.model.set_random_seed(seed)
             # ARS plays all its episodes in any case.
-            steps = 1 if self.algo == "ars" else self._shape.segment
+            steps = 1 if self.algo == "ars" else self._rollout.segment
             self.model.learn(steps, reset_num_timesteps=False, log_interval=None)
         self.segment += 1
         self.steps, self.visits = self._venv.steps, self._venv.visits
@@ -157,7 +153,7 @@ class SB3Trainer:
         self._logger.dump(self.steps)
         return log
 
-    def _draw_games(self) -> tuple[list[Any], int]:
+    def _draw_groups(self) -> tuple[list[Any], int]:
         """The vector environments of this segment, and the seed of all that is drawn in it."""
         rng = np.random.default_rng([self.seed, self.segment])
         parts = np.array_split(np.arange(self.num_envs), -(-self.num_envs // GROUP_SIZE))
@@ -165,7 +161,7 @@ class SB3Trainer:
         return groups, int(rng.integers(FIRST_SEED, (1 << 31) - self.num_envs))
 
     def _longest(self) -> int:
-        """T of the longest game."""
+        """T of the longest draw."""
         own = [self.mixture.env_kwargs.get("epochs")]
         return max(
             TaskDraw(env, {**self.mixture.env_kwargs, "epochs": length}).settings().recipe.epochs
@@ -180,11 +176,7 @@ class SB3Trainer:
         return SB3.of(self.model, self.algo)
 
     def save(self, path: Path) -> None:
-        """Writes what `SB3` plays, and what the algorithm's own `load` opens.
-
-        Optimizers are saved without their moments, which are twice the size of the networks; the
-        member `dynprune.json` says how it was made.
-        """
+        """Writes what the agent `SB3` plays; see `write_model`."""
         origin = {
             "algorithm": self.algo,
             "mixture": asdict(self.mixture),
@@ -199,7 +191,7 @@ class SB3Trainer:
 
     def save_checkpoint(self, folder: Path) -> None:
         """Writes everything that the next segment depends on."""
-        self.model.save(folder / "model.zip", exclude=_TRANSIENT)
+        self.model.save(folder / "model.zip", exclude=NOT_FOR_TRAINING)
         if isinstance(self.model, OffPolicyAlgorithm):
             self.model.save_replay_buffer(folder / "replay.pkl")
         names = ("segment", "steps", "visits", "seconds_in_env")
@@ -232,60 +224,6 @@ class SB3Trainer:
             rms.mean, rms.var = np.array(mean), np.array(variance)
 
 
-_TRANSIENT = (
-    "_last_obs",
-    "_last_original_obs",
-    "_last_episode_starts",
-    "ep_info_buffer",
-    "ep_success_buffer",
-    "tensorboard_log",
-)
-"""What a saved model needs none of: a new segment starts with a reset."""
-
-
-def write_model(path: Path, model: BaseAlgorithm, origin: dict[str, Any]) -> None:
-    """Writes a model that `SB3` plays and its algorithm's `load` opens; see `SB3Trainer.save`."""
-    whole = io.BytesIO()
-    model.save(whole, exclude=_TRANSIENT)
-    with (
-        atomic_write(path) as temporary,
-        zipfile.ZipFile(whole) as source,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as target,
-    ):
-        for name in source.namelist():
-            content = source.read(name)
-            if name.endswith("optimizer.pth"):
-                state = torch.load(io.BytesIO(content), weights_only=True)
-                emptied = io.BytesIO()
-                torch.save({**state, "state": {}}, emptied)
-                content = emptied.getvalue()
-            target.writestr(name, content)
-        target.writestr("dynprune.json", json.dumps(origin, indent=1))
-
-
-def save_planner(path: Path, planner: Planner, flat: np.ndarray, origin: dict[str, Any]) -> None:
-    """Writes a planner as the actor of a PPO model, which can go on from there.
-
-    Args:
-        path: where to.
-        planner: the network's shape.
-        flat: (P,) float32.
-        origin: how it was made.
-    """
-    kinds = {"observation": "summary", "action": "score_weights"}
-    envs = DynPruneVecEnv(TaskDraw("DynPrune-Digits-v0", kinds).make(1, AutoresetMode.SAME_STEP))
-    networks = {"net_arch": [planner.width], "log_std_init": -1.0}
-    with _undisturbed_generators():
-        model = PPO("MlpPolicy", envs, gamma=1.0, policy_kwargs=networks, device="cpu")
-    p = {name: torch.from_numpy(value.copy()) for name, value in planner.split(flat).items()}
-    layers: list[Any] = [model.policy.mlp_extractor.policy_net[0], model.policy.action_net]
-    with torch.no_grad():
-        for layer, weight, bias in zip(layers, ("A", "W"), ("b", "c"), strict=True):
-            layer.weight.copy_(p[weight].T)
-            layer.bias.copy_(p[bias])
-    write_model(path, model, origin)
-
-
 def _merged(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
     """Chosen values in place of the defaults, in `policy_kwargs` one by one."""
     networks = {**defaults.get("policy_kwargs", {}), **chosen.get("policy_kwargs", {})}
@@ -300,48 +238,6 @@ def _make_logger(tensorboard: Path | None) -> Logger:
     return configure(str(tensorboard), ["tensorboard"])
 
 
-@contextmanager
-def _undisturbed_generators() -> Iterator[None]:
-    """Puts the global generators back: Stable-Baselines3 seeds them and draws from them."""
-    python, arrays = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=list(devices)):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(arrays)
-
-
-STOCK_LIMIT = 300
-"""Most samples for which a stock policy may choose a mask or weights."""
-
-
-def check_policy_fits(
-    policy: str | type[BasePolicy],
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-) -> None:
-    """Call it before training on a `DynPruneVecEnv`; `dynprune train` does.
-
-    Args:
-        policy: what the algorithm is given: "MlpPolicy", ..., or a class.
-        observation_space: of the environment.
-        action_space: of the environment.
-
-    Raises:
-        ValueError: a `SetPolicy` with other spaces than it knows, or a stock policy that would
-            choose a mask or weights of many samples: its networks grow with n, and PPO's
-            probability ratios, products over n, overflow (at n = 50,000 in the first update).
-    """
-    if isinstance(policy, type) and issubclass(policy, SetPolicy):
-        _check_kinds(observation_space, action_space)
-        return
-    size = (action_space.shape or (0,))[0]
-    if size > STOCK_LIMIT:
-        name = policy if isinstance(policy, str) else policy.__name__
-        raise ValueError(
-            f"{name} cannot choose among {size:,} samples (at most {STOCK_LIMIT}): use SetPolicy "
-            'with observation="samples" and action="mask", or observation="summary" with '
-            'action="score_weights", which is short whatever the number of samples'
-        )
+def _undisturbed_generators() -> AbstractContextManager[None]:
+    """Puts all global generators back: Stable-Baselines3 seeds them and draws from them."""
+    return kept_generators(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ())

@@ -21,7 +21,7 @@ from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.palette import BLUE, INK, LINE, PALE
 
-EVALUATION_GAMES = 24
+EVALUATION_DRAWS = 24
 EVALUATION_SEEDS = 4
 
 
@@ -76,7 +76,7 @@ class Curve:
 
 
 class PolicyEvaluation:
-    """Plays a policy against dynamic random on games that training never meets.
+    """Plays a policy against dynamic random on draws that training never meets.
 
     Their data and run seeds lie below FIRST_SEED and above those of benchmarks; only val accuracy
     is read.
@@ -84,10 +84,10 @@ class PolicyEvaluation:
 
     def __init__(self, mixture: Mixture, seed: int):
         rng = np.random.default_rng([seed, 3])
-        games = [mixture.draw(rng) for _ in range(EVALUATION_GAMES)]
-        self._games = [
-            (game.env, game.env_kwargs | {"data_seed": FIRST_SEED - 1 - index})
-            for index, game in enumerate(games)
+        draws = [mixture.draw(rng) for _ in range(EVALUATION_DRAWS)]
+        self._draws = [
+            (draw.env, draw.env_kwargs | {"data_seed": FIRST_SEED - 1 - index})
+            for index, draw in enumerate(draws)
         ]
         first = FIRST_SEED // 2
         self._seeds = range(first, first + EVALUATION_SEEDS)
@@ -102,7 +102,7 @@ class PolicyEvaluation:
 
     def _accuracies(self, agent: Agent) -> np.ndarray:
         found = []
-        for env, kwargs in self._games:
+        for env, kwargs in self._draws:
             own = {k: v for k, v in kwargs.items() if k not in ("observation", "action")}
             where = {"device": own.pop("device", "auto"), "data_dir": own.pop("data_dir", None)}
             for result in run_episodes(env, agent, self._seeds, env_kwargs=own, **where):
@@ -117,7 +117,7 @@ class Plan:
     Attributes:
         steps: environment steps.
         out: the policy's file; the curve (.json, .png) and the checkpoints lie beside it.
-        seed: of the evaluation's games.
+        seed: of the evaluation's draws.
         arguments: what was asked for; a checkpoint of other arguments is refused.
         evaluate_every: share of the steps between evaluations.
         checkpoint_every: seconds between checkpoints; 0 after every update.

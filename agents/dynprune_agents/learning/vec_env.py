@@ -1,4 +1,4 @@
-"""Training runs as a Stable-Baselines3 VecEnv: one process, several games, R replicas of each."""
+"""Training runs as a Stable-Baselines3 VecEnv: one process, several tasks, R replicas of each."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Indices = int | Iterable[int] | None
 class DynPruneVecEnv(VecEnv):
     """One or several vector environments ("groups") side by side, as Stable-Baselines3 wants them.
 
-    Each group is a game of its own: task, budget, label noise and data seed may differ. What
+    Each group is a setting of its own: task, budget, label noise and data seed may differ. What
     policies see and do must not: observation and action kinds, and for per-sample kinds n. Since T
-    and C may differ, observations of kind `samples` get one more entry, `game` = (T, C), and the
-    bounds of the columns that depend on T and C are opened.
+    and C may differ, observations of kind `samples` get one more entry, `task_size` = (T, C), and
+    the bounds of the columns that depend on T and C are opened.
 
     Wrap it in `VecMonitor`, and in `VecNormalize(norm_obs=False)` where rewards are to be
     normalised; observations are normalised in the policy. Before a stock policy is trained on it,
@@ -45,7 +45,7 @@ class DynPruneVecEnv(VecEnv):
         steps: environment steps done so far, over all replicas.
         visits: sample visits spent so far, scoring included.
         seconds: wall-clock time spent in the environments.
-        returns: of the episodes that ended since the last `replace_groups`: sums of the games'
+        returns: of the episodes that ended since the last `replace_groups`: sums of the groups'
             own rewards, also where they are paired.
 
     Raises:
@@ -88,7 +88,7 @@ class DynPruneVecEnv(VecEnv):
         self._spent = np.zeros(len(self._running), dtype=np.int64)
 
     def replace_groups(self, groups: DynPruneVectorEnv | Sequence[DynPruneVectorEnv]) -> None:
-        """Goes on with other games, under the same wrappers; `reset` must follow.
+        """Goes on with other groups, under the same wrappers; `reset` must follow.
 
         Args:
             groups: with the same spaces and the same number of replicas altogether.
@@ -115,7 +115,7 @@ class DynPruneVecEnv(VecEnv):
                 self._seeds[rows] = [first + number] * group.num_envs
         return self._seeds
 
-    # -- the game -------------------------------------------------------------------------------
+    # -- resets and steps -----------------------------------------------------------------------
 
     def reset(self) -> Any:
         """Starts new runs in all rows, with the seeds of the last `seed`; (R, ...) observations."""
@@ -165,7 +165,7 @@ class DynPruneVecEnv(VecEnv):
             return {**_row_of_info(infos, row), "TimeLimit.truncated": False}
         final = infos["final_obs"][row]
         if isinstance(final, dict):
-            final = {**final, TASK_SIZE: _game(group)}
+            final = {**final, TASK_SIZE: _task_size(group)}
         return {
             **_row_of_info(infos["final_info"], row),
             "terminal_observation": final,
@@ -187,8 +187,8 @@ class DynPruneVecEnv(VecEnv):
         joined = {
             name: np.concatenate([each[name] for each in observations]) for name in observations[0]
         }
-        games = [np.tile(_game(group), (group.num_envs, 1)) for group in self.groups]
-        return {**joined, TASK_SIZE: np.concatenate(games)}
+        sizes = [np.tile(_task_size(group), (group.num_envs, 1)) for group in self.groups]
+        return {**joined, TASK_SIZE: np.concatenate(sizes)}
 
     def _rows(self) -> Iterator[tuple[slice, DynPruneVectorEnv]]:
         first = 0
@@ -269,7 +269,7 @@ def opened(space: spaces.Space[Any]) -> spaces.Space[Any]:
     return spaces.Dict({**boxes, TASK_SIZE: spaces.Box(1, _UNLIMITED, (2,), np.float32)})
 
 
-def _game(group: DynPruneVectorEnv) -> np.ndarray:
+def _task_size(group: DynPruneVectorEnv) -> np.ndarray:
     task = group.settings.resolved
     return np.array([task.recipe.epochs, task.info.num_classes], dtype=np.float32)
 
@@ -278,15 +278,17 @@ def _check_alike(group: DynPruneVectorEnv, first: DynPruneVectorEnv) -> None:
     for name in ("observation", "action"):
         found, expected = getattr(group.settings, name), getattr(first.settings, name)
         if found != expected:
-            raise ValueError(f"all games need the same {name} kind, got {expected!r} and {found!r}")
+            raise ValueError(
+                f"all groups need the same {name} kind, got {expected!r} and {found!r}"
+            )
     for name in ("single_observation_space", "single_action_space"):
         if opened(getattr(group, name)) != opened(getattr(first, name)):
             sizes = first.settings.num_samples, group.settings.num_samples
             raise ValueError(
-                f"all games need the same spaces, and with observation="
+                f"all groups need the same spaces, and with observation="
                 f"{first.settings.observation!r} and action={first.settings.action!r} these depend "
-                f"on the number of samples: got {sizes[0]:,} and {sizes[1]:,}; give all games the "
-                f"same train_size"
+                f"on the number of samples: got {sizes[0]:,} and {sizes[1]:,}; give all "
+                f"of them the same train_size"
             )
 
 

@@ -14,7 +14,7 @@ CONTEXT = len(RUN_FEATURES) + len(SAMPLE_FEATURES)
 
 
 class Latent(NamedTuple):
-    """What the actor made of `Features`: hidden (B, n, H) for each sample, and the rest."""
+    """What the actor made of `Features`: hidden (B, n, H) for each sample, and the rest of them."""
 
     hidden: Tensor
     samples: Tensor
@@ -37,9 +37,9 @@ class KeepChoice(NamedTuple):
 class KeepLogits(nn.Module):
     """Scores of the samples, shifted so that the mean keep probability is the one intended.
 
-    Intended is the pace times 2^s, where s in [-max_spend, max_spend] is learned: which samples
+    Intended is `keep_rate` times 2^s, where s in [-max_spend, max_spend] is learned: which samples
     are kept and how many are thus separate decisions, and an untrained policy (scores and s near
-    0) plays dynamic random at an even keep_rate, whatever the budget.
+    0) plays dynamic random at an even pace, whatever the budget.
     """
 
     def __init__(self, hidden: int, max_spend: float):
@@ -117,7 +117,8 @@ class KeepDistribution(BernoulliDistribution):
     def log_prob(self, actions: Tensor) -> Tensor:
         """(B,), summed in float64: float32 would lose the differences that PPO looks at."""
         each = self.distribution.log_prob(actions).double()
-        return (each.sum(1) / each.shape[1] ** self.alpha).float()
+        found: Tensor = (each.sum(1) / each.shape[1] ** self.alpha).float()
+        return found
 
     def sample(self) -> Tensor:
         """(B, n) of 0 and 1, from torch's global generator."""
@@ -129,11 +130,13 @@ class KeepDistribution(BernoulliDistribution):
         shared = (torch.where(apart, centred / length.clamp_min(1e-3), 0) @ direction)[..., 0]
         variance = self.lean * apart[..., 0]
         normal = variance.sqrt() * shared + (1 - variance).sqrt() * torch.randn_like(probs)
-        return (torch.special.ndtr(normal) < probs).to(probs.dtype)
+        kept: Tensor = (torch.special.ndtr(normal) < probs).to(probs.dtype)
+        return kept
 
     def entropy(self) -> Tensor:
         """(B,), the mean over the samples, in [0, ln 2]."""
-        return self.distribution.entropy().mean(1)
+        found: Tensor = self.distribution.entropy().mean(1)
+        return found
 
     def mode(self) -> Tensor:
         """The most probable samples, as many as are kept on average: (B, n) of 0 and 1.

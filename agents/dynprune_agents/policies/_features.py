@@ -7,8 +7,11 @@ import numpy as np
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
 
-TASK_SIZE = "game"
+TASK_SIZE = "task_size"
 """Key that is added to observations of kind `samples`: (T, C), the epochs and the classes."""
+
+TASK_SIZE_KEYS = (TASK_SIZE, "game")
+"""All keys that it ever had: policies trained before 0.2 know the last one."""
 
 SAMPLE_FEATURES = (
     "z_loss",
@@ -55,10 +58,11 @@ wrong labels make positive."""
 def class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The mean over the samples of the same label, (R, n) float64, from (R, n) each."""
     rows, classes = len(labels), int(labels.max(initial=0)) + 1
-    cells = (labels.astype(np.int64) + classes * np.arange(rows)[:, None]).ravel()
-    sums = np.bincount(cells, values.ravel(), rows * classes)
-    counts = np.bincount(cells, minlength=rows * classes)
-    return (sums / np.maximum(1, counts))[cells].reshape(labels.shape)
+    groups = (labels.astype(np.int64) + classes * np.arange(rows)[:, None]).ravel()
+    sums = np.bincount(groups, values.ravel(), rows * classes)
+    counts = np.bincount(groups, minlength=rows * classes)
+    means: np.ndarray = (sums / np.maximum(1, counts))[groups].reshape(labels.shape)
+    return means
 
 
 def sample_features(
@@ -105,7 +109,8 @@ def sample_features(
 
     def mean(values: np.ndarray) -> np.ndarray:
         """Over the visited samples; 0 before the first visit."""
-        return np.where(visited, values, 0).sum(-1) / seen
+        known_mean: np.ndarray = np.where(visited, values, 0).sum(-1) / seen
+        return known_mean
 
     correct = mean(columns["correct"])
     started = visited.any(-1)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection.actions import ScoreWeights
 from dynprune_env.selection.observations import Summary
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+"""Networks act on arrays, and learn by tensors."""
 
 
 class FlatNetwork(ABC):
@@ -31,9 +36,10 @@ class FlatNetwork(ABC):
         """Length of the flat vector, P."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
-    def split(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+    def split(self, flat: Array) -> dict[str, Array]:
         """Views of (..., P) as (..., *shape) each."""
-        views, start = {}, 0
+        views: dict[str, Array] = {}
+        start = 0
         for name, shape in self.shapes.items():
             size = int(np.prod(shape))
             views[name] = flat[..., start : start + size].reshape(*flat.shape[:-1], *shape)
@@ -46,7 +52,7 @@ SCALE = 5.0
 
 
 class ScorerOutput(NamedTuple):
-    """What a scorer says of R runs.
+    """What a scorer puts out for R runs.
 
     Attributes:
         scores: (R, n).
@@ -122,9 +128,7 @@ class Scorer(FlatNetwork):
             run: (R, G), likewise.
         """
         p = self.split(flat)
-        inner = (run[:, None] @ p["B"])[:, 0] + p["b"]
-        hidden = np.tanh(samples @ p["A"] + inner[:, None])
-        scores = SCALE * (hidden @ p["w"][..., None])[..., 0]
+        hidden, scores = self.score(p, samples, run, np.tanh)
         outer = (run[:, None] @ p["outer"])[:, 0] + p["bias"]
         temperature = 10.0 ** np.clip(outer[:, 0], -3, 1)
         spend = 2.0 ** (self.max_spend * np.tanh(outer[:, 1]))
@@ -135,6 +139,22 @@ class Scorer(FlatNetwork):
             scores, temperature, spend, 2.0 ** (self.max_weight * np.tanh(log_weight))
         )
 
+    @staticmethod
+    def score(
+        p: dict[str, Array], samples: Array, run: Array, tanh: Callable[[Any], Any]
+    ) -> tuple[Array, Array]:
+        """Hidden units (R, n, H) and scores (R, n), in numpy or in torch.
+
+        Args:
+            p: the parameters, as `split` gives them.
+            samples: see `forward`.
+            run: see `forward`.
+            tanh: of the library that the arrays belong to.
+        """
+        inner = (run[:, None] @ p["B"])[:, 0] + p["b"]
+        hidden: Array = tanh(samples @ p["A"] + inner[:, None])
+        return hidden, SCALE * (hidden @ p["w"][..., None])[..., 0]
+
 
 def gumbel(count: int, rng: ReplicaRandom) -> np.ndarray:
     """Standard Gumbel noise, (..., n).
@@ -142,7 +162,8 @@ def gumbel(count: int, rng: ReplicaRandom) -> np.ndarray:
     The top k of scores and this are k draws without replacement from the softmax of the scores
     (Kool et al. 2019, arXiv:1903.06059).
     """
-    return -np.log(-np.log(np.maximum(rng.random(count), 1e-300)))
+    noise: np.ndarray = -np.log(-np.log(np.maximum(rng.random(count), 1e-300)))
+    return noise
 
 
 @dataclass(frozen=True)
@@ -180,4 +201,5 @@ class Planner(FlatNetwork):
         """
         p = self.split(flat)
         hidden = np.tanh((observation[:, None] @ p["A"])[:, 0] + p["b"])
-        return np.clip((hidden[:, None] @ p["W"])[:, 0] + p["c"], -1, 1)
+        actions: np.ndarray = np.clip((hidden[:, None] @ p["W"])[:, 0] + p["c"], -1, 1)
+        return actions

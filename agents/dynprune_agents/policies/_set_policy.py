@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from dynprune_agents.policies._distribution import CONTEXT, KeepDistribution, Latent
-from dynprune_agents.policies._features import SAMPLE_FEATURES, TASK_SIZE, sample_features
+from dynprune_agents.policies._features import SAMPLE_FEATURES, TASK_SIZE_KEYS, sample_features
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.statistics import SampleStatistics
 
@@ -36,8 +36,8 @@ class Features(NamedTuple):
 class SampleFeatures(BaseFeaturesExtractor):
     """Observations of kind `samples` to `Features`, by the rule of `sample_features`.
 
-    T and C come with the observation (`game`, see `DynPruneVecEnv`) or, without it, from the
-    bounds of the columns `age` and `label`.
+    T and C come with the observation (`task_size`, see `DynPruneVecEnv`) or, without it, from
+    the bounds of the columns `age` and `label`.
     """
 
     def __init__(self, observation_space: spaces.Dict):
@@ -52,8 +52,9 @@ class SampleFeatures(BaseFeaturesExtractor):
         arrays = {name: value.cpu().numpy() for name, value in observations.items()}
         epochs: Any = self.epochs
         classes: Any = self.num_classes
-        if TASK_SIZE in arrays:
-            epochs, classes = arrays[TASK_SIZE].astype(np.float64).T
+        size = next((arrays[key] for key in TASK_SIZE_KEYS if key in arrays), None)
+        if size is not None:
+            epochs, classes = size.astype(np.float64).T
         samples, run = sample_features(arrays, epochs, classes)
         known = progress_entries(arrays["progress"])
         keep_rate = known["budget"] * (1 - known["spent"]) / np.maximum(1 - known["epoch"], 1e-6)
@@ -144,7 +145,7 @@ class SetPolicy(MultiInputActorCriticPolicy):
         max_spend: float = 1.0,
         **kwargs: Any,
     ):
-        _check_kinds(observation_space, action_space)
+        check_kinds(observation_space, action_space)
         assert isinstance(observation_space, spaces.Dict)
         self.alpha, self.lean, self.max_spend = alpha, lean, max_spend
         kwargs.setdefault("features_extractor_class", SampleFeatures)
@@ -182,7 +183,12 @@ class SetPolicy(MultiInputActorCriticPolicy):
         return other
 
 
-def _check_kinds(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+def check_kinds(observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
+    """Checks that spaces are those of `samples` and `mask`.
+
+    Raises:
+        ValueError: they are others.
+    """
     columns = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
     needed = {*SampleStatistics.COLUMNS, "progress"}
     if not (needed <= set(columns) and isinstance(action_space, spaces.MultiBinary)):

@@ -16,6 +16,7 @@ from dynprune_agents.policies._features import sample_features
 from dynprune_agents.policies._files import load_scorer
 from dynprune_agents.policies._networks import Scorer, gumbel
 from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.observations import with_replica_axis
 from dynprune_env.selection.ranking import keep_top
 
 
@@ -36,7 +37,11 @@ class Learned(Agent):
 
     @property
     def env_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
-        """Masks, or gradient weights if the policy gives any."""
+        """Masks, or gradient weights if the policy gives any.
+
+        Raises:
+            ValueError: there is no such policy, or the file is something else.
+        """
         return {"action": "weights"} if self.network()[0].max_weight else {}
 
     def network(self) -> tuple[Scorer, np.ndarray]:
@@ -45,17 +50,13 @@ class Learned(Agent):
 
     def select(self, observation: Observation) -> np.ndarray:
         """The top of scores with Gumbel noise."""
-        batched = observation["loss"].ndim > 1
-        seen = observation if batched else {k: v[None] for k, v in observation.items()}
+        seen = with_replica_axis(observation)
         samples, run = sample_features(seen, self.episode.epochs, self.episode.num_classes)
         output = self._scorer.forward(self._parameters, samples, run)
         count = np.maximum(1, np.rint(self.keep_count(seen) * output.spend)).astype(np.int64)
         noise = np.atleast_2d(gumbel(self.episode.num_samples, self.rng))
         noisy = output.scores + output.temperature[:, None] * noise
-        mask = (
-            keep_top(noisy, count, self.rng) if batched else keep_top(noisy[0], count[0], self.rng)
-        )
-        if output.weights is None:
-            return mask
-        weights = np.where(mask, output.weights, 0).astype(np.float32)
-        return weights if batched else weights[0]
+        action = keep_top(noisy, count, self.rng)
+        if output.weights is not None:
+            action = np.where(action, output.weights, 0).astype(np.float32)
+        return action.reshape(observation["loss"].shape)

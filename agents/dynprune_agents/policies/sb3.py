@@ -8,19 +8,21 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import lru_cache
-from inspect import signature
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
 
 from dynprune_agents._agent import Agent
+from dynprune_agents.policies._features import TASK_SIZE_KEYS
 from dynprune_agents.policies._files import find_policy
+from dynprune_agents.policies._sb3_files import NOT_FOR_ACTING, read_policy
+from dynprune_env.common.randomness import kept_generators, seeded
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.agent import Episode
-from dynprune_env.selection.observations import OBSERVATIONS, TaskSize
+from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, row_of, with_replica_axis
 from dynprune_env.selection.ranking import keep_top
 
 if TYPE_CHECKING:  # it takes a second to import, and listing the agents needs none of it
@@ -53,10 +55,10 @@ class SB3(Agent):
     def of(cls, model: BaseAlgorithm, name: str, deterministic: bool = True) -> SB3:
         """An agent that plays the policy of a model as it is now; `name` is for its label."""
         memory = io.BytesIO()
-        model.save(memory, exclude=UNUSED)
+        model.save(memory, exclude=NOT_FOR_ACTING)
         memory.seek(0)
         agent = cls(name, deterministic)
-        agent._live = read_policy(memory, name)  # type: ignore[misc]
+        agent._live = Trained(read_policy(memory, name))  # type: ignore[misc]
         return agent
 
     @property
@@ -81,30 +83,27 @@ class SB3(Agent):
         self._player = self._trained().fit(episode)
 
     def select(self, observation: Any) -> np.ndarray:
-        """The policy's actions, (R, ...) or (...), each row alone: company changes nothing."""
+        """The policy's actions, (R, ...) or (...): each row as if it were alone."""
         if not self.rng.batched:
             return self._act(observation, 0)
         rows = range(len(self.rng.seeds))
-        if isinstance(observation, dict):
-            each = [{name: value[row] for name, value in observation.items()} for row in rows]
-        else:
-            each = list(observation)
-        return np.stack([self._act(one, row) for row, one in enumerate(each)])
+        return np.stack([self._act(row_of(observation, row), row) for row in rows])
 
     def _act(self, observation: Any, row: int) -> np.ndarray:
         """One replica's action, drawn from its own generator."""
         player = self._player
         if player.is_set_policy:
             return self._choose(player.keep_logits(observation), row)
-        with torch.random.fork_rng(devices=[]):  # policies sample from torch's global generator
-            torch.default_generator.manual_seed(int(self.rng.row(row).integers(2**63)))
+        # Policies sample from torch's global generator.
+        with seeded(int(self.rng.row(row).integers(2**63))):
             return player.predict(observation, self.episode, self.deterministic)
 
     def _choose(self, logits: np.ndarray, row: int) -> np.ndarray:
         """(n,) bool from (n,) logits of keeping."""
         probabilities = 1 / (1 + np.exp(-logits))
         if not self.deterministic:
-            return self.rng.row(row).random(len(logits)) < probabilities
+            drawn: np.ndarray = self.rng.row(row).random(len(logits)) < probabilities
+            return drawn
         count = np.clip(np.rint(probabilities.sum()), 1, max(1, len(logits) - 1))
         # Rounded, since samples that are alike get logits that differ in their last digits.
         return keep_top(np.round(logits, 4), int(count), self.rng.only(row))
@@ -140,9 +139,9 @@ class Trained:
                     f"other number, got {episode.num_samples:,}; a SetPolicy acts on any"
                 )
             return self
-        shape = TaskSize(episode.num_samples, episode.epochs, episode.num_classes)
-        observation_space = OBSERVATIONS[self.observation](shape).space()
-        with torch.random.fork_rng(devices=[]):  # new networks draw their first weights
+        size = TaskSize(episode.num_samples, episode.epochs, episode.num_classes)
+        observation_space = OBSERVATIONS[self.observation](size).space()
+        with kept_generators():  # new networks draw their first weights
             policy = self.policy.for_spaces(  # type: ignore[operator]
                 observation_space, ACTIONS[self.action]().space(episode.num_samples)
             )
@@ -150,11 +149,9 @@ class Trained:
 
     def predict(self, observation: Any, episode: Episode, deterministic: bool) -> np.ndarray:
         """One action for one observation, with torch's global generator."""
-        from dynprune_agents.policies._features import TASK_SIZE
-
         if isinstance(self.policy.observation_space, spaces.Dict):
-            game = np.array([episode.epochs, episode.num_classes], dtype=np.float32)
-            known = {**observation, TASK_SIZE: game}
+            size = np.array([episode.epochs, episode.num_classes], dtype=np.float32)
+            known = {**observation, **dict.fromkeys(TASK_SIZE_KEYS, size)}
             observation = {name: known[name] for name in self.policy.observation_space.spaces}
         if self.uses_state_dependent_noise and not deterministic:
             self.policy.reset_noise()  # type: ignore[operator]
@@ -171,7 +168,8 @@ class Trained:
     @torch.no_grad()
     def keep_logits(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         """(n,) float64 logits of keeping, of a SetPolicy."""
-        tensors = {name: torch.from_numpy(value)[None] for name, value in observation.items()}
+        seen = with_replica_axis(observation)
+        tensors = {name: torch.from_numpy(value) for name, value in seen.items()}
         distribution = self.policy.get_distribution(tensors)  # type: ignore[operator]
         logits: np.ndarray = distribution.distribution.logits[0].double().numpy()
         return logits
@@ -207,64 +205,11 @@ def kinds(
 
 @lru_cache(maxsize=16)
 def load_policy(path: Path, changed: int) -> Trained:
-    """Reads a file once; `changed` is when it was written (ns), since a newer one is another."""
-    with path.open("rb") as file:
-        return read_policy(file, str(path))
-
-
-UNUSED = (
-    "_last_obs",
-    "_last_original_obs",
-    "_last_episode_starts",
-    "action_noise",
-    "clip_range",
-    "clip_range_vf",
-    "delta_std_schedule",
-    "ep_info_buffer",
-    "ep_success_buffer",
-    "exploration_schedule",
-    "learning_rate",
-    "lr_schedule",
-)
-"""What acting needs no part of, and may not unpickle under another version of Python."""
-
-
-def read_policy(file: IO[bytes], name: str) -> Trained:
-    """Reads the policy of a model that was saved by Stable-Baselines3. Unpickles.
-
-    Only the policy is made, so that any algorithm's will do, also one of sb3-contrib.
-
-    Args:
-        file: the .zip.
-        name: for messages.
+    """Reads a file once; `changed` is when it was written (ns), since a newer one is another.
 
     Raises:
         ValueError: the file is something else, its algorithm is not installed, or the model was
             trained on another environment.
     """
-    from stable_baselines3.common.save_util import load_from_zip_file
-
-    try:
-        data, parameters, _ = load_from_zip_file(
-            file,  # type: ignore[arg-type]
-            device="cpu",
-            custom_objects=dict.fromkeys(UNUSED),
-        )
-    except ImportError as error:
-        raise ValueError(f"{name} was trained with a package that is not here: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{name} is not a model that Stable-Baselines3 saved: {error}") from error
-    if not data or "policy_class" not in data or "policy" not in parameters:
-        raise ValueError(f"{name} is not a model that Stable-Baselines3 saved")
-    make = data["policy_class"]
-    if not isinstance(make, type) or hasattr(make, "_process_sequence"):
-        raise ValueError(f"{name}: policies of the kind {make} cannot play here")
-    arguments = dict(data["policy_kwargs"])
-    known = signature(make).parameters
-    for key, value in (("lr_schedule", lambda _: 0.0), ("use_sde", data.get("use_sde", False))):
-        if key in known:
-            arguments.setdefault(key, value)
-    with torch.random.fork_rng(devices=[]):  # new networks draw their first weights
-        policy = make(data["observation_space"], data["action_space"], **arguments)
-    policy.load_state_dict(parameters["policy"])
-    return Trained(policy)
+    with path.open("rb") as file:
+        return Trained(read_policy(file, str(path)))

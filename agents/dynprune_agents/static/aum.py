@@ -15,7 +15,8 @@ from dynprune_env.selection.agent import ScoringRuns
 
 def area_under_margin(runs: ScoringRuns) -> np.ndarray:
     """The mean margin over one full run, in logits, (R, n) or (n,)."""
-    return np.mean([seen["margin"] for seen in runs.run(0, runs.epochs)], axis=0)
+    area: np.ndarray = np.mean([seen["margin"] for seen in runs.run(0, runs.epochs)], axis=0)
+    return area
 
 
 @dataclass

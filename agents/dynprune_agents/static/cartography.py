@@ -19,4 +19,7 @@ class Cartography(StaticAgent):
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """Standard deviation of the confidence over one full run."""
-        return np.std([seen["confidence"] for seen in runs.run(0, runs.epochs)], axis=0)
+        score: np.ndarray = np.std(
+            [seen["confidence"] for seen in runs.run(0, runs.epochs)], axis=0
+        )
+        return score

@@ -32,4 +32,7 @@ class DynUnc(StaticAgent):
         """The mean over windows."""
         p = np.array([seen["confidence"] for seen in runs.run(0, runs.epochs)])
         size = min(self.window, len(p))
-        return np.mean([p[i : i + size].std(0) for i in range(len(p) - size + 1)], axis=0)
+        score: np.ndarray = np.mean(
+            [p[i : i + size].std(0) for i in range(len(p) - size + 1)], axis=0
+        )
+        return score

@@ -35,4 +35,5 @@ class EL2N(StaticAgent):
         """The mean score."""
         epochs = max(1, round(self.early * runs.epochs))
         lasts = [list(runs.run(net, epochs))[-1]["el2n"] for net in range(self.nets)]
-        return np.mean(lasts, axis=0)
+        score: np.ndarray = np.mean(lasts, axis=0)
+        return score
