@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import dynprune_agents
 from dynprune_agents.cli import app as cli
+from dynprune_agents.learning.training import Curve
 from dynprune_env import TASK_NAMES
 from dynprune_env.benchmark import runner as execution
 
@@ -296,3 +297,26 @@ def test_an_agent_in_the_current_folder_can_be_named(folder: Path) -> None:
     done = script("run", *SMALL, "--agent", "at_home:Mine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [result.config.agent for result in results()] == ["at_home:Mine"]
+
+
+# -- train -------------------------------------------------------------------------------------
+
+
+def test_a_training_is_known_by_what_decides_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[Any] = []
+
+    def watched(trainer: Any, plan: Any, show: Any) -> Curve:
+        plans.append(plan)
+        return Curve()
+
+    monkeypatch.setattr("dynprune_agents.learning.training.train", watched)
+    same = ["train", "--vary", "epochs=[2, 3]", "--set", "sigma=0.1", "--device", "cpu"]
+    call(*same)
+    call(*same, "--out", "other.zip", "--jobs", "2", "--checkpoint-every", "1", "--data-dir", "x")
+    call(*same, "--budgets", "0.2")
+    first, second, third = (plan.arguments for plan in plans)
+    assert first == second
+    assert {name for name in first if first[name] != third[name]} == {"budgets"}
+    assert first["vary"] == {"epochs": [2, 3]}
+    assert first["settings"] == {"sigma": 0.1}
+    json.dumps(first)  # a checkpoint holds it
