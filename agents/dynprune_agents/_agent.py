@@ -16,7 +16,7 @@ FAMILIES = ("baselines", "dynamic", "weighted", "static", "bandits", "policies")
 """The folders of agents; a module in one of them is an agent, named by the module."""
 
 Observation = dict[str, np.ndarray]
-"""Columns (R, n) or (n,) and `progress` (R, 7) or (7,); see `dynprune_env.selection.observations`."""
+"""Columns (R, n) or (n,) and `progress` (R, 7) or (7,); see `selection.observations`."""
 
 
 @dataclass

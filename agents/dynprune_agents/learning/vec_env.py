@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 
-from dynprune_agents.policies._features import TASK_SIZE
+from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.budget import SCORING_COST
 
@@ -266,7 +267,10 @@ def opened(space: spaces.Space[Any]) -> spaces.Space[Any]:
         assert isinstance(box, spaces.Box)
         grows = name in ("forgetting", "visits", "age", "label")
         boxes[name] = spaces.Box(box.low, np.full_like(box.high, _UNLIMITED)) if grows else box
-    return spaces.Dict({**boxes, TASK_SIZE: spaces.Box(1, _UNLIMITED, (2,), np.float32)})
+    boxes[TASK_SIZE] = spaces.Box(1, _UNLIMITED, (2,), np.float32)
+    # Stock policies join the entries in the order of the space: the one that it always had.
+    former = {TASK_SIZE: TASK_SIZE_KEYS[-1]}
+    return spaces.Dict(OrderedDict(sorted(boxes.items(), key=lambda e: former.get(e[0], e[0]))))
 
 
 def _task_size(group: DynPruneVectorEnv) -> np.ndarray:
