@@ -13,13 +13,8 @@ from helpers.episodes import make_vector
 from stable_baselines3 import PPO
 
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
-from dynprune_agents.learning.evolution import (
-    EvolutionSettings,
-    EvolutionTrainer,
-    Played,
-    centred_ranks,
-    play_draw,
-)
+from dynprune_agents.learning.candidates import Played, play_draw
+from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer, centred_ranks
 from dynprune_agents.learning.imitation import TEMPERATURE, collect, fit, teach
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.policies._features import sample_features

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dynprune_agents
-from dynprune_agents.learning.evolution import InTraining
+from dynprune_agents.learning.candidates import InTraining
 from dynprune_agents.policies._features import (
     RUN_FEATURES,
     SAMPLE_FEATURES,

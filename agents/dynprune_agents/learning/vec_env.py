@@ -268,9 +268,9 @@ def opened(space: spaces.Space[Any]) -> spaces.Space[Any]:
         grows = name in ("forgetting", "visits", "age", "label")
         boxes[name] = spaces.Box(box.low, np.full_like(box.high, _UNLIMITED)) if grows else box
     boxes[TASK_SIZE] = spaces.Box(1, _UNLIMITED, (2,), np.float32)
-    # Stock policies join the entries in the order of the space: the one that it always had.
-    former = {TASK_SIZE: TASK_SIZE_KEYS[-1]}
-    return spaces.Dict(OrderedDict(sorted(boxes.items(), key=lambda e: former.get(e[0], e[0]))))
+    # Stock policies join the entries in the order of the space: that of the former key stays.
+    order = sorted(boxes, key=lambda name: TASK_SIZE_KEYS[-1] if name == TASK_SIZE else name)
+    return spaces.Dict(OrderedDict((name, boxes[name]) for name in order))
 
 
 def _task_size(group: DynPruneVectorEnv) -> np.ndarray:
