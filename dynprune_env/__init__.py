@@ -4,9 +4,9 @@ An episode is a training run, a step is one epoch, an action is a keep/drop mask
 samples, the reward is the loss improvement.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dynprune_env.common.lazy import lazy_names
 from dynprune_env.common.registration import register_env
 
 if TYPE_CHECKING:  # what editors and mypy see; at run time a name is loaded at its first use
@@ -79,14 +79,4 @@ _EXPORTS = {
 
 __all__ = ["TASK_NAMES", "__version__", *_EXPORTS]
 
-
-def __getattr__(name: str) -> Any:
-    """Loads a public name at its first use."""
-    if name in _EXPORTS:
-        return getattr(import_module(f"dynprune_env.{_EXPORTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """The public names, also those not loaded yet."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _EXPORTS, [*globals()])

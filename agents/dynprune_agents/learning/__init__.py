@@ -1,26 +1,20 @@
 """Training selection policies: Stable-Baselines3 and evolution strategies, by one command."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from dynprune_env.common.lazy import lazy_names
 
-if TYPE_CHECKING:
-    from dynprune_agents.learning.policy_fit import check_policy_fits
-    from dynprune_agents.learning.vec_env import DynPruneVecEnv
-    from dynprune_agents.policies._set_policy import SetPolicy
+if TYPE_CHECKING:  # Stable-Baselines3 takes a second to import, and not all need it
+    from dynprune_agents.learning.policy_fit import check_policy_fits as check_policy_fits
+    from dynprune_agents.learning.set_policy import SetPolicy as SetPolicy
+    from dynprune_agents.learning.vec_env import DynPruneVecEnv as DynPruneVecEnv
 
-__all__ = ["DynPruneVecEnv", "SetPolicy", "check_policy_fits"]
-
-_MODULES = {
-    "DynPruneVecEnv": "dynprune_agents.learning.vec_env",
-    "SetPolicy": "dynprune_agents.policies._set_policy",
-    "check_policy_fits": "dynprune_agents.learning.policy_fit",
+_EXPORTS = {
+    "DynPruneVecEnv": "vec_env",
+    "SetPolicy": "set_policy",
+    "check_policy_fits": "policy_fit",
 }
 
+__all__ = [*_EXPORTS]
 
-def __getattr__(name: str) -> Any:
-    """Imports what is asked for: Stable-Baselines3 takes a second, and not all need it."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _EXPORTS, [*globals()])
