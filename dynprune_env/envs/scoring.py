@@ -8,10 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.statistics import SampleValues, sample_values
+from dynprune_env.training.learner import SCORING_BATCH
+from dynprune_env.training.loading import InputTable
 from dynprune_env.training.trainer import Trainer
 
 
@@ -27,32 +31,124 @@ class TrainerProbe:
         self._trainer = trainer
         self._batched = batched
 
-    def models(self) -> list[nn.Module]:
-        """See `Probe.models`."""
+    def models(self, averaged: bool = False) -> list[nn.Module]:
+        """See `Probe.models`.
+
+        Raises:
+            ValueError: there are no averages.
+        """
         trainer = self._trainer
-        return [trainer.learner.module(row).eval() for row in range(len(trainer.seeds))]
+        if averaged and trainer.learner.averaging is None:
+            raise ValueError("there are no averaged models: set averaging in the environment")
+        rows = range(len(trainer.seeds))
+        return [trainer.learner.module(row, averaged).eval() for row in rows]
+
+    def losses(
+        self, models: list[nn.Module] | None = None, where: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """See `Probe.losses`."""
+        found = self._read(self.models() if models is None else models, where, lambda model: model)
+        if found is None:
+            return None
+        losses = np.full(self._shape, np.nan, dtype=np.float32)
+        for row, (ids, logits) in enumerate(found):
+            losses[row, ids] = sample_values(logits, self._labels(ids)).loss
+        return losses if self._batched else losses[0]
+
+    def features(self, where: np.ndarray | None = None) -> np.ndarray | None:
+        """See `Probe.features`."""
+        found = self._read(self.models(), where, _penultimate)
+        if found is None:
+            return None
+        width = found[0][1].shape[1]
+        features = np.full((*self._shape, width), np.nan, dtype=np.float32)
+        for row, (ids, values) in enumerate(found):
+            features[row, ids] = values.float().cpu().numpy()
+        return features if self._batched else features[0]
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Probe.batches`."""
-        data, table = self._trainer.dataset.train, self._trainer.learner.inputs["train"]
-        for ids in torch.arange(len(data), device=data.labels.device).split(size):
-            yield table.batch(ids), data.labels[ids]
+        for start in range(0, self._trainer.num_samples, size):
+            ids = np.arange(start, min(start + size, self._trainer.num_samples))
+            if not self._pay(np.full(len(self._trainer.seeds), len(ids))):
+                raise RuntimeError(
+                    f"the budget cannot pay for reading {len(ids)} samples, a third of a visit each"
+                )
+            yield (
+                self._trainer.learner.inputs["train"].batch(self._on_device(ids)),
+                self._labels(ids),
+            )
 
-    def losses(self, models: list[nn.Module]) -> np.ndarray | None:
-        """See `Probe.losses`."""
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self._trainer.seeds), self._trainer.num_samples
+
+    def _read(
+        self,
+        models: list[nn.Module],
+        where: np.ndarray | None,
+        part: Callable[[nn.Module], Callable[[Tensor], Tensor]],
+    ) -> list[tuple[np.ndarray, Tensor]] | None:
+        """Each replica's sample ids and what a part of its model makes of them, if paid for."""
+        masks = np.ones(self._shape, dtype=bool) if where is None else np.atleast_2d(where)
+        if not self._pay(masks.sum(1)):
+            return None
+        table = self._trainer.learner.inputs["train"]
+        found = []
+        for model, mask in zip(models, masks, strict=True):
+            ids = np.flatnonzero(mask)
+            found.append((ids, _forward(part(model), table, self._on_device(ids))))
+        return found
+
+    def _pay(self, counts: np.ndarray) -> bool:
+        """Charges (R,) forward passes to the replicas that are not over, if all can pay."""
         trainer = self._trainer
         running = ~trainer.finished
-        if (trainer.budget.remaining[running] < trainer.num_samples * SCORING_COST + 1).any():
-            return None
-        trainer.budget.scored[running] += trainer.num_samples
-        losses = [_losses(model, self.batches(1024)) for model in models]
-        return np.stack(losses) if self._batched else losses[0]
+        if (trainer.budget.remaining < counts * SCORING_COST + 1)[running].any():
+            return False
+        trainer.budget.scored[running] += counts[running]
+        return True
+
+    def _labels(self, ids: np.ndarray) -> Tensor:
+        return self._trainer.dataset.train.labels[self._on_device(ids)]
+
+    def _on_device(self, ids: np.ndarray) -> Tensor:
+        return torch.from_numpy(ids).to(self._trainer.device)
 
 
 @torch.no_grad()
-def _losses(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> np.ndarray:
-    parts = [nn.functional.cross_entropy(model(x), y, reduction="none") for x, y in batches]
-    return torch.cat(parts).float().cpu().numpy()
+def _forward(part: Callable[[Tensor], Tensor], table: InputTable, ids: Tensor) -> Tensor:
+    return torch.cat([part(x).float() for x in table.batches(ids, SCORING_BATCH)])
+
+
+def _penultimate(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """From inputs to what the last linear layer sees, (B, d)."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not layers:
+        raise ValueError("features are what the last linear layer sees: this model has none")
+    seen: list[Tensor] = []
+    layers[-1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+
+    def features(x: Tensor) -> Tensor:
+        seen.clear()
+        model(x)
+        return seen[-1].flatten(1)
+
+    return features
+
+
+def _gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Norm of each sample's gradient over all parameters, (B,)."""
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def loss(parameters: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(model, (parameters, buffers), (x[None],))
+        return nn.functional.cross_entropy(logits, label[None])
+
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
+    squares = [value.flatten(1).square().sum(1) for value in gradients.values()]
+    return torch.stack(squares).sum(0).sqrt()
 
 
 class TrainingRuns(Protocol):
@@ -116,17 +212,33 @@ class EnvScoringRuns:
 
     def models(self) -> list[nn.Module]:
         """See `ScoringRuns.models`."""
-        return self._probe().models()
+        trainer = self._trainer()
+        return [trainer.learner.module(row).eval() for row in range(len(trainer.seeds))]
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """See `ScoringRuns.batches`."""
-        return self._probe().batches(size)
-
-    def losses(self, models: list[nn.Module] | None = None) -> np.ndarray:
-        """See `ScoringRuns.losses`."""
+    def values(self, models: list[nn.Module] | None = None) -> SampleValues:
+        """See `ScoringRuns.values`."""
+        trainer = self._trainer()
         self.charge(SCORING_COST)
-        models = self.models() if models is None else models
-        return self.as_observed(np.stack([_losses(m.eval(), self.batches(1024)) for m in models]))
+        data, table = trainer.dataset.train, trainer.learner.inputs["train"]
+        ids = torch.arange(len(data), device=trainer.device)
+        rows = [
+            sample_values(_forward(model.eval(), table, ids), data.labels)
+            for model in (self.models() if models is None else models)
+        ]
+        return SampleValues(*(self.as_observed(np.stack(part)) for part in zip(*rows, strict=True)))
+
+    def gradient_norms(self, chunk: int | None = None) -> np.ndarray:
+        """See `ScoringRuns.gradient_norms`."""
+        trainer = self._trainer()
+        self.charge(1.0)
+        data, table = trainer.dataset.train, trainer.learner.inputs["train"]
+        rows = []
+        for model in self.models():
+            size = chunk or max(1, 2**24 // sum(p.numel() for p in model.parameters()))
+            parts = torch.arange(len(data), device=trainer.device).split(size)
+            norms = [_gradient_norms(model, table.batch(ids), data.labels[ids]) for ids in parts]
+            rows.append(torch.cat(norms).cpu().numpy())
+        return self.as_observed(np.stack(rows))
 
     def charge(self, passes: float) -> None:
         """See `ScoringRuns.charge`."""
@@ -141,7 +253,8 @@ class EnvScoringRuns:
         """See `ScoringRuns.as_observed`."""
         return rows if self._batched else rows[0]
 
-    def _probe(self) -> TrainerProbe:
+    def _trainer(self) -> Trainer:
+        """That of the latest run."""
         if self._running is None:
             raise RuntimeError("there was no run yet: call run()")
-        return TrainerProbe(self._running.trainer)
+        return self._running.trainer

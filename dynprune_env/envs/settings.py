@@ -20,6 +20,9 @@ from dynprune_env.tasks.registry import Task, find_task
 from dynprune_env.tasks.variants import Variant
 from dynprune_env.training.learner import LEARNERS
 
+WEIGHTS = ("mean_one", "raw")
+"""What becomes of gradient weights; see `Settings`."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,11 +33,15 @@ class Settings:
         budget: share of a full run's T n sample visits that an episode may spend, in (0, 1].
         epochs: T, the most steps of an episode.
         model: spec of a model, e.g. "mlp(width=32)" or "resnet9".
-        learning_rate: at the peak of the schedule.
+        learning_rate: at the peak of the schedule; None takes the task's, which may depend on the
+            budget (see `Recipe`).
         batch_size: samples per gradient step.
         reward: "val_loss", "val_accuracy", "log_val_loss" or "train_loss".
         observation: "samples" or "summary".
         action: "mask", "weights", "score_weights", "quantiles" or "strategy".
+        weights: "mean_one" scales the gradient weights of an epoch to a mean of one: a rule chooses
+            what counts, not how large the steps are. "raw" takes them as they are, for rules whose
+            source does; compare these with a control of the same weights (`random_control`).
         observe: "visited" re-scores only trained samples; "all" also scores the dropped ones,
             and charges a third of a visit for each.
         label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.
@@ -46,6 +53,9 @@ class Settings:
         learner: what trains the models: "modules" (any module, one after the other), "stacked"
             (plain ReLU nets as one stack of matrices), "numba" (these in compiled loops, on a
             CPU), or "auto", which takes the last of them that fits. They agree to rounding.
+        averaging: keeps an exponential moving average of each model, moved after every gradient
+            step, for rules that ask for it (`Probe.models`): the weight of the old one, in [0, 1).
+            None keeps none.
         data_dir: folder of the data sets; None searches $DYNPRUNE_DATA, then ~/.cache/dynprune.
         download: whether absent files may be downloaded.
     """
@@ -59,6 +69,7 @@ class Settings:
     reward: str = "val_loss"
     observation: str = "samples"
     action: str = "mask"
+    weights: str = "mean_one"
     observe: str = "visited"
     label_noise: float | None = None
     imbalance: float | None = None
@@ -69,6 +80,7 @@ class Settings:
     precision: str = "auto"
     compile: bool = False
     learner: str = "auto"
+    averaging: float | None = None
     data_dir: str | None = None
     download: bool = True
 
@@ -88,6 +100,8 @@ class Settings:
         rate = self.learning_rate
         if rate is not None and not rate > 0:
             raise ValueError(f"learning_rate is positive, got {rate}")
+        if self.averaging is not None and not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging is a weight in [0, 1), got {self.averaging}")
         if self.data_seed < 0:
             raise ValueError(f"data_seed is at least 0, got {self.data_seed}")
         for name, registry in (
@@ -97,6 +111,7 @@ class Settings:
         ):
             lookup(getattr(self, name), registry, name)
         for name, choices in (
+            ("weights", WEIGHTS),
             ("observe", ("visited", "all")),
             ("precision", ("auto", "fp32", "bf16")),
             ("learner", LEARNERS),
@@ -111,10 +126,13 @@ class Settings:
     def resolved(self) -> Task:
         """The task with these settings put into its recipe, model and variant."""
         task = find_task(self.task)
+        recipe = self._put_into(task.recipe)
+        if self.learning_rate is None:
+            recipe = recipe.at_budget(self.budget)
         return replace(
             task,
             model=self.model or task.model,
-            recipe=self._put_into(task.recipe),
+            recipe=recipe,
             variant=self._put_into(task.variant),
         )
 

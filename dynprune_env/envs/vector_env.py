@@ -330,9 +330,11 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             task.recipe,
             self.num_envs,
             budget=settings.budget,
+            raw_weights=settings.weights == "raw",
             rescore=settings.observe == "all",
             device=device,
             learner=settings.learner,
+            averaging=settings.averaging,
             bf16=settings.use_bf16(device),
             torch_compile=settings.compile,
         )

@@ -11,26 +11,56 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from dynprune_env.selection.statistics import SampleValues
+
 
 class Probe(Protocol):
-    """Access to the models in training, for the few rules that need more than losses."""
+    """Access to the models in training, for the few rules that need more than losses.
 
-    def models(self) -> list[nn.Module]:
-        """Copies of the current models, one per replica, in evaluation mode. Free of charge."""
+    Parameters are free to look at; whatever runs samples through a model is charged a third of a
+    visit for each, to every replica that is not over. What the budget cannot pay for is not done,
+    and nothing is charged: the answer is None.
+    """
+
+    def models(self, averaged: bool = False) -> list[nn.Module]:
+        """Copies of the current models, one per replica, in evaluation mode. Free of charge.
+
+        Args:
+            averaged: their averages over the last gradient steps instead, where the environment
+                keeps them (setting `averaging`).
+        """
+
+    def losses(
+        self, models: list[nn.Module] | None = None, where: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """The samples' cross-entropy, (R, n) or (n,) float32, nats.
+
+        Args:
+            models: one per replica; None for the current ones.
+            where: which samples, (R, n) or (n,) bool; None for all. The others are NaN.
+        """
+
+    def features(self, where: np.ndarray | None = None) -> np.ndarray | None:
+        """What the last linear layer of the current models sees, (R, n, d) or (n, d) float32.
+
+        Raises:
+            ValueError: a model has no linear layer.
+        """
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The train split in order: inputs (B, ...) float32 and labels (B,), not augmented."""
+        """The train split in order: inputs (B, ...) float32 and labels (B,), not augmented.
 
-    def losses(self, models: list[nn.Module]) -> np.ndarray | None:
-        """Every sample's cross-entropy under these models (one per replica), charged n / 3 visits.
+        Each batch is charged as it is drawn.
 
-        Returns:
-            (R, n) or (n,) float32, nats; None, and no charge, if a budget cannot pay for it.
+        Raises:
+            RuntimeError: the budget cannot pay for the next one.
         """
 
 
 class ScoringRuns(Protocol):
     """Training runs that an agent makes before its episode, on the same data; all are charged.
+
+    Whatever runs samples through a model is charged a third of a visit for each, to every replica.
 
     Attributes:
         epochs: T of a full run.
@@ -57,16 +87,22 @@ class ScoringRuns(Protocol):
         """
 
     def models(self) -> list[nn.Module]:
-        """The models of the latest run, one per replica. Free of charge."""
+        """The models of the latest run, one per replica, in evaluation mode. Free of charge."""
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The train split in order; see `Probe.batches`."""
-
-    def losses(self, models: list[nn.Module] | None = None) -> np.ndarray:
-        """Every sample's loss, (R, n) or (n,) float32, nats; charged n / 3 visits.
+    def values(self, models: list[nn.Module] | None = None) -> SampleValues:
+        """Every sample's loss, confidence, margin, EL2N, ..., (R, n) or (n,) float32 each.
 
         Args:
             models: one per replica; None for those of the latest run as they are now.
+        """
+
+    def gradient_norms(self, chunk: int | None = None) -> np.ndarray:
+        """Norms of the samples' gradients over all parameters, (R, n) or (n,) float32.
+
+        Under the models of the latest run, in evaluation mode. A gradient is charged as a visit.
+
+        Args:
+            chunk: samples whose gradients are held at a time; None for as many as 64 MB hold.
         """
 
     def charge(self, passes: float) -> None:

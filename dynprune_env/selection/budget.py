@@ -96,6 +96,13 @@ def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.nda
     return order[kept[order]][:most]
 
 
+def of_mean_one(weights: np.ndarray) -> np.ndarray:
+    """Gradient weights (k,) scaled to a mean of one, float32; none stay none."""
+    return (
+        (weights / weights.mean(dtype=np.float64)).astype(np.float32) if len(weights) else weights
+    )
+
+
 def batch_sizes(count: int, batch_size: int) -> list[int]:
     """Sizes of the batches of a pass over `count` samples: full ones, and a last one near it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,12 +42,14 @@ class Recipe:
     Attributes:
         epochs: T, the epochs of a full run.
         batch_size: samples per gradient step, but for the last of an epoch (`batch_sizes`).
-        learning_rate: at the peak of the schedule.
+        learning_rate: at the peak of the schedule of a full run.
         warmup: share of the run in which the learning rate rises, in [0, 1).
         momentum: Nesterov momentum.
         weight_decay: added to the gradient of every parameter.
         label_smoothing: share of the target spread over all classes; only training sees it.
         augmentation: random changes of the training images.
+        budget_exponent: how the rate grows as the budget shrinks: the peak is learning_rate /
+            budget ** budget_exponent. Few gradient steps have to be larger ones.
     """
 
     epochs: int
@@ -58,6 +60,12 @@ class Recipe:
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     augmentation: Augmentation = NO_AUGMENTATION
+    budget_exponent: float = 0.0
+
+    def at_budget(self, budget: float) -> Recipe:
+        """The recipe of runs with a budget in (0, 1], its rate put in."""
+        rate = self.learning_rate / budget**self.budget_exponent
+        return replace(self, learning_rate=rate, budget_exponent=0.0)
 
     def rate(self, progress: np.ndarray) -> np.ndarray:
         """Learning rate at a progress in [0, 1] (any shape).

@@ -112,7 +112,7 @@ def descend(parameters, velocity, update, rate, momentum, decay):
 
 
 @jit
-def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen):
+def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, averages, seen):
     """The hot loop: one pass over the kept samples of each of these replicas, in place.
 
     Args:
@@ -121,15 +121,17 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen
             (n,) int64.
         passes: of replica after replica: order (V,) int64, gradient weights (V,) float32, where
             each begins in them (R + 1,) int64; rates of its batches float32, where they begin.
-        recipe: batch size; momentum, weight decay and label smoothing, float32.
+        recipe: batch size; momentum, weight decay, label smoothing, and how far an average moves
+            towards its model after each step (0: there are no averages), float32.
         sizes: (L, 2) int64, inputs and outputs of each layer.
         parameters: (R, P) float32, changed in place.
         velocities: (R, P) float32, the momenta, likewise.
+        averages: (R, P) float32, likewise.
         seen: (V, C) float32, takes the logits of every visit.
     """
     raw, scale, shift, labels = data
     order, weights, starts, rates, rate_starts = passes
-    batch_size, momentum, decay, smoothing = recipe
+    batch_size, momentum, decay, smoothing, step = recipe
     largest = batch_size + batch_size // 2  # of the last batch; see `batch_sizes`
     length = largest * np.max(sizes[:, 1])
     inputs = np.empty((largest, raw.shape[1]), np.float32)
@@ -150,6 +152,10 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, seen
             loss_slope(logits, labels[ids], weights[begin:end], smoothing, slope)
             backward(x, sizes, own, activations, slopes, update)
             descend(own, velocity, update, rate, momentum, decay)
+            if step > _ZERO:
+                average = averages[row]
+                for k in range(len(own)):
+                    average[k] += step * (own[k] - average[k])
             begin = end
 
 

@@ -45,9 +45,16 @@ def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 class Learner(Protocol):
-    """R models in training on one data set."""
+    """R models in training on one data set.
+
+    Attributes:
+        inputs: of each split.
+        averaging: weight of the old in an average of each model, moved after every gradient step;
+            None keeps no averages.
+    """
 
     inputs: dict[str, InputTable]
+    averaging: float | None
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas fresh models; row r's depends on its seed alone."""
@@ -62,8 +69,8 @@ class Learner(Protocol):
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits in evaluation mode under m replicas, (m, len(ids), C) float32."""
 
-    def module(self, row: int) -> nn.Module:
-        """A copy of one replica's model."""
+    def module(self, row: int, averaged: bool = False) -> nn.Module:
+        """A copy of one replica's model, or of its average."""
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, as tensors."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ class ModuleLearner:
         recipe: how to train.
         num_replicas: R.
         device: where.
+        averaging: see `Learner`.
         bf16: whether forward and backward run under bf16 autocast.
         torch_compile: whether `torch.compile` makes the models' code, on CUDA with graphs. Batches
             of the full size use it, other ones the plain module, so that nothing is compiled twice.
@@ -41,6 +42,7 @@ class ModuleLearner:
         num_replicas: int,
         device: torch.device,
         *,
+        averaging: float | None = None,
         bf16: bool = False,
         torch_compile: bool = False,
     ):
@@ -49,6 +51,7 @@ class ModuleLearner:
         self.make_model = make_model
         self.recipe = recipe
         self.device = device
+        self.averaging = averaging
         self.bf16 = bf16
         self.inputs = input_tables(dataset, recipe)
         self.labels = dataset.train.labels
@@ -58,6 +61,7 @@ class ModuleLearner:
             torch.channels_last if len(dataset.info.input_shape) == 3 else torch.contiguous_format
         )
         self.models: list[nn.Module] = []
+        self.averages: list[list[Tensor]] = []
         self.optimizers: list[torch.optim.Optimizer] = []
         for row in range(num_replicas):
             self.models.append(
@@ -73,6 +77,8 @@ class ModuleLearner:
                     fused=True,
                 )
             )
+            if averaging is not None:
+                self.averages.append([p.detach().clone() for p in self.models[row].parameters()])
         self.forwards: list[Callable[[Tensor], Tensor]] = list(self.models)
         if torch_compile:
             mode = "reduce-overhead" if device.type == "cuda" else None
@@ -83,6 +89,8 @@ class ModuleLearner:
         for row, seed in zip(rows, seeds, strict=True):
             self.models[row].load_state_dict(fresh_model(self.make_model, seed).state_dict())
             self.optimizers[row].state.clear()
+            if self.averaging is not None:
+                _copy_into(self.averages[row], self.models[row].parameters())
 
     def _forward(self, row: int, x: Tensor, full: bool) -> Tensor:
         """Logits, float32; `full` says whether the batch has the size that was compiled for."""
@@ -125,6 +133,9 @@ class ModuleLearner:
             optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
+            if self.averaging is not None:
+                parameters = [p.detach() for p in self.models[row].parameters()]
+                torch._foreach_lerp_(self.averages[row], parameters, 1 - self.averaging)
             logits[...] = found.detach()
 
     @torch.no_grad()
@@ -140,13 +151,17 @@ class ModuleLearner:
                 logits[i, chunk] = self._forward(row, x, full=len(x) == SCORING_BATCH)
         return logits
 
-    def module(self, row: int) -> nn.Module:
-        """A copy of one replica's model."""
-        return copy.deepcopy(self.models[row])
+    def module(self, row: int, averaged: bool = False) -> nn.Module:
+        """A copy of one replica's model; an average has the buffers of its model."""
+        model = copy.deepcopy(self.models[row])
+        if averaged:
+            _copy_into(model.parameters(), self.averages[row])
+        return model
 
     def state(self) -> dict[str, Any]:
-        """Parameters, buffers and momenta of every replica."""
+        """Parameters, buffers, momenta and averages of every replica."""
         return {
+            "averages": [[_copy(tensor) for tensor in row] for row in self.averages],
             "models": [
                 {name: _copy(tensor) for name, tensor in model.state_dict().items()}
                 for model in self.models
@@ -164,12 +179,20 @@ class ModuleLearner:
         """Takes what `state` gave."""
         for model, saved in zip(self.models, state["models"], strict=True):
             model.load_state_dict(saved)
+        for own, saved in zip(self.averages, state["averages"], strict=True):
+            _copy_into(own, saved)
         for optimizer, saved in zip(self.optimizers, state["momenta"], strict=True):
             optimizer.state.clear()
             for parameter, momentum in zip(optimizer.param_groups[0]["params"], saved, strict=True):
                 if momentum is not None:  # None where no gradient has ever come
                     buffer = torch.empty_like(parameter).copy_(momentum)
                     optimizer.state[parameter]["momentum_buffer"] = buffer
+
+
+@torch.no_grad()
+def _copy_into(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:

@@ -25,8 +25,8 @@ class NumbaLearner(StackedLearner):
     have no augmentation.
     """
 
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
         self.threads = torch.get_num_threads()
         self._sizes = np.array(self.sizes, dtype=np.int64)
         self._labels = self.labels.numpy()
@@ -53,10 +53,12 @@ class NumbaLearner(StackedLearner):
                 np.float32(recipe.momentum),
                 np.float32(recipe.weight_decay),
                 np.float32(recipe.label_smoothing),
+                np.float32(0 if self.averaging is None else 1 - self.averaging),
             ),
             self._sizes,
             self.parameters.numpy(),
             self.momentum.numpy(),
+            self.averages.numpy(),
             seen,
         )
         # Dealt out from the longest on, so that all threads get about the same work.

@@ -51,8 +51,11 @@ class StackedLearner:
         recipe: Recipe,
         num_replicas: int,
         device: torch.device,
+        *,
+        averaging: float | None = None,
     ):
         self.make_model = make_model
+        self.averaging = averaging
         self.recipe = recipe
         self.inputs = input_tables(dataset, recipe)
         self.labels = dataset.train.labels
@@ -60,6 +63,7 @@ class StackedLearner:
         length = sum((inputs + 1) * outputs for inputs, outputs in self.sizes)
         self.parameters = torch.zeros(num_replicas, length, device=device)
         self.momentum = torch.zeros_like(self.parameters)
+        self.averages = torch.zeros_like(self.parameters[: None if averaging is not None else 0])
         self.stack = STACK if device.type == "cpu" else num_replicas
 
     def _fresh_layers(self, seed: int) -> list[nn.Linear]:
@@ -77,6 +81,8 @@ class StackedLearner:
             ]
             self.parameters[row] = torch.cat([part.reshape(-1) for part in parts])
             self.momentum[row] = 0
+            if self.averaging is not None:
+                self.averages[row] = self.parameters[row]
 
     def _layers(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Views of (m, P) rows as weights (m, inputs, outputs) and biases (m, 1, outputs)."""
@@ -116,6 +122,7 @@ class StackedLearner:
         lengths = _padded([torch.tensor(each, dtype=torch.int64) for each in sizes])
         lengths = lengths.to(order.device)
         parameters, momentum = self.parameters[rows], self.momentum[rows]
+        averages = self.averages[rows] if self.averaging is not None else None
         classes = self.sizes[-1][1]
         seen = torch.empty(*order.shape, classes, device=order.device)
 
@@ -155,8 +162,12 @@ class StackedLearner:
             momentum[:m].mul_(recipe.momentum).add_(update)
             update.add_(momentum[:m], alpha=recipe.momentum)
             parameters[:m].addcmul_(update, rates[:m, step : step + 1], value=-1)
+            if averages is not None and self.averaging is not None:
+                averages[:m].lerp_(parameters[:m], 1 - self.averaging)
 
         self.parameters[rows], self.momentum[rows] = parameters, momentum
+        if averages is not None:
+            self.averages[rows] = averages
         return [logits[:count] for logits, count in zip(seen, counts, strict=True)]
 
     @torch.no_grad()
@@ -172,23 +183,26 @@ class StackedLearner:
         return torch.cat(logits, dim=1)
 
     @torch.no_grad()
-    def module(self, row: int) -> nn.Module:
-        """A module with a copy of one replica's parameters."""
+    def module(self, row: int, averaged: bool = False) -> nn.Module:
+        """A module with a copy of one replica's parameters; see `Learner.module`."""
         model = fresh_model(self.make_model, 0).to(self.parameters.device)
-        layers = self._layers(self.parameters[row : row + 1])
+        flat = self.averages if averaged else self.parameters
+        layers = self._layers(flat[row : row + 1])
         for layer, (weight, bias) in zip(linear_layers(model) or [], layers, strict=True):
             layer.weight.copy_(weight[0].T)
             layer.bias.copy_(bias[0, 0])
         return model
 
     def state(self) -> dict[str, Any]:
-        """Parameters and momenta, (R, P) each."""
-        return {"parameters": self.parameters.clone(), "momentum": self.momentum.clone()}
+        """Parameters, momenta and averages, (R, P) each; no averages where none are kept."""
+        return {name: getattr(self, name).clone() for name in self._STATE}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave."""
-        self.parameters.copy_(state["parameters"])
-        self.momentum.copy_(state["momentum"])
+        for name in self._STATE:
+            getattr(self, name).copy_(state[name])
+
+    _STATE = ("parameters", "momentum", "averages")
 
 
 def _padded(rows: list[Tensor]) -> Tensor:

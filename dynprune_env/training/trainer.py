@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
-from dynprune_env.selection.budget import SCORING_COST, VisitBudget, batch_sizes, visiting_order
+from dynprune_env.selection.budget import (
+    SCORING_COST,
+    VisitBudget,
+    batch_sizes,
+    of_mean_one,
+    visiting_order,
+)
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, sample_values
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
@@ -40,9 +46,12 @@ class Trainer:
         recipe: how to train; `recipe.epochs` is T.
         num_replicas: R.
         budget: share of T n visits that a run may spend, in (0, 1].
+        raw_weights: whether gradient weights are taken as they are. Otherwise they are scaled to a
+            mean of one over what an epoch trains: they shift emphasis, not the step size.
         rescore: whether dropped samples are scored, and charged a third of a visit each.
         device: where to train.
         learner: its kind; see `make_learner`.
+        averaging: whether each model gets an average, and how slow; see `Learner`.
         bf16: whether modules train under bf16 autocast.
         torch_compile: whether modules run as `torch.compile` makes them.
 
@@ -61,9 +70,11 @@ class Trainer:
         num_replicas: int,
         *,
         budget: float,
+        raw_weights: bool = False,
         rescore: bool = False,
         device: torch.device,
         learner: str = "auto",
+        averaging: float | None = None,
         bf16: bool = False,
         torch_compile: bool = False,
     ):
@@ -71,6 +82,7 @@ class Trainer:
         self.budget = VisitBudget(num_replicas, self.num_samples, recipe.epochs, budget)
         self.dataset = dataset
         self.recipe = recipe
+        self.raw_weights = raw_weights
         self.rescore = rescore
         self.device = device
         self.learner = make_learner(
@@ -80,6 +92,7 @@ class Trainer:
             num_replicas,
             device,
             kind=learner,
+            averaging=averaging,
             bf16=bf16,
             torch_compile=torch_compile,
         )
@@ -166,6 +179,7 @@ class Trainer:
 
     def _pass(self, row: int, order: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> Pass:
         seed, epoch = int(self.seeds[row]), int(self.budget.epoch[row])
+        trained = weights[order] if self.raw_weights else of_mean_one(weights[order])
         noise = None
         if self.recipe.augmentation:
             # Drawn for all n: two masks under one seed differ in nothing but the mask.
@@ -174,7 +188,7 @@ class Trainer:
             noise = drawn[order].to(self.device)
         return Pass(
             order=torch.from_numpy(order).to(self.device),
-            weights=torch.from_numpy(weights[order]).to(self.device),
+            weights=torch.from_numpy(trained).to(self.device),
             rates=rates,
             noise=noise,
             seed=stream_seed(seed, epoch, Purpose.MODEL),
@@ -276,6 +290,7 @@ def make_learner(
     device: torch.device,
     *,
     kind: str = "auto",
+    averaging: float | None = None,
     bf16: bool = False,
     torch_compile: bool = False,
 ) -> Learner:
@@ -291,6 +306,7 @@ def make_learner(
         num_replicas: R.
         device: where.
         kind: one of LEARNERS.
+        averaging: see `Learner`.
         bf16: see `ModuleLearner`.
         torch_compile: likewise.
 
@@ -303,17 +319,27 @@ def make_learner(
     if kind == "auto":
         kind = "modules" if not plain else "numba" if on_cpu and HAS_NUMBA else "stacked"
     if kind == "modules":
-        options = {"bf16": bf16, "torch_compile": torch_compile}
-        return ModuleLearner(make_model, dataset, recipe, num_replicas, device, **options)
+        return ModuleLearner(
+            make_model,
+            dataset,
+            recipe,
+            num_replicas,
+            device,
+            averaging=averaging,
+            bf16=bf16,
+            torch_compile=torch_compile,
+        )
     if not plain:
         raise ValueError(f"learner={kind!r} trains plain ReLU nets on inputs that are in memory")
     if kind == "stacked":
-        return StackedLearner(make_model, dataset, recipe, num_replicas, device)
+        return StackedLearner(
+            make_model, dataset, recipe, num_replicas, device, averaging=averaging
+        )
     if not (on_cpu and HAS_NUMBA):
         raise ValueError("learner='numba' needs numba, a CPU, and a recipe without augmentation")
     from dynprune_env.training.numba_learner import NumbaLearner  # slow to import
 
-    return NumbaLearner(make_model, dataset, recipe, num_replicas, device)
+    return NumbaLearner(make_model, dataset, recipe, num_replicas, device, averaging=averaging)
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ class RhoLoss(PeriodicAgent):
                 now = runs.models()
                 best = [n if b else o for n, o, b in zip(now, best or now, better, strict=True)]
                 lowest = np.minimum(lowest, val_loss)
-            irreducible = np.where(mask, irreducible, runs.losses(best))
+            irreducible = np.where(mask, irreducible, runs.values(best).loss)
         self._irreducible = irreducible
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:

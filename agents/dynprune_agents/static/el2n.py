@@ -1,7 +1,8 @@
 """EL2N: the early error.
 
 Paul, Ganguli, Dziugaite (NeurIPS 2021), "Deep Learning on a Data Diet", arXiv:2107.07075: the
-distance between softmax and one-hot label early in training, averaged over several nets.
+distance between softmax and one-hot label of every sample under one early checkpoint, averaged
+over several nets. Each checkpoint costs its epochs, and a forward pass over all samples.
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ class EL2N(StaticAgent):
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """The mean score."""
         epochs = max(1, round(self.early * runs.epochs))
-        lasts = [list(runs.run(net, epochs))[-1]["el2n"] for net in range(self.nets)]
-        score: np.ndarray = np.mean(lasts, axis=0)
+        scores = []
+        for net in range(self.nets):
+            list(runs.run(net, epochs))
+            scores.append(runs.values().el2n)
+        score: np.ndarray = np.mean(scores, axis=0)
         return score
