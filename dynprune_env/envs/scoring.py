@@ -217,15 +217,23 @@ class EnvScoringRuns:
 
     def values(self, models: list[nn.Module] | None = None) -> SampleValues:
         """See `ScoringRuns.values`."""
+        labels = self._trainer().dataset.train.labels
+        found = self._logits(self.models() if models is None else models)
+        rows = [sample_values(logits, labels) for logits in found]
+        return SampleValues(*(self.as_observed(np.stack(part)) for part in zip(*rows, strict=True)))
+
+    def probabilities(self) -> np.ndarray:
+        """See `ScoringRuns.probabilities`."""
+        found = self._logits(self.models())
+        return self.as_observed(torch.softmax(torch.stack(found), 2).cpu().numpy())
+
+    def _logits(self, models: list[nn.Module]) -> list[Tensor]:
+        """(n, C) of each replica, charged."""
         trainer = self._trainer()
         self.charge(SCORING_COST)
-        data, table = trainer.dataset.train, trainer.learner.inputs["train"]
-        ids = torch.arange(len(data), device=trainer.device)
-        rows = [
-            sample_values(_forward(model.eval(), table, ids), data.labels)
-            for model in (self.models() if models is None else models)
-        ]
-        return SampleValues(*(self.as_observed(np.stack(part)) for part in zip(*rows, strict=True)))
+        table = trainer.learner.inputs["train"]
+        ids = torch.arange(trainer.num_samples, device=trainer.device)
+        return [_forward(model.eval(), table, ids) for model in models]
 
     def gradient_norms(self, chunk: int | None = None) -> np.ndarray:
         """See `ScoringRuns.gradient_norms`."""

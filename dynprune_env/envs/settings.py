@@ -12,6 +12,7 @@ import torch
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import checked_arguments, lookup
 from dynprune_env.selection.actions import ACTIONS
+from dynprune_env.selection.budget import WEIGHTS
 from dynprune_env.selection.observations import OBSERVATIONS
 from dynprune_env.selection.rewards import REWARDS
 from dynprune_env.tasks.models import check_model, is_mlp
@@ -19,9 +20,6 @@ from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import Task, find_task
 from dynprune_env.tasks.variants import Variant
 from dynprune_env.training.learner import LEARNERS
-
-WEIGHTS = ("mean_one", "raw")
-"""What becomes of gradient weights; see `Settings`."""
 
 
 @dataclass(frozen=True)

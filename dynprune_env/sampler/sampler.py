@@ -16,11 +16,18 @@ from gymnasium.utils import seeding
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from dynprune_env.common.specs import lookup
 from dynprune_env.sampler.processes import Message, Ranks
 from dynprune_env.sampler.records import Records, checked_labels
 from dynprune_env.selection.actions import decode
 from dynprune_env.selection.agent import Episode, SelectionAgent
-from dynprune_env.selection.budget import VisitBudget, batch_sizes, visiting_order
+from dynprune_env.selection.budget import (
+    WEIGHTS,
+    VisitBudget,
+    batch_sizes,
+    of_mean_one,
+    visiting_order,
+)
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector, row_of
 from dynprune_env.selection.rewards import REWARDS, Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
@@ -57,6 +64,7 @@ class PruningSampler(Sampler[int]):
         num_replicas, rank: processes, and which this is; None asks torch.distributed.
         drop_last: whether samples that do not fill all shares alike are dropped, rather than the
             first ones repeated.
+        weights: "mean_one" or "raw", as in the environment.
 
     Raises:
         ValueError: an argument is not as described, or the agent needs what no such loop has:
@@ -75,6 +83,7 @@ class PruningSampler(Sampler[int]):
         num_replicas: int | None = None,
         rank: int | None = None,
         drop_last: bool = False,
+        weights: str = "mean_one",
     ):
         if not hasattr(agent, "select"):
             raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
@@ -82,6 +91,7 @@ class PruningSampler(Sampler[int]):
             raise ValueError(f"epochs is at least 1, got {epochs}")
         if not 0 < budget <= 1:
             raise ValueError(f"budget is a share of a full run in (0, 1], got {budget}")
+        lookup(weights, dict.fromkeys(WEIGHTS), "weights")
         known = not isinstance(labels, int)
         table, classes = checked_labels(labels, num_classes)
         wants = {"observation": "samples", "action": "mask", "observe": "visited"}
@@ -106,6 +116,7 @@ class PruningSampler(Sampler[int]):
             TaskSize(len(table), epochs, classes)
         )
         self._action_kind = wants["action"]
+        self._raw_weights = wants.get("weights", weights) == "raw"
         uniform = np.array([math.log(classes)])
         self._metrics = Metrics(uniform, np.array([1 / classes]), uniform)
         self._largest_batch = 0
@@ -203,6 +214,7 @@ class PruningSampler(Sampler[int]):
         """The gradient weights of these samples, of their shape, float32, on their device.
 
         All ones unless the agent gives weights: then `(losses * weights).mean()` is what it meant.
+        Over the samples of an epoch their mean is one, unless the sampler has weights="raw".
         """
         indices = torch.as_tensor(indices)
         if indices.device not in self._weights:
@@ -361,6 +373,9 @@ class PruningSampler(Sampler[int]):
 
     def _hand_out(self, order: np.ndarray, weights: np.ndarray) -> None:
         self._order = order
+        if not self._raw_weights:
+            weights = weights.copy()
+            weights[order] = of_mean_one(weights[order])
         self._share = self._ranks.share(order)
         self._weights = {_CPU: torch.from_numpy(weights)}
         self._after = copy.deepcopy(self._budget)

@@ -96,6 +96,12 @@ class ScoringRuns(Protocol):
             models: one per replica; None for those of the latest run as they are now.
         """
 
+    def probabilities(self) -> np.ndarray:
+        """Every sample's predicted probabilities, (R, n, C) or (n, C) float32.
+
+        Under the models of the latest run as they are now.
+        """
+
     def gradient_norms(self, chunk: int | None = None) -> np.ndarray:
         """Norms of the samples' gradients over all parameters, (R, n) or (n,) float32.
 

@@ -7,6 +7,9 @@ import torch
 
 from dynprune_env.common.randomness import Purpose, stream
 
+WEIGHTS = ("mean_one", "raw")
+"""What becomes of gradient weights: scaled to a mean of one over an epoch, or taken as they are."""
+
 SCORING_COST = 1 / 3
 """Visits charged for scoring a sample without training on it: a forward pass of three."""
 

@@ -1,0 +1,98 @@
+"""RCAP: classes that are badly learned get more samples, and in a class the hard ones.
+
+Hassan, Khare, Paik (UAI 2025, PMLR v286), "RCAP: Robust, Class-Aware, Probabilistic Dynamic Dataset
+Pruning"; read in the authors' code (atif-hassan/RCAP-dynamic-dataset-pruning). Losses are clipped
+at ln C, which they also start from. In each class the importance is a softmax of loss / beta; the
+classes share the epoch in proportion to sqrt(L_c n_c / n), where L_c is the importance that the
+samples of the last epoch held. Inside a class samples are drawn without replacement, with
+probability proportional to their importance. Here the shares are rounded so that the epoch has the
+size that was asked for (their code rounds every class up).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation
+from dynprune_env.selection.agent import Episode
+
+
+def shares(wanted: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
+    """How many to draw from each class, (C,) int64: in proportion, none more than it has.
+
+    What a class cannot give is shared by the others.
+
+    Args:
+        wanted: (C,) at least 0.
+        sizes: (C,) int64, samples of each class.
+        count: in all; at most their sum.
+    """
+    drawn = np.zeros(len(sizes))
+    open_ = (sizes > 0) & (wanted > 0)
+    while open_.any():
+        left = count - drawn[~open_].sum()
+        drawn[open_] = left * wanted[open_] / wanted[open_].sum()
+        full = open_ & (drawn >= sizes)
+        if not full.any():
+            break
+        drawn[full] = sizes[full]
+        open_ &= ~full
+    whole = np.floor(drawn + 1e-9).astype(np.int64)
+    rest = np.where(whole < sizes, drawn - whole, -1)
+    while whole.sum() < count:
+        place = int(rest.argmax()) if rest.max() >= 0 else int((sizes - whole).argmax())
+        whole[place] += 1
+        rest[place] = -1
+    return whole
+
+
+@dataclass
+class RCAP(Agent):
+    """Class shares by the root of importance times size, hard samples inside (Hassan et al. 2025).
+
+    Attributes:
+        beta: temperature of the softmax of the losses, in nats, positive.
+    """
+
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Checks the parameter."""
+        if not self.beta > 0:
+            raise ValueError(f"beta is a positive temperature, got {self.beta}")
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._kept: np.ndarray | None = None
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """A draw inside each class."""
+        losses = np.minimum(observation["loss"], np.log(self.episode.num_classes)) / self.beta
+        rows, labels = np.atleast_2d(losses), np.atleast_2d(observation["label"]).astype(np.int64)
+        counts = np.broadcast_to(self.keep_count(observation), len(rows))
+        last = np.ones(rows.shape, dtype=bool) if self._kept is None else np.atleast_2d(self._kept)
+        kept = np.zeros(rows.shape, dtype=bool)
+        for row, count in enumerate(counts):
+            kept[row] = self._draw(rows[row], labels[row], last[row], int(count), row)
+        self._kept = kept.reshape(losses.shape)
+        return self._kept
+
+    def _draw(
+        self, logits: np.ndarray, labels: np.ndarray, last: np.ndarray, count: int, row: int
+    ) -> np.ndarray:
+        """One replica's mask, (n,) bool, from loss / beta."""
+        classes = self.episode.num_classes
+        sizes = np.bincount(labels, minlength=classes)
+        # No loss is below 0 nor above ln C: the exponentials need no shift.
+        weight = np.exp(logits)
+        importance = weight / np.bincount(labels, weight, classes)[labels]
+        held = np.bincount(labels, importance * last, classes)
+        drawn = shares(np.sqrt(held * sizes / len(labels)), sizes, count)
+        # The highest of logit + Gumbel noise are draws without replacement (Kool et al. 2019).
+        noise = -np.log(-np.log(np.maximum(self.rng.row(row).random(len(labels)), 1e-300)))
+        order = np.lexsort((-(logits + noise), labels))
+        place = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[order]]
+        mask = np.zeros(len(labels), dtype=bool)
+        mask[order] = place < drawn[labels[order]]
+        return mask
