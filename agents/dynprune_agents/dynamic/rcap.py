@@ -14,36 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
+from dynprune_agents._draws import gumbel, shares, top_of_each_class
 from dynprune_env.selection.agent import Episode
-
-
-def shares(wanted: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
-    """How many to draw from each class, (C,) int64: in proportion, none more than it has.
-
-    What a class cannot give is shared by the others.
-
-    Args:
-        wanted: (C,) at least 0.
-        sizes: (C,) int64, samples of each class.
-        count: in all; at most their sum.
-    """
-    drawn = np.zeros(len(sizes))
-    open_ = (sizes > 0) & (wanted > 0)
-    while open_.any():
-        left = count - drawn[~open_].sum()
-        drawn[open_] = left * wanted[open_] / wanted[open_].sum()
-        full = open_ & (drawn >= sizes)
-        if not full.any():
-            break
-        drawn[full] = sizes[full]
-        open_ &= ~full
-    whole = np.floor(drawn + 1e-9).astype(np.int64)
-    rest = np.where(whole < sizes, drawn - whole, -1)
-    while whole.sum() < count:
-        place = int(rest.argmax()) if rest.max() >= 0 else int((sizes - whole).argmax())
-        whole[place] += 1
-        rest[place] = -1
-    return whole
 
 
 @dataclass
@@ -89,10 +61,4 @@ class RCAP(Agent):
         importance = weight / np.bincount(labels, weight, classes)[labels]
         held = np.bincount(labels, importance * last, classes)
         drawn = shares(np.sqrt(held * sizes / len(labels)), sizes, count)
-        # The highest of logit + Gumbel noise are draws without replacement (Kool et al. 2019).
-        noise = -np.log(-np.log(np.maximum(self.rng.row(row).random(len(labels)), 1e-300)))
-        order = np.lexsort((-(logits + noise), labels))
-        place = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[order]]
-        mask = np.zeros(len(labels), dtype=bool)
-        mask[order] = place < drawn[labels[order]]
-        return mask
+        return top_of_each_class(logits + gumbel(len(labels), self.rng.only(row)), labels, drawn)

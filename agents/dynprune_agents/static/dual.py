@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynprune_agents._agent import check_shares
+from dynprune_agents._draws import gumbel
 from dynprune_agents.static._static import StaticAgent
 from dynprune_env.selection.agent import ScoringRuns
 
@@ -68,5 +69,4 @@ class Dual(StaticAgent):
         density = beta_distribution.pdf(p, 16 - b, np.maximum(b, 1e-6))
         with np.errstate(divide="ignore"):
             logits = np.log(density * scores)
-        noise = -np.log(-np.log(np.maximum(self.rng.random(n), 1e-300)))
-        return super().choose(logits + noise, count)
+        return super().choose(logits + gumbel(n, self.rng), count)

@@ -43,7 +43,8 @@ class TDDS(StaticAgent):
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """The weighted sum over the windows."""
         epochs = max(3, round(self.early * runs.epochs))
-        logs, steps = None, []
+        logs: np.ndarray | None = None
+        steps: list[np.ndarray] = []
         for _ in runs.run(0, epochs):
             p = runs.probabilities().astype(np.float64)
             before, logs = logs, np.log(p + 1e-8)

@@ -1,0 +1,61 @@
+"""How several rules draw: by probabilities without replacement, and class by class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynprune_env.common.randomness import ReplicaRandom
+
+
+def gumbel(count: int, rng: ReplicaRandom) -> np.ndarray:
+    """Standard Gumbel noise, (R, n) or (n,).
+
+    The top k of log p and this are k draws without replacement, each with a probability
+    proportional to p among what is left (Kool et al. 2019, arXiv:1903.06059).
+    """
+    return -np.log(-np.log(np.maximum(rng.random(count), 1e-300)))
+
+
+def shares(wanted: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
+    """How many to draw from each class, (C,) int64: in proportion, none more than it has.
+
+    What a class cannot give is shared by the others.
+
+    Args:
+        wanted: (C,) at least 0.
+        sizes: (C,) int64, samples of each class.
+        count: in all; at most their sum.
+    """
+    drawn = np.zeros(len(sizes))
+    open_ = (sizes > 0) & (wanted > 0)
+    while open_.any():
+        left = count - drawn[~open_].sum()
+        drawn[open_] = left * wanted[open_] / wanted[open_].sum()
+        full = open_ & (drawn >= sizes)
+        if not full.any():
+            break
+        drawn[full] = sizes[full]
+        open_ &= ~full
+    whole = np.floor(drawn + 1e-9).astype(np.int64)
+    rest = np.where(whole < sizes, drawn - whole, -1)
+    while whole.sum() < count:
+        place = int(rest.argmax()) if rest.max() >= 0 else int((sizes - whole).argmax())
+        whole[place] += 1
+        rest[place] = -1
+    return whole
+
+
+def top_of_each_class(scores: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The highest scores of each class, (n,) bool.
+
+    Args:
+        scores: (n,), no two alike.
+        labels: (n,) int64 in [0, C).
+        counts: (C,) how many of each class; at most as many as it has.
+    """
+    sizes = np.bincount(labels, minlength=len(counts))
+    order = np.lexsort((-scores, labels))
+    place = np.arange(len(labels)) - (np.cumsum(sizes) - sizes)[labels[order]]
+    mask = np.zeros(len(labels), dtype=bool)
+    mask[order] = place < counts[labels[order]]
+    return mask

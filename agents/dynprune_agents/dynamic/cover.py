@@ -1,0 +1,61 @@
+"""Cover: in each class, the samples that the others stand for least.
+
+After RL-Selector (Yang et al., ICCV 2025, arXiv:2506.21037), second-hand: it rewards a sample by
+the sum of its distances to those of its class in the space of the penultimate features, so that
+redundant ones score low; a policy learns one static subset. At a fixed number of samples the reward
+is highest for those of the largest sums. With squared distances a sum is the squared distance to
+the class mean, times the size of the class, plus a constant: that is what is ranked here, anew at
+every selection, with the classes sharing the epoch by their sizes. The features are a forward pass
+over all samples, charged to the budget.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_agents._draws import shares, top_of_each_class
+from dynprune_env.selection.ranking import keep_top
+
+
+def spread(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Squared distance of each sample to the mean of its class, (n,) float64.
+
+    Args:
+        features: (n, d).
+        labels: (n,) int64 in [0, num_classes).
+        num_classes: C.
+    """
+    sizes = np.maximum(1, np.bincount(labels, minlength=num_classes))
+    means = np.zeros((num_classes, features.shape[1]))
+    np.add.at(means, labels, features)
+    return np.square(features - (means / sizes[:, None])[labels]).sum(1)
+
+
+@dataclass
+class Cover(PeriodicAgent):
+    """The samples furthest from the mean features of their class (after Yang et al. 2025).
+
+    Attributes:
+        period: epochs between selections; None means 5 % of the run. Each costs a third of a pass.
+        warmup: full epochs before the first selection.
+    """
+
+    def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
+        """The top of each class; the old selection where the budget cannot pay for a new one."""
+        paid = self.paid_count(observation, passes=1)
+        if (paid >= 1).all():
+            features = self.episode.probe.features()
+            if features is not None:
+                rows = features.reshape(-1, *features.shape[-2:])
+                labels = np.atleast_2d(observation["label"]).astype(np.int64)
+                counts = np.broadcast_to(paid, len(rows))
+                kept = [self._top(*each) for each in zip(rows, labels, counts, strict=True)]
+                return np.stack(kept).reshape(observation["loss"].shape)
+        draws = self.rng.random(self.episode.num_samples)
+        return keep_top(draws if self._kept is None else draws + self._kept, count, self.rng)
+
+    def _top(self, features: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+        sizes = np.bincount(labels, minlength=self.episode.num_classes)
+        scores = spread(features, labels, len(sizes))
+        return top_of_each_class(scores, labels, shares(sizes, sizes, int(count)))

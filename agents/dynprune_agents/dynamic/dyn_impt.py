@@ -1,0 +1,66 @@
+"""DynImpt: loss, instability and inconsistency.
+
+Huang et al. (TKDE 2024), "DynImpt: A Dynamic Data Selection Method for Improving Model Training
+Efficiency", doi 10.1109/TKDE.2024.3482466; after the abstract alone, the formulas are ours. Over a
+sample's last losses: the newest; their standard deviation (instability); and how far their slope
+is from that of the mean losses of all (inconsistency). Each is turned into ranks in [0, 1], the
+score is their mean.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_agents._history import LossHistory
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.ranking import keep_top, rank
+
+
+@dataclass
+class DynImpt(PeriodicAgent):
+    """Ranks by loss, its deviation, and its trend against the mean's (after Huang et al. 2024).
+
+    Attributes:
+        period: epochs between selections.
+        warmup: full epochs before the first selection.
+        window: how many of a sample's last losses count, at least 2; None means 10 % of the run, at
+            least 3.
+    """
+
+    period: int | None = 1
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        super().__post_init__()
+        if self.window is not None and self.window < 2:
+            raise ValueError(f"window is at least 2 losses, got {self.window}")
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._history = LossHistory(self.window or max(3, round(0.1 * episode.epochs)))
+
+    def watch(self, observation: Observation) -> None:
+        """Follows every loss."""
+        self._history.watch(observation, self.epoch(observation))
+
+    def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
+        """The top scores."""
+        loss = observation["loss"].astype(np.float64)
+        losses, epochs, known = self._history.losses, self._history.epochs, self._history.counts
+        several = known > 1
+        filled = np.where(np.isnan(losses), 0, losses)
+        mean = filled.sum(0) / np.maximum(known, 1)
+        squares = np.where(np.isnan(losses), 0, (losses - mean) ** 2).sum(0)
+        instability = np.sqrt(squares / np.maximum(known, 1))
+        first = np.take_along_axis(losses, (len(losses) - np.maximum(known, 1))[None], axis=0)[0]
+        since = np.take_along_axis(epochs, (len(epochs) - np.maximum(known, 1))[None], axis=0)[0]
+        span = np.where(several, epochs[-1] - since, 1)
+        slope = np.where(several, (losses[-1] - first) / np.maximum(span, 1), 0)
+        trend = slope.sum(-1, keepdims=True) / np.maximum(1, several.sum(-1, keepdims=True))
+        inconsistency = np.where(several, np.abs(slope - trend), 0)
+        parts = (loss, instability, inconsistency)
+        ranks = [rank(part.astype(np.float32), self.rng) for part in parts]
+        return keep_top(np.sum(ranks, axis=0).astype(np.float64), count, self.rng)

@@ -1,0 +1,80 @@
+"""Evolved sampling: by losses and how they moved.
+
+Cheng, Li, Bian (2025), "Data-Efficient Training by Evolved Sampling", arXiv:2509.23461; second-hand
+(the formulas as reviewers quote them, no public code). For every new loss l of a sample with score
+s: w = b1 s + (1 - b1) l with the old score, then s <- b2 s + (1 - b2) l. Samples are drawn without
+replacement with probability proportional to w, and are not weighted. Scores start at 1 / n; the
+first and the last epochs are full. The source draws from each batch after a forward pass over it;
+here an epoch is drawn at once, after a forward pass over what was left out (`observe="all"`).
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_agents._draws import gumbel
+from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.observations import progress_entries
+from dynprune_env.selection.ranking import keep_top
+
+
+@dataclass
+class ES(Agent):
+    """Draws in proportion to losses and their differences (after Cheng et al. 2025).
+
+    Attributes:
+        b1: weight of the old score in the sampling weight, in [0, 1).
+        b2: weight of the old score in the new one, in [0, 1).
+        full: share of the run that is full at each end, in [0, 1): at least one epoch if not 0.
+    """
+
+    env_kwargs: ClassVar[dict[str, Any]] = {"observe": "all"}
+
+    b1: float = 0.2
+    b2: float = 0.9
+    full: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Checks the parameters."""
+        check_shares("[0, 1)", b1=self.b1, b2=self.b2, full=self.full)
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self._before: np.ndarray | None = None
+
+    def select(self, observation: Observation) -> np.ndarray:
+        """A weighted draw, or everything near both ends."""
+        self._follow(observation)
+        ends = max(1, round(self.full * self.episode.epochs)) if self.full else 0
+        n, epoch = self.episode.num_samples, self.epoch(observation)
+        if epoch < ends:
+            return np.ones(observation["loss"].shape, dtype=bool)
+        # What the last full epochs will need is set aside.
+        spent = progress_entries(observation["progress"])["spent"].astype(np.float64)
+        left = (1 - spent) * self.episode.total_visits
+        between = self.episode.epochs - ends - epoch
+        count = np.rint((left - ends * n) / max(1, between)).astype(np.int64)
+        full = np.asarray((between <= 0) | (left < (ends + 0.5) * n))
+        with np.errstate(divide="ignore"):
+            scores = np.log(self.drawn_by(self._weight, self._score)) + gumbel(n, self.rng)
+        return keep_top(scores, np.where(full, n, np.maximum(1, count)), self.rng)
+
+    def drawn_by(self, weight: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """What the draws are proportional to, (R, n) or (n,), at least 0."""
+        return weight
+
+    def _follow(self, observation: Observation) -> None:
+        """Moves weights and scores by what the last epoch revealed."""
+        loss = observation["loss"].astype(np.float64)
+        if self._before is None:
+            self._score = np.full(loss.shape, 1 / loss.shape[-1])
+            self._weight = self._score.copy()
+        else:
+            new = (loss != self._before) | (observation["age"] == 0)
+            weight = self.b1 * self._score + (1 - self.b1) * loss
+            self._weight = np.where(new, weight, self._weight)
+            self._score = np.where(new, self.b2 * self._score + (1 - self.b2) * loss, self._score)
+        self._before = loss
