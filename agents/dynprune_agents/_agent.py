@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -10,6 +12,7 @@ import numpy as np
 
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection.agent import Episode, ScoringRuns
+from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import progress_entries
 
 FAMILIES = ("baselines", "dynamic", "weighted", "static", "bandits", "policies")
@@ -31,6 +34,9 @@ class Agent(ABC):
     env_kwargs: ClassVar[dict[str, Any]] = {}
     """What the rule asks of the environment, e.g. {"action": "weights"}; masks are the default."""
 
+    source: ClassVar[str] = ""
+    """Where the rule is from: authors, year, venue or arXiv number; "" for one's own."""
+
     def __init_subclass__(cls) -> None:
         """Keeps @dataclass from replacing the repr, which is the agent's label."""
         cls.__repr__ = Agent.__repr__  # type: ignore[method-assign]
@@ -42,6 +48,7 @@ class Agent(ABC):
         """Begins a new episode: forgets the last one and seeds the agent's own generators."""
         self.episode = episode
         self.rng = ReplicaRandom(episode.seeds)
+        self._planned: np.ndarray | None = None
 
     @abstractmethod
     def select(self, observation: Observation) -> np.ndarray:
@@ -60,6 +67,15 @@ class Agent(ABC):
         """How far the run is, (R,) or () in [0, 1]; schedules of a rule run on it."""
         return progress_entries(observation["progress"])["progress"]
 
+    def plan(self, count: np.ndarray) -> None:
+        """Makes `keep_count` say this, (R,) or () int: for agents that plan another's sizes."""
+        self._planned = count
+
+    def annealing(self, observation: Observation, delta: float) -> np.ndarray:
+        """Whether floor(delta T) of T epochs' progress are over, (R,) or () bool."""
+        begins = math.floor(delta * self.episode.epochs + 1e-9) / self.episode.epochs
+        return np.asarray(self.progress(observation) >= begins - 1e-6)
+
     def epoch(self, observation: Observation) -> int:
         """Epochs done so far."""
         share = progress_entries(observation["progress"])["epoch"]
@@ -68,6 +84,8 @@ class Agent(ABC):
     def keep_count(self, observation: Observation) -> np.ndarray:
         """How many samples to keep now to spend the rest of the budget evenly, (R,) or () int."""
         spent = progress_entries(observation["progress"])["spent"].astype(np.float64)
+        if self._planned is not None:
+            return np.minimum(self._planned, self.episode.num_samples)
         left = max(1, self.episode.epochs - self.epoch(observation))
         count = np.rint((1 - spent) * self.episode.total_visits / left)
         return np.minimum(count, self.episode.num_samples).astype(np.int64)
@@ -136,6 +154,12 @@ class PeriodicAgent(Agent):
         """Begins a new episode."""
         super().reset(episode)
         self._kept: np.ndarray | None = None
+        if self.warmup * episode.num_samples >= episode.total_visits:
+            warnings.warn(
+                f"{self!r}: {self.warmup} full epochs of warm-up spend the whole budget of "
+                f"{episode.total_visits:,} visits, so this is full data: lower warmup",
+                stacklevel=2,
+            )
 
     def select(self, observation: Observation) -> np.ndarray:
         """All samples, the subset of the last selection, or a new one."""
@@ -147,6 +171,18 @@ class PeriodicAgent(Agent):
         if self._kept is None or since % period == 0:
             self._kept = self.choose(observation, self.keep_count(observation))
         return self._kept
+
+    def paid_count(self, observation: Observation, passes: int) -> np.ndarray:
+        """`keep_count` once the scoring of this and the coming selections is paid for.
+
+        Args:
+            observation: at this selection.
+            passes: forward passes over all samples that a selection takes.
+        """
+        left = max(1, self.episode.epochs - self.epoch(observation))
+        period = self.period or max(1, round(0.05 * self.episode.epochs))
+        scoring = passes * SCORING_COST * self.episode.num_samples * -(-left // period) / left
+        return np.rint(self.keep_count(observation) - scoring).astype(np.int64)
 
     def watch(self, observation: Observation) -> None:
         """Sees every observation, also those between selections."""

@@ -27,10 +27,13 @@ class LossMoments:
 
     Args:
         a: weight of the newest value, in (0, 1].
+        from_zero: whether the first v deviates from a mean of 0, so that var = a v² after it; else
+            it has no deviation.
     """
 
-    def __init__(self, a: float):
+    def __init__(self, a: float, from_zero: bool = True):
         self.a = a
+        self.from_zero = from_zero
         self._before: tuple[np.ndarray, np.ndarray] | None = None
 
     def watch(self, observation: Observation) -> None:
@@ -46,6 +49,9 @@ class LossMoments:
             difference = loss - self.mean
             self.var += np.where(again, self.a * (difference**2 - self.var), 0)
             self.mean += np.where(again, self.a * difference, 0)
-            self.mean = np.where(new & ~self._seen, loss, self.mean)
+            first = new & ~self._seen
+            self.mean = np.where(first, loss, self.mean)
+            if self.from_zero:
+                self.var = np.where(first, self.a * loss**2, self.var)
             self._seen |= new
         self._before = (loss, visits)

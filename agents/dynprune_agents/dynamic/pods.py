@@ -74,7 +74,7 @@ class PODS(Agent):
         even = self.keep_count(observation)
         count = round(self.rate(self.epoch(observation)) * self.episode.num_samples)
         last = self.epoch(observation) == self.episode.epochs - 1  # spends what is left
-        self._rule.planned = even if last else np.full_like(even, count)
+        self._rule.plan(even if last else np.full_like(even, count))
         return self._rule.select(observation)
 
     def update(

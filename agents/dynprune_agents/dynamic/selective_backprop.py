@@ -2,8 +2,9 @@
 
 Jiang et al. (2019), "Accelerating Deep Learning by Focusing on the Biggest Losers",
 arXiv:1910.00762. Keeps each sample with probability percentile(loss)^beta, whose mean is
-1 / (1 + beta). The original decides batch by batch after a forward pass; here the percentile is
-that of the last known loss.
+1 / (1 + beta). The percentile is the share of losses below it, so the lowest is never kept. The
+first epoch trains everything. The original decides batch by batch after a forward pass, among the
+last 1,024 losses; here the percentile is that of the last known loss among all.
 """
 
 from dataclasses import dataclass
@@ -33,8 +34,10 @@ class SelectiveBackprop(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """Independent draws."""
         n = self.episode.num_samples
+        if self.epoch(observation) == 0:
+            return np.ones(observation["loss"].shape, dtype=bool)
         beta = self.beta
         if beta is None:
             beta = (n / np.maximum(1, self.keep_count(observation)) - 1)[..., None]
-        percentile = (rank(observation["loss"], self.rng) + 0.5) / n
+        percentile = rank(observation["loss"], self.rng) / n
         return self.rng.random(n) < percentile**beta

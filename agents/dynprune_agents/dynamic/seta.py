@@ -3,7 +3,8 @@
 Zhou et al. (CVPR 2025), "Scale Efficient Training for Large Datasets", arXiv:2503.13385. Each
 epoch draws a random share 1 - r of all samples, splits it into groups by k-means on the losses,
 and keeps round(groups * scale) neighbouring groups; the window moves one group per epoch, from
-easy to hard, and starts again.
+easy to hard, and starts again. The first epoch is the random part, and so are those after
+floor(delta T) epochs. Read in the authors' code (mrazhou/SeTa).
 """
 
 from dataclasses import dataclass
@@ -17,22 +18,36 @@ SAMPLE = 20_000
 """Losses from which the centres are computed; groups of all others by these."""
 
 
-def group_by_loss(loss: np.ndarray, groups: int, rounds: int = 10) -> np.ndarray:
-    """K-means in one dimension from quantiles: (m,) group of each loss, 0 the easiest."""
+def group_by_loss(loss: np.ndarray, groups: int) -> np.ndarray:
+    """K-means in one dimension: (m,) group of each loss, 0 the easiest.
+
+    Lloyd's iterations on up to SAMPLE losses, until nothing moves, from two starts (quantiles, and
+    equal distances between them); the lower inertia wins.
+    """
     some = np.sort(loss[:: max(1, len(loss) // SAMPLE)].astype(np.float64))
-    centres = np.quantile(some, (np.arange(groups) + 0.5) / groups)
-    sums = np.concatenate([[0], some.cumsum()])
-    for _ in range(rounds):
-        ends = np.searchsorted(some, (centres[1:] + centres[:-1]) / 2, side="right")
-        edges = np.concatenate([[0], ends, [len(some)]])
-        size = np.diff(edges)
-        centres = np.where(size > 0, np.diff(sums[edges]) / np.maximum(size, 1), centres)
-        centres.sort()
+    levels = (np.arange(groups) + 0.5) / groups
+    starts = (np.quantile(some, levels), some[0] + levels * (some[-1] - some[0]))
+    centres = min((_lloyd(some, start) for start in starts), key=lambda found: found[1])[0]
     # Few boundaries: counting those below is faster than a search.
     group = np.zeros(len(loss), dtype=np.int16)
     for boundary in (centres[1:] + centres[:-1]) / 2:
         group += loss > boundary
     return group
+
+
+def _lloyd(values: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centres (groups,) and inertia, from sorted values (m,) and where to start."""
+    sums = np.concatenate([[0], values.cumsum()])
+    squares = np.concatenate([[0], np.square(values).cumsum()])
+    edges = np.zeros(0)
+    while True:
+        ends = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2, side="right")
+        before, edges = edges, np.concatenate([[0], ends, [len(values)]])
+        size, total = np.diff(edges), np.diff(sums[edges])
+        centres = np.where(size > 0, total / np.maximum(size, 1), centres)
+        if np.array_equal(before, edges):
+            inertia = np.diff(squares[edges]) - total**2 / np.maximum(size, 1)
+            return centres, float(inertia.sum())
 
 
 @dataclass
@@ -70,7 +85,7 @@ class SeTa(Agent):
         if epoch == 0:
             return kept
         start = epoch % (self.groups - window + 1)
-        sliding = np.atleast_1d(self.progress(observation)) < self.delta
+        sliding = ~np.atleast_1d(self.annealing(observation, self.delta))
         rows, losses = np.atleast_2d(kept), np.atleast_2d(observation["loss"])
         for row in np.flatnonzero(sliding):
             ids = np.flatnonzero(rows[row])

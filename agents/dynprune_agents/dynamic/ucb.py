@@ -23,10 +23,13 @@ class UCB(PeriodicAgent):
         warmup: full epochs before the first selection.
         c: weight of the variance, at least 0.
         a: weight of the newest loss in both averages, in (0, 1].
+        from_zero: whether a sample's first loss v deviates from a mean of 0, as in the source: its
+            variance is then a v², else 0.
     """
 
     c: float = 1.0
     a: float = 0.8
+    from_zero: bool = True
 
     def __post_init__(self) -> None:
         """Checks the parameters.
@@ -41,7 +44,7 @@ class UCB(PeriodicAgent):
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""
         super().reset(episode)
-        self.moments = LossMoments(self.a)
+        self.moments = LossMoments(self.a, self.from_zero)
 
     def watch(self, observation: Observation) -> None:
         """Follows every loss."""

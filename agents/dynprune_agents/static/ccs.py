@@ -1,7 +1,8 @@
 """CCS: coverage of all difficulties.
 
 Zheng et al. (ICLR 2023), "Coverage-centric Coreset Selection for High Pruning Rates",
-arXiv:2210.15809: cuts off the hardest share by AUM, splits the rest into bins of equal width, deals
+arXiv:2210.15809: cuts off the hardest share by the sum of
+softmax margins over training (the AUM of probabilities, as in the authors' code), splits the rest into bins of equal width, deals
 the budget out evenly over the bins, smallest first, and draws at random inside each.
 """
 
@@ -9,10 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynprune_agents._agent import check_shares
+from dynprune_agents._agent import Observation, check_shares
 from dynprune_agents.static._static import StaticAgent
-from dynprune_agents.static.aum import area_under_margin
 from dynprune_env.selection.agent import ScoringRuns
+
+
+def softmax_margin(observation: Observation) -> np.ndarray:
+    """Probability of the label minus the largest other, (R, n) or (n,), in [-1, 1].
+
+    The other is p exp(-margin), from p of the label and the margin of the logits.
+    """
+    p, margin = (observation[name].astype(np.float64) for name in ("confidence", "margin"))
+    return p - np.minimum(p * np.exp(-margin), 1 - p)
 
 
 def deal_out(sizes: np.ndarray, count: int) -> np.ndarray:
@@ -27,7 +36,7 @@ def deal_out(sizes: np.ndarray, count: int) -> np.ndarray:
 
 @dataclass
 class CCS(StaticAgent):
-    """Draws evenly from bins of AUM after cutting off the hardest (Zheng et al. 2023).
+    """Draws evenly from bins of softmax AUM after cutting off the hardest (Zheng et al. 2023).
 
     Attributes:
         cut: share of lowest areas that is left out, in [0, 1); the paper's .2 at 80 % pruned and
@@ -45,8 +54,11 @@ class CCS(StaticAgent):
             raise ValueError(f"bins is at least 1, got {self.bins}")
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
-        """The area under the margin."""
-        return area_under_margin(runs)
+        """The sum of the softmax margins of one full run."""
+        score: np.ndarray = np.sum(
+            [softmax_margin(seen) for seen in runs.run(0, runs.epochs)], axis=0
+        )
+        return score
 
     def choose(self, scores: np.ndarray, count: np.ndarray) -> np.ndarray:
         """An even draw from the bins; what is cut off comes in only if all else is kept."""

@@ -2,7 +2,9 @@
 
 He et al. (CVPR 2024 workshops), "Large-scale Dataset Pruning with Dynamic Uncertainty",
 arXiv:2306.05175: the standard deviation of the label's probability in a sliding window of 10
-epochs, averaged over the windows.
+epochs, averaged over the windows. As in the authors' code (BAAI-DCAI/Dataset-Pruning) the last
+window, which ends with the last epoch, is left out. They take p in evaluation mode; here it is that
+of the training pass.
 """
 
 from dataclasses import dataclass
@@ -19,9 +21,11 @@ class DynUnc(StaticAgent):
 
     Attributes:
         window: epochs in a window, at least 2; shorter runs use all of theirs.
+        last: whether the last window counts.
     """
 
     window: int = 10
+    last: bool = False
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -32,7 +36,7 @@ class DynUnc(StaticAgent):
         """The mean over windows."""
         p = np.array([seen["confidence"] for seen in runs.run(0, runs.epochs)])
         size = min(self.window, len(p))
-        score: np.ndarray = np.mean(
-            [p[i : i + size].std(0) for i in range(len(p) - size + 1)], axis=0
-        )
+        windows = [p[i : i + size].std(0) for i in range(len(p) - size + 1)]
+        used = windows[:-1] if len(windows) > 1 and not self.last else windows
+        score: np.ndarray = np.mean(used, axis=0)
         return score

@@ -1,9 +1,12 @@
 """Importance sampling by loss.
 
 Katharopoulos & Fleuret (ICML 2018), "Not All Samples Are Created Equal", arXiv:1803.00942, with the
-loss as importance: samples are drawn without replacement with p proportional to their last loss,
-and weigh 1 / (n p), so that the expected gradient is that of all data, up to the correction that
-drawing without replacement would ask for.
+loss as importance: a sample is drawn with p proportional to its last loss and weighs 1 / (n p). The
+authors draw batches with replacement. An epoch visits a sample at most once, so here each is kept
+with a probability pi proportional to its importance (at most 1, and as many in all as there are to
+be kept: systematic sampling, Madow 1949), and weighs k / (n pi) among k kept ones: the expected
+gradient is that of all data, and with everything kept it is full data. With `replacement`, k draws
+as the authors make them: a sample drawn d times is visited once, with d times its weight.
 """
 
 from dataclasses import dataclass
@@ -13,23 +16,54 @@ import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_env.selection.actions import MAX_WEIGHT
-from dynprune_env.selection.ranking import keep_top
+
+
+def inclusion(importance: np.ndarray, count: int) -> np.ndarray:
+    """Probabilities in proportion to importance, at most 1, whose sum is `count`; (n,) float64.
+
+    Args:
+        importance: (n,) positive.
+        count: at most n.
+    """
+    certain = np.zeros(len(importance), dtype=bool)
+    while True:
+        left = count - np.count_nonzero(certain)
+        total = importance[~certain].sum()
+        chances = np.where(certain, 1.0, importance * (left / total if total > 0 else 0))
+        over = (chances >= 1) & ~certain
+        if not over.any():
+            return chances
+        certain |= over
+
+
+def systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A draw of (almost) exactly sum(chances) samples, each with its own probability, (n,) bool."""
+    order = rng.permutation(len(chances))
+    ends = np.cumsum(chances[order])
+    ends[-1] = np.rint(ends[-1])  # the sum is whole but for rounding
+    steps = np.floor(ends + rng.random())
+    drawn = np.zeros(len(chances), dtype=bool)
+    drawn[order] = np.diff(steps, prepend=0) > 0
+    return drawn
 
 
 @dataclass
 class ImportanceSampling(Agent):
-    """Draws with p proportional to the loss, weighs 1 / (n p) (Katharopoulos & Fleuret 2018).
+    """Keeps with a probability proportional to the loss, weighs by 1 / that (K. & F. 2018).
 
     Attributes:
-        uniform: share of a uniform distribution mixed into p, in (0, 1]: bounds the weights by
-            1 / uniform.
-        rescale: whether kept samples weigh 1 / (n p) instead of 1.
+        uniform: share of a uniform distribution mixed into the importance, in (0, 1]: bounds the
+            weights by 1 / uniform.
+        rescale: whether kept samples are weighed by one over their probability.
+        replacement: whether there are as many independent draws as samples to keep, of which some
+            fall on the same sample; what that leaves of the budget later epochs spend.
     """
 
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
 
     uniform: float = 0.1
     rescale: bool = True
+    replacement: bool = False
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
@@ -40,16 +74,21 @@ class ImportanceSampling(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
         loss = observation["loss"]
-        n = loss.shape[-1]
-        total = loss.sum(-1, keepdims=True, dtype=np.float64)
-        # n p, where p is proportional to the loss.
-        relative = loss * np.where(total > 0, n / np.where(total > 0, total, 1), 0).astype(
-            loss.dtype
-        )
-        relative = np.where(total > 0, relative, np.float32(1))
-        relative = np.float32(1 - self.uniform) * relative + np.float32(self.uniform)
-        # The largest u^(1/p) are a draw without replacement (Efraimidis & Spirakis 2006).
-        draws = np.maximum(self.rng.random(n), 1e-30).astype(np.float32)
-        kept = keep_top(np.log(draws) / relative, self.keep_count(observation), self.rng)
-        weights = 1 / relative if self.rescale else np.ones_like(relative)
-        return np.where(kept, weights, np.float32(0))
+        rows = np.atleast_2d(loss).astype(np.float64)
+        counts = np.broadcast_to(self.keep_count(observation), len(rows))
+        drawn = [self._draw(*each) for each in zip(rows, counts, range(len(rows)), strict=True)]
+        return np.reshape(drawn, loss.shape).astype(np.float32)
+
+    def _draw(self, loss: np.ndarray, count: int, row: int) -> np.ndarray:
+        """One replica's weights, (n,)."""
+        n, rng = len(loss), self.rng.row(row)
+        mean = loss.mean()
+        importance = (1 - self.uniform) * (loss / mean if mean > 0 else 1) + self.uniform
+        if self.replacement:
+            times = rng.multinomial(count, importance / importance.sum())
+            weights = times / importance if self.rescale else times
+        else:
+            chances = inclusion(importance, int(count))
+            kept = systematic(chances, rng)
+            weights = kept * (count / (n * np.maximum(chances, 1e-12)) if self.rescale else 1.0)
+        return np.minimum(weights, MAX_WEIGHT)

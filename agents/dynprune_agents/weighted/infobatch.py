@@ -3,7 +3,8 @@
 Qin et al. (ICLR 2024), "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning",
 arXiv:2303.04947. Scores are the last losses, 3 before the first. Of the samples below the mean
 score, a random share r is dropped, the others get the gradient weight 1 / (1 - r): the expected
-gradient is that of all data. After the share delta of the run, all data with weight 1.
+sum of gradients over an epoch is that of all data. After floor(delta T) epochs, all data with
+weight 1. The authors take the weights as they are: `weights="raw"` in the environment.
 """
 
 from dataclasses import dataclass
@@ -39,12 +40,16 @@ class InfoBatch(Agent):
         check_shares("[0, 1)", r=self.r)
         check_shares(delta=self.delta)
 
+    def scores(self, observation: Observation) -> np.ndarray:
+        """The last losses, (R, n) or (n,)."""
+        return np.where(observation["visits"] > 0, observation["loss"], START)
+
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
-        scores = np.where(observation["visits"] > 0, observation["loss"], START)
+        scores = self.scores(observation)
         easy = below_mean(scores)
         if self.anneal:
-            easy &= self.progress(observation)[..., None] < self.delta
+            easy &= ~self.annealing(observation, self.delta)[..., None]
         draws = np.where(easy, self.rng.random(scores.shape[-1]), -np.inf)
         dropped = keep_top(draws, (self.r * easy.sum(-1)).astype(np.int64), self.rng)
         kept = np.float32(1 / (1 - self.r) if self.rescale else 1)

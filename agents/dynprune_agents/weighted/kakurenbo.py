@@ -4,7 +4,8 @@ Thao Nguyen et al. (NeurIPS 2023), "KAKURENBO: Adaptively Hiding Samples in Deep
 Training", arXiv:2310.10102. Hides the share F of lowest losses, of them only the samples predicted
 correctly with a confidence of at least tau. Hidden samples get a forward pass at the end of the
 epoch (`observe="all"`: a third of a visit each). F falls in steps over the run, and the learning
-rate is multiplied by 1 / (1 - F): here the gradient is, which is the same but for weight decay.
+rate is multiplied by 1 / (1 - F), but in the first epoch: here the gradient is, which is the same
+but for weight decay, and only with `weights="raw"` in the environment.
 """
 
 from dataclasses import dataclass
@@ -47,5 +48,7 @@ class Kakurenbo(Agent):
         share = self.fraction * factor
         easiest = keep_top(-observation["loss"], np.rint(share * n).astype(np.int64), self.rng)
         sure = (observation["correct"] > 0) & (observation["confidence"] >= self.tau)
-        weight = 1 / (1 - share[..., None]) if self.rescale else np.ones((*share.shape, 1))
+        weight = np.ones((*share.shape, 1))
+        if self.rescale and self.epoch(observation) > 0:  # nothing is hidden in the first epoch
+            weight = 1 / (1 - share[..., None])
         return np.where(easiest & sure, 0, weight).astype(np.float32)

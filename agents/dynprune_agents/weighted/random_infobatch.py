@@ -2,7 +2,7 @@
 
 Reviewers of InfoBatch (Qin et al. 2024, arXiv:2303.04947) found a random criterion about as good as
 the loss, once it anneals and rescales alike. Each epoch drops a random share r of all samples and
-gives the others the gradient weight 1 / (1 - r); after the share delta of the run, all data with
+gives the others the gradient weight 1 / (1 - r); after floor(delta T) epochs, all data with
 weight 1.
 """
 
@@ -33,5 +33,5 @@ class RandomInfoBatch(InfoBatch):
         n = self.episode.num_samples
         kept = keep_top(self.rng.random(n), n - int(self.r * n), self.rng)
         weights = np.where(kept, 1 / (1 - self.r) if self.rescale else 1, 0)
-        annealing = (self.progress(observation) >= self.delta) & self.anneal
+        annealing = self.annealing(observation, self.delta) & self.anneal
         return np.where(annealing[..., None], 1, weights).astype(np.float32)

@@ -1,8 +1,11 @@
-"""RePB: drops easy samples, brings unused ones back.
+"""RePB: drops easy samples batch by batch, brings unused ones back.
 
-ICLR 2026, as reported second-hand: samples below the mean loss are dropped with probability rho;
-dropped ones that were not used in the last epoch are added back with probability 1 - rho; a kept
-sample weighs (epochs so far) / (times it was trained).
+ICLR 2026 ("Inconsistency Biases in Dynamic Data Pruning"), second-hand. Of the samples that an
+epoch used, those below the mean loss of their batch are dropped with probability rho; those it did
+not use come back with probability 1 - rho; a kept sample weighs (epochs so far) / (times it was
+trained), both with the coming epoch, and not normalised: `weights="raw"` in the environment. Which
+samples shared a batch is not known here: the used ones are dealt out to batches anew, at random,
+and their losses are those of the pass, not of one moment.
 """
 
 from dataclasses import dataclass
@@ -11,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
-from dynprune_agents._losses import below_mean
 from dynprune_env.selection.actions import MAX_WEIGHT
 
 
@@ -21,27 +23,44 @@ class RePB(Agent):
 
     Attributes:
         rho: drop probability, in [0, 1).
+        batch: samples whose losses are compared, at least 1.
         rescale: whether kept samples weigh in proportion to epochs / times trained.
     """
 
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
 
     rho: float = 0.5
+    batch: int = 128
     rescale: bool = True
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
         check_shares("[0, 1)", rho=self.rho)
+        if self.batch < 1:
+            raise ValueError(f"batch is at least 1, got {self.batch}")
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
         loss, visits = observation["loss"], observation["visits"]
         draws = self.rng.random(loss.shape[-1])
         used = (observation["age"] == 0) | (self.epoch(observation) == 0)
-        easy = below_mean(loss)
-        kept = np.where(used, ~easy | (draws >= self.rho), draws < 1 - self.rho)
-        seen = (self.epoch(observation) + 1) / (visits + 1)
-        weights = np.where(kept, seen if self.rescale else 1.0, 0.0)
-        # A mean of 1 over the kept: the weights shift emphasis, not the learning rate.
-        mean = weights.sum(-1, keepdims=True) / np.maximum(1, kept.sum(-1, keepdims=True))
-        return np.minimum(weights / np.where(mean > 0, mean, 1), MAX_WEIGHT).astype(np.float32)
+        dealt = self.rng.random(loss.shape[-1])
+        easy = [
+            self._easy(*each) for each in zip(*map(np.atleast_2d, (loss, used, dealt)), strict=True)
+        ]
+        kept = np.where(
+            used, ~np.reshape(easy, loss.shape) | (draws >= self.rho), draws < 1 - self.rho
+        )
+        weights = (self.epoch(observation) + 1) / (visits + 1) if self.rescale else 1.0
+        return np.minimum(np.where(kept, weights, 0), MAX_WEIGHT).astype(np.float32)
+
+    def _easy(self, loss: np.ndarray, used: np.ndarray, dealt: np.ndarray) -> np.ndarray:
+        """Which used samples are below the mean of their batch, (n,) bool; `dealt` draws these."""
+        ids = np.flatnonzero(used)
+        ids = ids[np.argsort(dealt[ids])]
+        batches = np.arange(len(ids)) // self.batch
+        sums = np.bincount(batches, loss[ids])
+        mean = sums / np.maximum(1, np.bincount(batches))
+        easy = np.zeros(len(loss), dtype=bool)
+        easy[ids] = loss[ids] < (mean - 1e-6 * np.abs(mean))[batches]
+        return easy
