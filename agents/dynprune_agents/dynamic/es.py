@@ -16,6 +16,7 @@ import numpy as np
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents._draws import gumbel
 from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import keep_top
 
@@ -56,11 +57,14 @@ class ES(Agent):
         spent = progress_entries(observation["progress"])["spent"].astype(np.float64)
         left = (1 - spent) * self.episode.total_visits
         between = self.episode.epochs - ends - epoch
-        count = np.rint((left - ends * n) / max(1, between)).astype(np.int64)
+        price = SCORING_COST if "observe" in self.env_kwargs else 0.0  # of what is left out
+        count = ((left - ends * n) / max(1, between) - price * n) / (1 - price)
         full = np.asarray((between <= 0) | (left < (ends + 0.5) * n))
         with np.errstate(divide="ignore"):
             scores = np.log(self.drawn_by(self._weight, self._score)) + gumbel(n, self.rng)
-        return keep_top(scores, np.where(full, n, np.maximum(1, count)), self.rng)
+        return keep_top(
+            scores, np.where(full, n, np.maximum(1, np.rint(count))).astype(int), self.rng
+        )
 
     def drawn_by(self, weight: np.ndarray, score: np.ndarray) -> np.ndarray:
         """What the draws are proportional to, (R, n) or (n,), at least 0."""

@@ -1,8 +1,8 @@
 """Evolved sampling that prunes between epochs: by the score, without a look at what is left out.
 
 Cheng, Li, Bian (2025), "Data-Efficient Training by Evolved Sampling", arXiv:2509.23461;
-second-hand. ESWP keeps a share of the samples for an epoch, drawn in proportion to the scores, and forwards no
-others. Its second draw, inside each batch, is left out here: see `es`.
+second-hand. ESWP keeps a share of the samples for an epoch, drawn in proportion to the scores, and
+forwards no others. Its second draw, inside each batch, is left out here: see `es`.
 """
 
 from dataclasses import dataclass

@@ -49,19 +49,20 @@ class MolPeg(Agent):
         """The top scores, unseen samples first."""
         if self._scores is None:
             self._scores = np.full(observation["loss"].shape, np.inf)
-        self._score(observation)
+        self._scores = self._scored(observation, self._scores)
         count = self.keep_count(observation).astype(np.float64)
         if self.epoch(observation) < self.episode.epochs - 1:  # the next selection scores these
             count = count / (1 + 2 * SCORING_COST)
         return keep_top(self._scores, np.maximum(1, np.rint(count)).astype(np.int64), self.rng)
 
-    def _score(self, observation: Observation) -> None:
-        """Scores what the last epoch trained, if the budget pays for it."""
+    def _scored(self, observation: Observation, scores: np.ndarray) -> np.ndarray:
+        """The scores, new for what the last epoch trained, if the budget pays for it."""
         trained = (observation["age"] == 0) & (observation["visits"] > 0)
         if not trained.any():
-            return
+            return scores
         probe = self.episode.probe
         now, averaged = probe.losses(where=trained), probe.losses(probe.models(True), trained)
-        if now is not None and averaged is not None:
-            scores = np.abs(now - averaged)
-            self._scores = np.where(trained, np.nan_to_num(scores, posinf=1e6), self._scores)
+        if now is None or averaged is None:
+            return scores
+        found: np.ndarray = np.where(trained, np.nan_to_num(np.abs(now - averaged)), scores)
+        return found

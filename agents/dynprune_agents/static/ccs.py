@@ -1,9 +1,9 @@
 """CCS: coverage of all difficulties.
 
 Zheng et al. (ICLR 2023), "Coverage-centric Coreset Selection for High Pruning Rates",
-arXiv:2210.15809: cuts off the hardest share by the sum of
-softmax margins over training (the AUM of probabilities, as in the authors' code), splits the rest into bins of equal width, deals
-the budget out evenly over the bins, smallest first, and draws at random inside each.
+arXiv:2210.15809: cuts off the hardest share by the sum of softmax margins over training (as in the
+authors' code, not of logits), splits the rest into bins of equal width, deals the budget out evenly
+over the bins, smallest first, and draws at random inside each.
 """
 
 from dataclasses import dataclass
@@ -55,9 +55,8 @@ class CCS(StaticAgent):
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """The sum of the softmax margins of one full run."""
-        score: np.ndarray = np.sum(
-            [softmax_margin(seen) for seen in runs.run(0, runs.epochs)], axis=0
-        )
+        margins = [softmax_margin(seen) for seen in runs.run(0, runs.epochs)]
+        score: np.ndarray = np.sum(margins, axis=0)
         return score
 
     def choose(self, scores: np.ndarray, count: np.ndarray) -> np.ndarray:

@@ -83,7 +83,8 @@ class ImportanceSampling(Agent):
         """One replica's weights, (n,)."""
         n, rng = len(loss), self.rng.row(row)
         mean = loss.mean()
-        importance = (1 - self.uniform) * (loss / mean if mean > 0 else 1) + self.uniform
+        relative = loss / mean if mean > 0 else np.ones(n)
+        importance = (1 - self.uniform) * relative + self.uniform
         if self.replacement:
             times = rng.multinomial(count, importance / importance.sum())
             weights = times / importance if self.rescale else times

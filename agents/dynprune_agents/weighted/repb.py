@@ -45,9 +45,8 @@ class RePB(Agent):
         draws = self.rng.random(loss.shape[-1])
         used = (observation["age"] == 0) | (self.epoch(observation) == 0)
         dealt = self.rng.random(loss.shape[-1])
-        easy = [
-            self._easy(*each) for each in zip(*map(np.atleast_2d, (loss, used, dealt)), strict=True)
-        ]
+        rows = zip(*map(np.atleast_2d, (loss, used, dealt)), strict=True)
+        easy = [self._easy(*each) for each in rows]
         kept = np.where(
             used, ~np.reshape(easy, loss.shape) | (draws >= self.rho), draws < 1 - self.rho
         )
