@@ -26,6 +26,7 @@ class EXP3(ArmBandit):
         gamma: share of uniform exploration, in (0, 1].
     """
 
+    source: ClassVar[str] = "Auer, Cesa-Bianchi, Freund, Schapire 2002, on arms of ours"
     num_arms: ClassVar[int] = 5
 
     gamma: float = 0.2

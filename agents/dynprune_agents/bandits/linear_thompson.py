@@ -5,6 +5,7 @@ arXiv:1209.3352: draw the weights from N(w, v² A^-1) at each selection, keep th
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ class LinearThompson(LinearBandit):
     Attributes:
         v: scale of the posterior, at least 0.
     """
+
+    source: ClassVar[str] = "Agrawal & Goyal, ICML 2013, arXiv:1209.3352, on features of ours"
 
     v: float = 1.0
 

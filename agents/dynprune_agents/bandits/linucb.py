@@ -5,6 +5,7 @@ arXiv:1003.0146: score = w·x + alpha sqrt(x' A^-1 x), with A = ridge I + sum x 
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ class LinUCB(LinearBandit):
     Attributes:
         alpha: weight of the uncertainty, at least 0.
     """
+
+    source: ClassVar[str] = "Li et al., WWW 2010, arXiv:1003.0146, on features of ours"
 
     alpha: float = 1.0
 

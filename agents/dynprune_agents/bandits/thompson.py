@@ -5,6 +5,7 @@ draw each mean from its posterior N(sum / (1 + pulls), sigma² / (1 + pulls)), p
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ class Thompson(StrategyBandit):
     Attributes:
         sigma: standard deviation of a reward, positive; rewards are in [-1, 1].
     """
+
+    source: ClassVar[str] = "Thompson 1933; Agrawal & Goyal 2013, on strategies of ours"
 
     sigma: float = 0.5
 

@@ -5,6 +5,7 @@ the arm with the highest mean reward + c sqrt(2 ln t / pulls), each arm once fir
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ class UCB1(StrategyBandit):
     Attributes:
         c: weight of the exploration bonus, at least 0; rewards are in [-1, 1].
     """
+
+    source: ClassVar[str] = "Auer, Cesa-Bianchi, Fischer 2002, on strategies of ours"
 
     c: float = 0.5
 

@@ -4,6 +4,7 @@ Raju, Daruwalla, Lipasti (2021), arXiv:2111.12621; RS2 of Okanovic et al. (2023)
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,10 @@ class DynamicRandom(PeriodicAgent):
         replacement: True draws each subset from all samples; False deals out disjoint blocks of
             one permutation, and a new permutation when it is used up (RS2 without replacement).
     """
+
+    source: ClassVar[str] = (
+        "Raju et al. 2021, arXiv:2111.12621; RS2: Okanovic et al. 2023, arXiv:2305.18424"
+    )
 
     period: int | None = 1
     warmup: int = 0

@@ -5,6 +5,7 @@ The honest baseline where labels are wrong: what a model memorises late, it neve
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class EarlyStopping(Agent):
     Attributes:
         patience: epochs without a new lowest val loss; None means 10 % of the run, at least 2.
     """
+
+    source: ClassVar[str] = "the usual baseline; Prechelt 1998, Early Stopping - But When?"
 
     patience: int | None = None
 

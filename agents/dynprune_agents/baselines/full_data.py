@@ -1,6 +1,7 @@
 """Full data: every epoch visits every sample, until the budget is spent."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from dynprune_agents._agent import Agent, Observation
 @dataclass
 class FullData(Agent):
     """Keeps all samples: at budget 1 the reference, below it full data at equal compute."""
+
+    source: ClassVar[str] = "the usual baseline"
 
     def select(self, observation: Observation) -> np.ndarray:
         """Everything."""

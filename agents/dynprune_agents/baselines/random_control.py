@@ -6,7 +6,7 @@ emphasis, not the number of visits nor the size of the steps.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ class RandomControl(Agent):
     Attributes:
         rule: spec of the rule.
     """
+
+    source: ClassVar[str] = "a control of ours"
 
     rule: str = "infobatch"
 

@@ -1,6 +1,7 @@
 """Static random: one random subset for the whole run."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from dynprune_env.selection.ranking import keep_top
 @dataclass
 class StaticRandom(Agent):
     """One uniform random subset for the whole run: the baseline of static pruning."""
+
+    source: ClassVar[str] = "the usual baseline of static pruning"
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""

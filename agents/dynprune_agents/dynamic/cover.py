@@ -10,6 +10,7 @@ over all samples, charged to the budget.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class Cover(PeriodicAgent):
         period: epochs between selections; None means 5 % of the run. Each costs a third of a pass.
         warmup: full epochs before the first selection.
     """
+
+    source: ClassVar[str] = (
+        "second-hand: after RL-Selector, Yang et al., ICCV 2025, arXiv:2506.21037"
+    )
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top of each class; the old selection where the budget cannot pay for a new one."""

@@ -8,6 +8,7 @@ score is their mean.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,10 @@ class DynImpt(PeriodicAgent):
         window: how many of a sample's last losses count, at least 2; None means 10 % of the run, at
             least 3.
     """
+
+    source: ClassVar[str] = (
+        "second-hand: after the abstract of Huang et al., TKDE 2024, 10.1109/TKDE.2024.3482466"
+    )
 
     period: int | None = 1
     window: int | None = None

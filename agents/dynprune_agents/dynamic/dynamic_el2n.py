@@ -6,6 +6,7 @@ that of each sample's last visit.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from dynprune_env.selection.ranking import keep_top
 @dataclass
 class DynamicEL2N(PeriodicAgent):
     """The highest EL2N of the last visit, selected anew each period (after Paul et al. 2021)."""
+
+    source: ClassVar[str] = (
+        "second-hand: Raju et al. 2021, by the EL2N of Paul et al. 2021, arXiv:2107.07075"
+    )
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top scores."""

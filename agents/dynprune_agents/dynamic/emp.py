@@ -8,6 +8,7 @@ is known, so H is that of (p, 1 - p), which the true entropy is never below. bet
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class EMP(PeriodicAgent):
         warmup: full epochs before the first selection.
         beta: weight of the entropy, at least 0.
     """
+
+    source: ClassVar[str] = "second-hand: Xiao et al. 2024, arXiv:2408.16031"
 
     period: int | None = 1
     beta: float = 0.5

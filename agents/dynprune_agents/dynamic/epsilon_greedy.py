@@ -5,6 +5,7 @@ uniformly, without replacement, from those that the greedy rule leaves out.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class EpsilonGreedy(PeriodicAgent):
         epsilon: share of the kept samples that is drawn at random, in [0, 1].
         a: weight of the newest loss in the running mean, in (0, 1].
     """
+
+    source: ClassVar[str] = "Raju, Daruwalla, Lipasti 2021, arXiv:2111.12621"
 
     epsilon: float = 0.1
     a: float = 0.8

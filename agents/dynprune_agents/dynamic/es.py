@@ -31,6 +31,7 @@ class ES(Agent):
         full: share of the run that is full at each end, in [0, 1): at least one epoch if not 0.
     """
 
+    source: ClassVar[str] = "second-hand: Cheng, Li, Bian 2025, arXiv:2509.23461"
     env_kwargs: ClassVar[dict[str, Any]] = {"observe": "all"}
 
     b1: float = 0.2

@@ -23,6 +23,7 @@ class ESWP(ES):
         full: share of the run that is full at each end, in [0, 1): at least one epoch if not 0.
     """
 
+    source: ClassVar[str] = "second-hand: Cheng, Li, Bian 2025, arXiv:2509.23461"
     env_kwargs: ClassVar[dict[str, Any]] = {}
 
     b2: float = 0.8

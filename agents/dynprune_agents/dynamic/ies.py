@@ -29,6 +29,7 @@ class IES(Agent):
         window: how many second differences are averaged, at least 1.
     """
 
+    source: ClassVar[str] = "Yuan et al., ICLR 2025, arXiv:2502.07547"
     env_kwargs: ClassVar[dict[str, Any]] = {"observe": "all"}
 
     delta: float = 1e-3

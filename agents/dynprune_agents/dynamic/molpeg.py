@@ -10,7 +10,7 @@ weights are the same for all kept samples.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class MolPeg(Agent):
     Attributes:
         beta: weight of the old average after each gradient step, in [0, 1).
     """
+
+    source: ClassVar[str] = "Chen et al., NeurIPS 2024, arXiv:2409.01081"
 
     beta: float = 0.5
 

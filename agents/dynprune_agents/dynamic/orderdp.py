@@ -5,6 +5,7 @@ highest last loss (3 before the first visit): exact sizes, no weights, no anneal
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ class OrderDP(Agent):
         ratio_s: share of all samples that is drawn, in (0, 1].
         ratio_q: share of the drawn ones that is kept, in (0, 1].
     """
+
+    source: ClassVar[str] = "OrderDP, ICLR 2026"
 
     ratio_s: float = 0.75
     ratio_q: float = 0.85

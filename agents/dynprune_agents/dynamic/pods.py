@@ -6,7 +6,7 @@ and then with a high keep rate, whose mean is that of the budget.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ class PODS(Agent):
             mean, in (0, 1).
         cycle: epochs of a cycle, at least 2; None means 10 % of the run.
     """
+
+    source: ClassVar[str] = "second-hand: Yang et al. 2026, arXiv:2605.14773"
 
     rule: str = "dynamic_random"
     swing: float = 0.4

@@ -28,6 +28,7 @@ class ProgressiveDropout(Agent):
         tau: probability of the label from which a sample is dropped, in (0, 1].
     """
 
+    source: ClassVar[str] = "Progressive Data Dropout, NeurIPS 2025, arXiv:2505.22342"
     env_kwargs: ClassVar[dict[str, Any]] = {"observe": "all"}
 
     tau: float = 0.3

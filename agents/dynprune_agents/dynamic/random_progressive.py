@@ -6,6 +6,7 @@ at random.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,10 @@ class RandomProgressive(ProgressiveDropout):
     Attributes:
         tau: probability of the label below which a sample counts, in (0, 1].
     """
+
+    source: ClassVar[str] = (
+        "Progressive Data Dropout, NeurIPS 2025, arXiv:2505.22342: its random twin"
+    )
 
     def drawn(self, kept: np.ndarray) -> np.ndarray:
         """A random draw of as many."""

@@ -10,6 +10,7 @@ size that was asked for (their code rounds every class up).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class RCAP(Agent):
     Attributes:
         beta: temperature of the softmax of the losses, in nats, positive.
     """
+
+    source: ClassVar[str] = "Hassan, Khare, Paik, UAI 2025, PMLR v286"
 
     beta: float = 0.5
 

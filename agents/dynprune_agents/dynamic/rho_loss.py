@@ -8,6 +8,7 @@ code. Their training and scoring is charged.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from torch import nn
@@ -26,6 +27,8 @@ class RhoLoss(PeriodicAgent):
         period: epochs between selections.
         warmup: full epochs before the first selection.
     """
+
+    source: ClassVar[str] = "Mindermann et al., ICML 2022, arXiv:2206.07137"
 
     period: int | None = 1
 

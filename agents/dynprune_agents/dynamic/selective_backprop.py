@@ -8,6 +8,7 @@ last 1,024 losses; here the percentile is that of the last known loss among all.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class SelectiveBackprop(Agent):
         beta: selectivity, at least 0: 1 keeps half, 3 a quarter (the paper's); None spends the
             rest of the budget evenly.
     """
+
+    source: ClassVar[str] = "Jiang et al. 2019, arXiv:1910.00762"
 
     beta: float | None = None
 

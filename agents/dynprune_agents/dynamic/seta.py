@@ -8,6 +8,7 @@ floor(delta T) epochs. Read in the authors' code (mrazhou/SeTa).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -60,6 +61,8 @@ class SeTa(Agent):
         scale: share of the groups in the window, in (0, 1].
         delta: share of the run after which the random subset is kept whole, in [0, 1].
     """
+
+    source: ClassVar[str] = "Zhou et al., CVPR 2025, arXiv:2503.13385"
 
     r: float = 0.1
     groups: int = 5

@@ -6,6 +6,7 @@ the wrong labels come in. Lambda is a quantile of the last losses.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class SmallLoss(PeriodicAgent):
         start: the quantile lambda at the start, in (0, 1].
         end: the quantile lambda at the end, in (0, 1]: one minus the share of wrong labels.
     """
+
+    source: ClassVar[str] = "Kumar et al., NeurIPS 2010; Han et al. 2018, arXiv:1804.06872"
 
     period: int | None = 1
     start: float = 0.4

@@ -5,6 +5,7 @@ the variance itself (not its root, no logarithm), keep the top K.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class UCB(PeriodicAgent):
         from_zero: whether a sample's first loss v deviates from a mean of 0, as in the source: its
             variance is then a v², else 0.
     """
+
+    source: ClassVar[str] = "Raju, Daruwalla, Lipasti 2021, arXiv:2111.12621"
 
     c: float = 1.0
     a: float = 0.8

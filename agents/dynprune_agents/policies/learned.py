@@ -7,7 +7,7 @@ beside the shipped policies, in `policies/`, say with what and how they do.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class Learned(Agent):
     Attributes:
         policy: a shipped policy's name, or the path of a file that `dynprune train` wrote.
     """
+
+    source: ClassVar[str] = "trained by us with this package, by evolution strategies"
 
     policy: str = "generalist"
 

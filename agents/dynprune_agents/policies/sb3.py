@@ -46,6 +46,8 @@ class SB3(Agent):
             probable samples; False draws from it, as in training.
     """
 
+    source: ClassVar[str] = "trained by us with Stable-Baselines3, Raffin et al. 2021"
+
     policy: str = "planner"
     deterministic: bool = True
 

@@ -6,6 +6,7 @@ marks hard or mislabelled samples.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class AUM(StaticAgent):
     Attributes:
         hard: True keeps the lowest areas instead, the hard samples of clean data.
     """
+
+    source: ClassVar[str] = "Pleiss et al., NeurIPS 2020, arXiv:2001.10528"
 
     hard: bool = False
 

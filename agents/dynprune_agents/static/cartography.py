@@ -6,6 +6,7 @@ deviation, train best.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from dynprune_env.selection.agent import ScoringRuns
 @dataclass
 class Cartography(StaticAgent):
     """Keeps the most ambiguous samples: the highest deviation of p (Swayamdipta et al. 2020)."""
+
+    source: ClassVar[str] = "Swayamdipta et al., EMNLP 2020, arXiv:2009.10795"
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """Standard deviation of the confidence over one full run."""

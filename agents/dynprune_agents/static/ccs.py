@@ -7,6 +7,7 @@ over the bins, smallest first, and draws at random inside each.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,6 +44,8 @@ class CCS(StaticAgent):
             .3 at 90 %.
         bins: number of bins of equal width.
     """
+
+    source: ClassVar[str] = "Zheng et al., ICLR 2023, arXiv:2210.15809"
 
     cut: float = 0.2
     bins: int = 50

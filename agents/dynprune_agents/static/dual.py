@@ -9,6 +9,7 @@ moves to easy samples as less is kept.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ class Dual(StaticAgent):
         beta: whether samples are drawn by the Beta density; else the top scores are kept.
         c: how fast the density moves to easy samples as less is kept (4 on CIFAR, 11 on ImageNet).
     """
+
+    source: ClassVar[str] = "Cho, Shin et al., ICML 2025, arXiv:2502.06905"
 
     early: float = 0.15
     window: int | None = None

@@ -8,6 +8,7 @@ of the training pass.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class DynUnc(StaticAgent):
         window: epochs in a window, at least 2; shorter runs use all of theirs.
         last: whether the last window counts.
     """
+
+    source: ClassVar[str] = "He et al., CVPR 2024 workshops, arXiv:2306.05175"
 
     window: int = 10
     last: bool = False

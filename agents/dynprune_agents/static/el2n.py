@@ -6,6 +6,7 @@ over several nets. Each checkpoint costs its epochs, and a forward pass over all
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ class EL2N(StaticAgent):
         nets: how many nets are averaged (the paper's 10).
         early: share of a full run after which the score is taken, in (0, 1] (20 of 200 epochs).
     """
+
+    source: ClassVar[str] = "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075"
 
     nets: int = 10
     early: float = 0.1

@@ -6,6 +6,7 @@ presentations. A sample that was never learned counts as the most forgotten of a
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from dynprune_env.selection.agent import ScoringRuns
 @dataclass
 class Forgetting(StaticAgent):
     """Keeps the most forgotten samples, never-learned ones first (Toneva et al. 2019)."""
+
+    source: ClassVar[str] = "Toneva et al., ICLR 2019, arXiv:1812.05159"
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """Forgetting events over one full run; T + 1 for never learned."""

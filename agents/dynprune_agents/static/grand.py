@@ -6,6 +6,7 @@ A sample's gradient is charged as a visit.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class GraNd(StaticAgent):
         early: share of a full run after which the score is taken, in [0, 1]; 0 is initialisation.
         chunk: samples whose gradients are held at a time; None for as many as 64 MB hold.
     """
+
+    source: ClassVar[str] = "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075"
 
     nets: int = 10
     early: float = 0.1

@@ -11,6 +11,7 @@ out.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class TDDS(StaticAgent):
         early: share of a full run that is watched, in (0, 1] (from .05 to .45, by the rate).
         window: epochs in a window, at least 3; shorter runs use all of theirs.
     """
+
+    source: ClassVar[str] = "Zhang et al., CVPR 2024, arXiv:2311.13613"
 
     early: float = 0.35
     window: int = 10

@@ -9,6 +9,7 @@ whose loss every agent sees; only the epochs in which a sample was visited count
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class AlignPrune(InfoBatch):
         window: how many of a sample's last losses count, at least 4; None means a quarter of the
             run, from 4 to 10.
     """
+
+    source: ClassVar[str] = "second-hand: Qin et al., CVPR 2026 Findings, arXiv:2604.07306"
 
     window: int | None = None
 

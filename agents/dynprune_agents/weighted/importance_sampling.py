@@ -59,6 +59,7 @@ class ImportanceSampling(Agent):
             fall on the same sample; what that leaves of the budget later epochs spend.
     """
 
+    source: ClassVar[str] = "Katharopoulos & Fleuret, ICML 2018, arXiv:1803.00942"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
 
     uniform: float = 0.1

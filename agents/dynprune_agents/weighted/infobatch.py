@@ -28,6 +28,7 @@ class InfoBatch(Agent):
         anneal: whether everything is kept after delta.
     """
 
+    source: ClassVar[str] = "Qin et al., ICLR 2024, arXiv:2303.04947"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
 
     r: float = 0.5

@@ -30,6 +30,7 @@ class Kakurenbo(Agent):
         rescale: whether the gradient is multiplied by 1 / (1 - F).
     """
 
+    source: ClassVar[str] = "Thao Nguyen et al., NeurIPS 2023, arXiv:2310.10102"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights", "observe": "all"}
 
     fraction: float = 0.3

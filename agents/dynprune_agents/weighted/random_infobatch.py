@@ -7,6 +7,7 @@ weight 1.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +26,10 @@ class RandomInfoBatch(InfoBatch):
         rescale: whether kept samples get the weight 1 / (1 - r).
         anneal: whether everything is kept after delta.
     """
+
+    source: ClassVar[str] = (
+        "a control of ours, after reviewers of InfoBatch (Qin et al., ICLR 2024)"
+    )
 
     r: float = 0.25
 

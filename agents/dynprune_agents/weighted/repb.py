@@ -27,6 +27,7 @@ class RePB(Agent):
         rescale: whether kept samples weigh in proportion to epochs / times trained.
     """
 
+    source: ClassVar[str] = "second-hand: Inconsistency Biases in Dynamic Data Pruning, ICLR 2026"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
 
     rho: float = 0.5
