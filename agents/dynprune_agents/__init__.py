@@ -8,10 +8,19 @@ from inspect import getdoc, isabstract
 from pathlib import Path
 from pkgutil import iter_modules
 
-from dynprune_agents._agent import FAMILIES, Agent, PeriodicAgent
+from dynprune_agents._agent import CLASSES, FAMILIES, Agent, PeriodicAgent
 from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
 
-__all__ = ["Agent", "PeriodicAgent", "agent_class", "describe", "families", "make", "names"]
+__all__ = [
+    "Agent",
+    "PeriodicAgent",
+    "agent_class",
+    "classes",
+    "describe",
+    "families",
+    "make",
+    "names",
+]
 
 
 def names() -> list[str]:
@@ -25,6 +34,12 @@ def families() -> dict[str, list[str]]:
         family: [name for name, module in _modules().items() if module.split(".")[1] == family]
         for family in FAMILIES
     }
+
+
+def classes() -> dict[str, str]:
+    """The class of each agent by its name: one of baseline, dynamic, weighted, static, ..."""
+    found = zip(CLASSES, families().values(), strict=True)
+    return {name: its_class for its_class, members in found for name in members}
 
 
 @cache

@@ -18,6 +18,9 @@ from dynprune_env.selection.observations import progress_entries
 FAMILIES = ("baselines", "dynamic", "weighted", "static", "bandits", "policies")
 """The folders of agents; a module in one of them is an agent, named by the module."""
 
+CLASSES = ("baseline", "dynamic", "weighted", "static", "bandit", "learned")
+"""What the agents of each family are called, in the order of FAMILIES."""
+
 Observation = dict[str, np.ndarray]
 """Columns (R, n) or (n,) and `progress` (R, 7) or (7,); see `selection.observations`."""
 
@@ -35,7 +38,10 @@ class Agent(ABC):
     """What the rule asks of the environment, e.g. {"action": "weights"}; masks are the default."""
 
     source: ClassVar[str] = ""
-    """Where the rule is from: authors, year, venue or arXiv number; "" for one's own."""
+    """Where the rule is from, in one line: authors, venue, year, arXiv number; "" for one's own.
+
+    "second-hand: " stands before it where neither the paper nor its code was read.
+    """
 
     def __init_subclass__(cls) -> None:
         """Keeps @dataclass from replacing the repr, which is the agent's label."""

@@ -76,11 +76,15 @@ def test_envs_lists_every_environment() -> None:
     assert "45,000" in text
 
 
-def test_agents_lists_every_agent_with_its_parameters() -> None:
+def test_agents_lists_every_agent_with_its_class_source_and_parameters() -> None:
     text = call("agents").output
     assert all(f" {name} " in text for name in dynprune_agents.names())
     assert "epsilon=0.1" in text
-    assert all(f" {family} " in text for family in dynprune_agents.families())
+    for each in ("baseline", "dynamic", "weighted", "static", "bandit", "learned"):
+        assert f"\n{each}: " in f"\n{text}"
+    words = " ".join(text.split())
+    assert "arXiv:2303.04947" in words
+    assert "the usual baseline" in words
 
 
 # -- run ---------------------------------------------------------------------------------------

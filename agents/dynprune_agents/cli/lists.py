@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from importlib import import_module
+
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 import dynprune_agents
 from dynprune_agents.cli.terminal import console
@@ -30,16 +35,21 @@ def envs() -> None:
 
 
 def agents() -> None:
-    """Lists the agents with their families and parameters."""
-    families = {
-        name: family for family, names in dynprune_agents.families().items() for name in names
-    }
-    table = Table("agent", "family", "what it keeps", "parameters and defaults", title="Agents")
-    for name in dynprune_agents.names():
-        agent = dynprune_agents.make(name)
-        parameters = ", ".join(f"{key}={value!r}" for key, value in vars(agent).items())
-        table.add_row(name, families[name], dynprune_agents.describe(name), parameters)
-    console.print(table)
+    """Lists the agents by class, with their sources and parameters."""
+    for family, names in dynprune_agents.families().items():
+        about = (import_module(f"dynprune_agents.{family}").__doc__ or "").partition("\n")[0]
+        title = f"{dynprune_agents.classes()[names[0]]}: {about}"
+        table = Table(title=title, title_justify="left", box=box.HORIZONTALS, show_lines=True)
+        table.add_column("agent", no_wrap=True)
+        table.add_column("what it keeps, and the rule's source", ratio=5)
+        table.add_column("parameters and defaults", ratio=3)
+        for name in names:
+            agent = dynprune_agents.make(name)
+            told = Text(dynprune_agents.describe(name) + "\n").append(agent.source, "dim italic")
+            parameters = "\n".join(f"{x.name}={getattr(agent, x.name)!r}" for x in fields(agent))
+            table.add_row(name, told, Text(parameters))
+        console.print(table)
+        console.print()
     console.print('Name one with its parameters: --agent "ucb(c=2.0)"; or your own: module:Class.')
 
 
