@@ -33,6 +33,8 @@ STATIC = (
     "cartography",
     "ccs(cut=0.0)",
     "dyn_unc",
+    "dual",
+    "tdds",
 )
 HEADER = (
     "| environment | budget | rule | accuracy % | truly spent % | dynamic random at that cost % "
