@@ -73,6 +73,19 @@ class Agent(ABC):
         """How far the run is, (R,) or () in [0, 1]; schedules of a rule run on it."""
         return progress_entries(observation["progress"])["progress"]
 
+    def warn_of_full_epochs(self, count: int, remedy: str) -> None:
+        """Warns if so many epochs on all data are all that the budget pays for.
+
+        Call it from `reset`, which begins an episode: it warns once.
+        """
+        episode = self.episode
+        if count * episode.num_samples >= episode.total_visits:
+            warnings.warn(
+                f"{self!r}: {count} full epochs spend the whole budget of "
+                f"{episode.total_visits:,} visits, so this is full data: {remedy}",
+                stacklevel=3,
+            )
+
     def plan(self, count: np.ndarray) -> None:
         """Makes `keep_count` say this, (R,) or () int: for agents that plan another's sizes."""
         self._planned = count
@@ -160,12 +173,7 @@ class PeriodicAgent(Agent):
         """Begins a new episode."""
         super().reset(episode)
         self._kept: np.ndarray | None = None
-        if self.warmup * episode.num_samples >= episode.total_visits:
-            warnings.warn(
-                f"{self!r}: {self.warmup} full epochs of warm-up spend the whole budget of "
-                f"{episode.total_visits:,} visits, so this is full data: lower warmup",
-                stacklevel=2,
-            )
+        self.warn_of_full_epochs(self.warmup, "lower warmup")
 
     def select(self, observation: Observation) -> np.ndarray:
         """All samples, the subset of the last selection, or a new one."""

@@ -42,6 +42,8 @@ class LossMoments:
         if self._before is None:
             self.mean, self.var = loss.copy(), np.zeros_like(loss)
             self._seen = visits > 0
+            if self.from_zero:
+                self.var += np.where(self._seen, self.a * loss**2, 0)
         else:
             old_loss, old_visits = self._before
             new = (visits > old_visits) | (loss != old_loss)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,7 +47,7 @@ class TrainerProbe:
         self, models: list[nn.Module] | None = None, where: np.ndarray | None = None
     ) -> np.ndarray | None:
         """See `Probe.losses`."""
-        found = self._read(self.models() if models is None else models, where, lambda model: model)
+        found = self._read(self.models() if models is None else models, where)
         if found is None:
             return None
         losses = np.full(self._shape, np.nan, dtype=np.float32)
@@ -57,7 +57,7 @@ class TrainerProbe:
 
     def features(self, where: np.ndarray | None = None) -> np.ndarray | None:
         """See `Probe.features`."""
-        found = self._read(self.models(), where, _penultimate)
+        found = self._read([_penultimate(model) for model in self.models()], where)
         if found is None:
             return None
         width = found[0][1].shape[1]
@@ -84,20 +84,17 @@ class TrainerProbe:
         return len(self._trainer.seeds), self._trainer.num_samples
 
     def _read(
-        self,
-        models: list[nn.Module],
-        where: np.ndarray | None,
-        part: Callable[[nn.Module], Callable[[Tensor], Tensor]],
+        self, parts: Sequence[Callable[[Tensor], Tensor]], where: np.ndarray | None
     ) -> list[tuple[np.ndarray, Tensor]] | None:
-        """Each replica's sample ids and what a part of its model makes of them, if paid for."""
+        """Each replica's sample ids and what its model, or a part of it, makes of them, if paid."""
         masks = np.ones(self._shape, dtype=bool) if where is None else np.atleast_2d(where)
         if not self._pay(masks.sum(1)):
             return None
         table = self._trainer.learner.inputs["train"]
         found = []
-        for model, mask in zip(models, masks, strict=True):
+        for part, mask in zip(parts, masks, strict=True):
             ids = np.flatnonzero(mask)
-            found.append((ids, _forward(part(model), table, self._on_device(ids))))
+            found.append((ids, _forward(part, table, self._on_device(ids))))
         return found
 
     def _pay(self, counts: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import dynprune_agents
+from dynprune_agents.dynamic.seta import group_by_loss
 from dynprune_env import run_episodes
 from dynprune_env.selection.observations import PROGRESS
+from dynprune_env.selection.statistics import SampleValues
 
 SMALL = {"train_size": 60, "epochs": 10}
 
@@ -99,14 +102,30 @@ def test_infobatch_weighs_all_alike_once_annealing_has_begun_and_one_on_average_
     game = episode(len(loss), epochs)
     weights = selected(agent, game, epoch, loss=loss)
     easy = np.count_nonzero(np.float32(loss) < np.float32(loss).mean())
-    if np.float32(epoch / epochs) >= np.float32(delta):
+    if epoch >= math.floor(delta * epochs + 1e-9):
         assert (weights == 1).all()
-    elif epoch < delta * epochs - 1:
+    else:
         assert (weights == 0).sum() == int(r * easy)
         if rescale:  # one sample more or less is kept where r * easy is no whole number
             assert abs(weights.sum() - len(loss)) <= 1 / (1 - r) + 1e-4
         else:
             assert set(weights.tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("delta", "epochs", "pruned"),
+    [(0.875, 10, 8), (0.875, 200, 175), (0.875, 30, 26), (0.7, 10, 7), (0.5, 7, 3), (0, 5, 0)],
+)
+def test_infobatch_and_seta_anneal_after_the_whole_part_of_delta_epochs(
+    delta: float, epochs: int, pruned: int
+) -> None:
+    game = episode(12, epochs, seeds=MANY[:20])
+    for epoch in range(max(1, pruned - 2), min(epochs, pruned + 2)):
+        weights = selected(f"infobatch(delta={delta})", game, epoch, loss=LOSSES)
+        assert ((weights == 0).sum(1) == (4 if epoch < pruned else 0)).all()
+        agent = f"seta(r=0.25, groups=3, scale=0.34, delta={delta})"
+        mask = selected(agent, game, epoch, loss=GROUPED)
+        assert (mask.sum(1) == 9).all() == (epoch >= pruned)
 
 
 def test_infobatch_without_annealing_prunes_to_the_end() -> None:
@@ -180,6 +199,55 @@ def test_seta_keeps_four_of_five_groups_by_default() -> None:
         )
 
 
+def inertia(loss: np.ndarray, group: np.ndarray) -> float:
+    """Sum of squared distances to the means of the groups."""
+    return float(
+        sum(((own := loss[group == g]) - own.mean()) @ (own - own.mean()) for g in {*group})
+    )
+
+
+PEAKS = {  # losses that fall off, of two kinds of samples, of three
+    1: lambda rng, n: rng.exponential(0.5, n),
+    2: lambda rng, n: np.where(rng.random(n) < 0.7, rng.exponential(0.1, n), rng.normal(4, 0.7, n)),
+    3: lambda rng, n: rng.choice([0.1, 2, 6], n, p=[0.6, 0.25, 0.15]) + rng.normal(0, 0.3, n),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("peaks", PEAKS)
+@pytest.mark.parametrize("groups", [3, 5, 8])
+def test_setas_groups_are_those_of_converged_k_means(peaks: int, groups: int, seed: int) -> None:
+    cluster = pytest.importorskip("sklearn.cluster")
+    loss = np.clip(PEAKS[peaks](np.random.default_rng(seed), 3000), 0, 20).astype(np.float32)
+    group = group_by_loss(loss, groups)
+    assert {*group.tolist()} == {*range(groups)}
+    found = inertia(loss.astype(float), group)
+    best = cluster.KMeans(groups, n_init=20, random_state=0).fit(loss[:, None].astype(float))
+    assert found <= 1.01 * best.inertia_
+    # Converged: every loss is nearest to the mean of its own group, and groups rise.
+    means = np.array([loss[group == g].mean(dtype=float) for g in range(groups)])
+    assert (np.diff(means) > 0).all()
+    nearest = np.abs(loss[:, None] - means).argmin(1)
+    assert (nearest != group).mean() < 1e-3
+
+
+@given(
+    st.lists(
+        st.one_of(st.floats(0, 20, width=32), st.sampled_from([0, 1, 20])), min_size=1, max_size=30
+    ),
+    st.integers(1, 6),
+)
+def test_setas_groups_rise_with_the_loss(loss: list[float], groups: int) -> None:
+    values = np.float32(loss)
+    group = group_by_loss(values, groups)
+    assert group.min() >= 0
+    assert group.max() < groups
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(group[order]) >= 0).all()
+    for same in np.unique(values):
+        assert len({*group[values == same]}) == 1
+
+
 @pytest.mark.parametrize("epoch", [0, 7, 9])
 def test_seta_keeps_an_exact_random_share_in_the_first_epoch_and_after_delta(epoch: int) -> None:
     agent = "seta(r=0.25, groups=3, scale=0.34, delta=0.7)"
@@ -233,7 +301,7 @@ def test_orderdps_size_is_exact_and_unseen_samples_count_as_three() -> None:
 
 @pytest.mark.parametrize(
     ("epoch", "hidden"),
-    [(0, 15), (29, 15), (30, 12), (59, 12), (60, 9), (79, 9), (80, 6), (99, 6)],
+    [(1, 15), (29, 15), (30, 12), (59, 12), (60, 9), (79, 9), (80, 6), (99, 6)],
 )
 def test_kakurenbo_hides_less_in_steps_and_raises_the_learning_rate_to_match(
     epoch: int, hidden: int
@@ -242,6 +310,14 @@ def test_kakurenbo_hides_less_in_steps_and_raises_the_learning_rate_to_match(
     weights = selected("kakurenbo", episode(50, 100), epoch, loss=loss, confidence=0.9)
     assert kept(weights == 0) == kept(loss < hidden)
     assert weights[weights > 0] == pytest.approx(1 / (1 - hidden / 50))
+
+
+def test_kakurenbos_first_epoch_hides_nothing_and_has_a_factor_of_one() -> None:
+    # Nothing is predicted rightly before it; the authors' factor begins with the next epoch.
+    first = {"loss": np.log(10), "correct": 0, "confidence": 0.1, "visits": 0}
+    assert (selected("kakurenbo", episode(50, 100), 0, **first) == 1).all()
+    second = selected("kakurenbo", episode(50, 100), 1, **{**first, "visits": 1})
+    assert second == pytest.approx(1 / 0.7)  # the scheduled share, though nothing is hidden
 
 
 def test_kakurenbo_hides_only_what_is_predicted_surely_and_rightly() -> None:
@@ -274,24 +350,59 @@ def test_selective_backprop_keeps_by_a_power_of_the_percentile(
 ) -> None:
     game = episode(12, budget=budget, seeds=MANY)
     mask = selected(f"selective_backprop(beta={beta})", game, 1, loss=11 - FALLING)
-    assert_frequencies(mask, ((11 - FALLING + 0.5) / 12) ** power)
+    assert_frequencies(mask, ((11 - FALLING) / 12) ** power)
+
+
+def test_selective_backprop_trains_all_at_first_and_then_never_the_lowest() -> None:
+    game = episode(4, seeds=MANY)
+    loss = [0.1, 0.4, 0.2, 0.9]
+    assert selected("selective_backprop(beta=3)", game, 0, loss=loss).all()
+    mask = selected("selective_backprop(beta=3)", game, 1, loss=loss)
+    assert_frequencies(mask, [0, 0.125, 0.015625, 0.421875])
+    assert not mask[:, 0].any()
 
 
 # -- importance sampling -----------------------------------------------------------------------
 
 
 def test_importance_sampling_draws_by_loss_and_weighs_by_the_inverse() -> None:
-    p = 0.9 * LOSSES / LOSSES.sum() + 0.1 / 12
-    one, two = (episode(12, budget=k / 12, seeds=MANY) for k in (1, 2))
-    weights = selected("importance_sampling", one, 1, loss=LOSSES)
-    assert ((weights > 0).sum(axis=1) == 1).all()
-    assert_frequencies(weights, p)
-    # The second of two is drawn from those that are left: no sample twice.
-    weights = selected("importance_sampling", two, 1, loss=LOSSES)
-    assert ((weights > 0).sum(axis=1) == 2).all()
-    assert_frequencies(weights, p + p * ((p / (1 - p)).sum() - p / (1 - p)))
-    expected = np.broadcast_to(1 / (12 * p), weights.shape)
+    share = 0.9 * LOSSES / LOSSES.sum() + 0.1 / 12  # of one draw; nowhere as much as a half
+    for k in (1, 2):
+        game = episode(12, budget=k / 12, seeds=MANY)
+        weights = selected("importance_sampling", game, 1, loss=LOSSES)
+        assert ((weights > 0).sum(axis=1) == k).all()
+        assert_frequencies(weights, k * share)
+        expected = np.broadcast_to(k / (12 * k * share), weights.shape)
+        assert weights[weights > 0] == pytest.approx(expected[weights > 0])
+
+
+def test_importance_sampling_keeps_surely_what_would_be_drawn_more_than_once() -> None:
+    # Of six the importance of 9 and 8 is certain; what is left goes to the others in proportion.
+    importance = 0.9 * LOSSES / LOSSES.mean() + 0.1
+    sure = LOSSES >= 8
+    chances = np.where(sure, 1, importance * 4 / importance[~sure].sum())
+    assert chances.max() == 1
+    assert (6 * importance / importance.sum())[sure].min() > 1
+    game = episode(12, seeds=MANY)
+    weights = selected("importance_sampling", game, 1, loss=LOSSES)
+    assert ((weights > 0).sum(1) == 6).all()
+    assert_frequencies(weights, chances)
+    expected = np.broadcast_to(6 / (12 * chances), weights.shape)
     assert weights[weights > 0] == pytest.approx(expected[weights > 0])
+
+
+def test_importance_sampling_with_replacement_counts_a_sample_as_often_as_it_is_drawn() -> None:
+    game = episode(12, seeds=MANY)
+    weights = selected("importance_sampling(replacement=True)", game, 1, loss=LOSSES)
+    importance = 0.9 * LOSSES / LOSSES.mean() + 0.1
+    times = weights * importance
+    assert times == pytest.approx(np.rint(times), abs=1e-4)
+    assert (np.rint(times).sum(1) == 6).all()
+    assert ((weights > 0).sum(1) <= 6).all()
+    assert_frequencies(weights, 1 - (1 - importance / 12) ** 6)
+    plain = "importance_sampling(replacement=True, rescale=False)"
+    counts = selected(plain, game, 1, loss=LOSSES)
+    assert (counts.sum(1) == 6).all()
 
 
 def test_importance_sampling_without_weights_and_where_every_loss_is_zero() -> None:
@@ -326,87 +437,86 @@ def test_small_loss_draws_from_the_lowest_losses_and_lets_in_more_and_more(
 # -- MolPeg ------------------------------------------------------------------------------------
 
 
-class Losses(nn.Module):
-    """A model whose parameters are every sample's loss, so that averages can be done by hand."""
-
-    def __init__(self, losses: list[float]):
-        super().__init__()
-        self.losses = nn.Parameter(torch.tensor(losses, dtype=torch.float32))
-
-
 class FakeProbe:
-    """Gives the models of one epoch after the other; scores them while `budget` passes last."""
+    """Knows the loss of each sample, and its loss under the average, after each epoch.
 
-    def __init__(self, *epochs: list[float], budget: int = 100):
-        self.epochs, self.now, self.left = epochs, -1, budget
+    Attributes:
+        asked: the samples whose losses were asked for, and whether of the average.
+        left: how many times it answers.
+    """
 
-    def models(self) -> list[nn.Module]:
-        return [Losses(self.epochs[self.now])]
+    def __init__(self, now: list[list[float]], averaged: list[list[float]], left: int = 100):
+        self.given = {False: now, True: averaged}
+        self.epoch, self.left = 0, left
+        self.asked: list[tuple[bool, list[int]]] = []
 
-    def losses(self, models: list[Any]) -> np.ndarray | None:
+    def models(self, averaged: bool = False) -> list[str]:
+        return ["averaged" if averaged else "now"]
+
+    def losses(self, models: Any = None, where: Any = None) -> np.ndarray | None:
+        averaged = models == ["averaged"]
+        self.asked.append((averaged, kept(where)))
         self.left -= 1
-        return models[0].losses.detach().numpy() if self.left >= 0 else None
+        if self.left < 0:
+            return None
+        return np.where(where, np.float32(self.given[averaged][self.epoch]), np.nan)
 
 
-def molpeg(beta: float = 0.5, affordable: int = 100) -> list[np.ndarray]:
-    """What is kept of four samples at first, and when it is selected after epochs 1 and 3."""
-    models = [1, 1, 1, 1], [0, 1, 2.2, 0.9], [0, 0.3, 2.2, 0.9], [0, 0.3, 2.2, 0.6]
-    probe = FakeProbe(*models, budget=affordable)
-    agent = dynprune_agents.make(f"molpeg(period=2, warmup=1, beta={beta})")
-    game, masks = episode(4, budget=0.7, probe=probe), []
+def molpeg(probe: FakeProbe, budget: float = 0.8) -> list[np.ndarray]:
+    """What is kept of four samples in the first three of ten epochs, half of them in each."""
+    agent, game = dynprune_agents.make("molpeg"), episode(4, budget=budget, probe=probe)
     agent.reset(game)
-    for probe.now in range(4):
-        masks.append(agent.select(observed(game, probe.now)))
-    return [masks[0], masks[1], masks[3]]
+    masks: list[np.ndarray] = []
+    for probe.epoch in range(3):
+        trained = masks[-1] if masks else np.zeros(4, dtype=bool)
+        visits = np.sum(masks, axis=0) if masks else 0
+        seen = observed(game, probe.epoch, age=np.where(trained, 0, 1), visits=visits)
+        masks.append(agent.select(seen))
+    return masks
 
 
-@pytest.mark.parametrize(
-    ("beta", "differences"),
-    [  # from the averages .5 1 1.6 .95 and (after .25 .65 1.9 .925) .125 .475 2.05 .7625
-        (0.5, [[0.5, 0, 0.6, 0.05], [0.125, 0.175, 0.15, 0.1625]]),
-        # or .75 1 1.3 .975 and (after .5625 .825 1.525 .95625) .421875 .69375 1.69375 .8671875
-        (0.75, [[0.75, 0, 0.9, 0.075], [0.421875, 0.39375, 0.50625, 0.2671875]]),
-    ],
-)
-def test_molpeg_keeps_what_differs_most_from_the_averaged_model(
-    beta: float, differences: list[list[float]]
-) -> None:
-    first, *masks = molpeg(beta)
-    assert first.all()
-    for mask, difference in zip(masks, differences, strict=True):
-        assert 0 < mask.sum() < 4
-        assert kept(mask) == sorted(np.argsort(difference)[4 - mask.sum() :])
+def test_molpeg_keeps_what_differs_most_from_the_averaged_model_and_the_unseen_first() -> None:
+    # .8 of four pays for two samples and two forward passes over them: 2 * (1 + 2 / 3) = 3.3.
+    # After the first epoch the two that were trained have .3 and .05, the others no score yet;
+    # after the second these have .2 and .4, whatever the losses of the first two are by then.
+    first = kept(molpeg(FakeProbe([[1] * 4] * 3, [[1] * 4] * 3))[0])
+    others = [i for i in range(4) if i not in first]
+    by_place = dict(zip([*first, *others], [0.3, 0.05, 0.2, 0.4], strict=True))
+    gap = np.array([by_place[i] for i in range(4)])
+    sign = np.array([1, -1, 1, -1])
+    averaged = [[2] * 4, [2] * 4, list(2 + gap * sign * np.isin(range(4), others))]
+    averaged[1] = list(2 + gap * sign)
+    probe = FakeProbe([[2] * 4] * 3, averaged)
+    masks = molpeg(probe)
+    assert [kept(mask) for mask in masks[:2]] == [first, others]
+    assert kept(masks[2]) == sorted([first[0], others[1]])
+    assert probe.asked == [(False, first), (True, first), (False, others), (True, others)]
 
 
-@pytest.mark.parametrize("affordable", [2, 3])
-def test_molpeg_goes_on_with_the_old_selection_where_the_budget_ends(affordable: int) -> None:
-    _, before, after = molpeg(affordable=affordable)
-    assert 0 < before.sum() < 4
-    assert (after & before).sum() == min(after.sum(), before.sum())
+def test_molpegs_first_epoch_is_a_random_part() -> None:
+    # A forward pass of each model over what it trains: 12 * .5 / (1 + 2/3) = 3.6.
+    mask = selected("molpeg", episode(12, seeds=MANY), 0, visits=0)
+    assert (mask.sum(1) == 4).all()
+    assert_frequencies(mask, 4 / 12)
 
 
-def test_molpegs_two_forward_passes_at_each_selection_are_charged() -> None:
-    result = play("molpeg(period=3, warmup=1)", budget=0.8)
-    assert result.scored == 2 * 60 * 3  # after epochs 1, 4 and 7
-    assert result.visits + result.scored / 3 <= 480
+def test_molpeg_keeps_its_scores_where_the_budget_cannot_pay_for_new_ones() -> None:
+    probe = FakeProbe([[2] * 4] * 3, [[3] * 4] * 3, left=2)
+    masks = molpeg(probe)
+    assert (masks[0] != masks[1]).all()
+    assert kept(masks[2]) == kept(masks[1])  # still unseen, as far as it knows
 
 
-@pytest.mark.parametrize(
-    ("spec", "budget", "epochs"),
-    [
-        ("molpeg(period=3, warmup=1)", 0.5, 10),
-        ("molpeg(warmup=1)", 0.2, 10),  # too little for a single scoring
-        ("molpeg(period=None, warmup=1)", 0.5, 40),
-    ],
-)
-def test_molpeg_spends_what_scoring_leaves_evenly_up_to_the_last_epoch(
-    spec: str, budget: float, epochs: int
-) -> None:
-    result = play(spec, budget=budget, epochs=epochs)
-    _, *after_warmup = result.history["kept"]
-    assert len(after_warmup) == epochs - 1
-    assert max(after_warmup) - min(after_warmup) <= 3
-    assert result.visits + result.scored / 3 >= budget * 60 * epochs - epochs / 2
+def test_molpegs_forward_passes_over_what_it_trained_are_charged() -> None:
+    result = play("molpeg", budget=0.8)
+    counts = result.history["kept"]
+    assert result.scored == 2 * sum(counts[:-1])
+    assert 475 <= result.visits + result.scored / 3 <= 480
+    assert max(counts[:-1]) - min(counts[:-1]) <= 3
+
+
+def test_molpegs_average_is_the_environments() -> None:
+    assert dict(dynprune_agents.make("molpeg(beta=0.25)").env_kwargs) == {"averaging": 0.25}
 
 
 # -- RHO-loss ----------------------------------------------------------------------------------
@@ -435,9 +545,9 @@ class TwoHalves:
     def models(self) -> list[tuple[int, int]]:
         return [self.now]
 
-    def losses(self, models: list[tuple[int, int]] | None = None) -> np.ndarray:
+    def values(self, models: list[tuple[int, int]] | None = None) -> SampleValues:
         run, epoch = models[0] if models else self.now
-        return np.array(self.given[run][epoch])
+        return SampleValues(*[np.array(self.given[run][epoch])] * 5)
 
 
 def rho_loss(val: list[list[float]]) -> list[int]:
@@ -469,17 +579,31 @@ def test_rho_losss_holdout_models_are_those_of_the_lowest_val_loss() -> None:
 def test_repb_drops_the_easy_and_brings_back_the_unused() -> None:
     used = np.arange(12) % 3 > 0
     columns = {"loss": LOSSES, "age": ~used, "visits": 2}
+    # The used ones are one batch: 1 2 3 1 3 8 1 2, of mean 2.6.
+    easy = used & (LOSSES[used].mean() > LOSSES)
     weights = selected("repb(rho=0.3)", episode(12, seeds=MANY), 3, **columns)
-    assert_frequencies(weights, np.where(used, np.where(EASY, 0.7, 1), 0.7))
+    assert_frequencies(weights, np.where(used, np.where(easy, 0.7, 1), 0.7))
 
 
-def test_repb_weighs_by_epochs_over_visits_with_a_mean_of_one() -> None:
+def test_repb_compares_a_loss_with_the_mean_of_its_own_batch() -> None:
+    # Losses .1 .2 .5 1.2 of mean .5: the third is not below it.
+    game, loss = episode(4, seeds=MANY), [0.1, 0.2, 0.5, 1.2]
+    weights = selected("repb(rho=0.4)", game, 3, loss=loss, visits=3)
+    assert_frequencies(weights, [0.6, 0.6, 1, 1])
+    # In random pairs a sample is below the mean of its pair when the other is larger.
+    weights = selected("repb(rho=0.4, batch=2)", game, 3, loss=loss, visits=3)
+    assert_frequencies(weights, [0.6, 1 - 0.4 * 2 / 3, 1 - 0.4 / 3, 1])
+    weights = selected("repb(rho=0.4, batch=1)", game, 3, loss=loss, visits=3)
+    assert (weights > 0).all()
+
+
+def test_repb_weighs_by_epochs_over_visits_as_it_is() -> None:
     visits = np.repeat([1, 3], 6)
     agent, game = "repb(rho=0.3)", episode(12, seeds=MANY[:200])
     weights = selected(agent, game, 3, loss=LOSSES, visits=visits)
-    for row in weights:  # 4 / (1 + 1) and 4 / (3 + 1), over their mean
-        w = np.where(row > 0, np.where(visits == 1, 2, 1), 0)
-        assert row == pytest.approx(w / w[w > 0].mean())
+    expected = np.broadcast_to(np.where(visits == 1, 2, 1), weights.shape)  # 4 / 2 and 4 / 4
+    assert weights[weights > 0].tolist() == expected[weights > 0].tolist()
+    assert weights.mean() > 1
     plain = selected("repb(rho=0.3, rescale=False)", game, 3, loss=LOSSES, visits=visits)
     assert set(np.unique(plain)) == {0, 1}
 

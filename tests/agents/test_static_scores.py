@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,33 +10,21 @@ import pytest
 import torch
 from helpers.by_hand import MANY, assert_frequencies, episode, kept, observed
 from helpers.episodes import assert_same, differs, make, make_vector
+from helpers.fake_runs import FakeRuns
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import dynprune_agents
-from dynprune_agents.static.ccs import deal_out
-from dynprune_agents.static.grand import gradient_norms
+from dynprune_agents.static.ccs import deal_out, softmax_margin
 from dynprune_env import run_episodes
 from dynprune_env.benchmark.recording import unpack
+from dynprune_env.envs.scoring import _gradient_norms
+from dynprune_env.selection.statistics import sample_values
 from dynprune_env.tasks.datasets import RawData, Split
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.training.trainer import Trainer
-
-
-class FakeRuns:
-    """A runs whose run i shows row t of the columns `runs[i]` after epoch t."""
-
-    def __init__(self, *runs: dict[str, Any]):
-        self.runs = [{name: np.float32(rows) for name, rows in run.items()} for run in runs]
-        self.epochs, *_, self.num_samples = next(iter(self.runs[0].values())).shape
-        self.asked: list[tuple[int, int]] = []
-
-    def run(self, index: int, epochs: int) -> Iterator[dict[str, np.ndarray]]:
-        self.asked.append((index, epochs))
-        for epoch in range(epochs):
-            yield {name: rows[epoch] for name, rows in self.runs[index].items()}
 
 
 def chosen(spec: str, runs: Any, count: int) -> list[int]:
@@ -84,14 +71,19 @@ def test_forgetting_counts_falls_and_never_learned_samples_are_the_hardest(
     assert runs.asked == [(0, 4)]
 
 
-def test_el2n_averages_nets_early_in_training() -> None:
+def test_el2n_averages_the_scores_of_several_checkpoints_early_in_training() -> None:
     # Two nets of 20 epochs, scored after 10 % of them: the mean of the second rows.
     first, second = np.full((20, 4), 9.0), np.full((20, 4), -9.0)
     first[1], second[1] = [0.1, 0.9, 0.5, 0.8], [0.9, 0.6, 0.4, 0.5]  # means .5 .75 .45 .65
-    runs = FakeRuns({"el2n": first}, {"el2n": second})
+    # Not what training passes showed on the way, each sample under another model.
+    shown = np.tile([2.0, 0, 2, 0], (20, 1))
+    runs = FakeRuns(
+        {"el2n": shown}, {"el2n": shown}, checkpoints=[{"el2n": first}, {"el2n": second}]
+    )
     assert chosen("el2n(nets=2, early=0.1)", runs, 2) == [1, 3]
     assert runs.asked == [(0, 2), (1, 2)]
-    at_least_one = FakeRuns({"el2n": [[3, 1], [1, 3]]})
+    rows = {"el2n": [[3, 1], [1, 3]]}
+    at_least_one = FakeRuns(rows, checkpoints=[rows])
     assert chosen("el2n(nets=1, early=0.01)", at_least_one, 1) == [0]
 
 
@@ -113,12 +105,34 @@ def test_cartography_keeps_the_most_ambiguous() -> None:
     assert chosen("cartography", FakeRuns({"confidence": p}), 2) == [1, 3]
 
 
-@pytest.mark.parametrize(("window", "expected"), [(2, [1]), (3, [0]), (4, [0]), (10, [0])])
-def test_dyn_unc_averages_the_deviation_over_windows(window: int, expected: list[int]) -> None:
-    # Sample 0 rises slowly, 1 flickers. Windows of two: deviations .1 .2 .1 (mean .133) and
-    # .15 .15 .15. Windows of three: .163 .163 against .141 .141; of all: .224 against .15.
-    p = [[0.1, 0.2], [0.3, 0.5], [0.7, 0.2], [0.9, 0.5]]
-    assert chosen(f"dyn_unc(window={window})", FakeRuns({"confidence": p}), 1) == expected
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("window=2", [0]),
+        ("window=2, last=True", [1]),
+        ("window=3", [0]),
+        ("window=4", [0]),
+        ("window=10", [0]),
+    ],
+)
+def test_dyn_unc_averages_the_deviation_over_windows_but_the_last(
+    options: str, expected: list[int]
+) -> None:
+    # Sample 0 rises slowly, 1 flickers. Windows of two: deviations .1 .2 .1 and .14 .14 .3: without
+    # the last one .15 and .14, with it .133 and .193. Of three: .249 and .132; of all: .224 .22.
+    p = [[0.1, 0.22], [0.3, 0.5], [0.7, 0.22], [0.9, 0.82]]
+    assert chosen(f"dyn_unc({options})", FakeRuns({"confidence": p}), 1) == expected
+
+
+def test_dyn_unc_by_hand() -> None:
+    # Windows of two: .1, .1 and .15 (from .6 to .9), which ends with the last epoch.
+    runs = FakeRuns({"confidence": [[0.2], [0.4], [0.6], [0.9]]})
+    assert dynprune_agents.make("dyn_unc(window=2)").score(runs) == pytest.approx([0.1])
+    assert dynprune_agents.make("dyn_unc(window=2, last=True)").score(runs) == pytest.approx(
+        [0.35 / 3]
+    )
+    whole = dynprune_agents.make("dyn_unc(window=4)").score(runs)  # the only window there is
+    assert whole == pytest.approx([np.std([0.2, 0.4, 0.6, 0.9])])
 
 
 # -- CCS ---------------------------------------------------------------------------------------
@@ -133,6 +147,8 @@ def test_dyn_unc_averages_the_deviation_over_windows(window: int, expected: list
         ([3, 3], 5, [2, 3]),
         ([4, 0, 7], 11, [4, 0, 7]),
         ([4, 2], 0, [0, 0]),
+        ([1, 2, 20], 10, [1, 2, 7]),
+        ([0, 3, 20], 10, [0, 3, 7]),
     ],
 )
 def test_ccs_deals_out_evenly_and_the_smallest_bin_first(
@@ -156,9 +172,35 @@ def test_ccs_deals_out_exactly_and_never_more_than_a_bin_holds(
 AREAS = np.array([-50, -20, 0, 1, 1, 2, 2, 2.5, 4, 6.5, 8, 9])
 
 
+def as_margins(areas: np.ndarray) -> dict[str, np.ndarray]:
+    """What is seen of two classes, so that the softmax margin is this over 60."""
+    p = (1 + areas / 60) / 2
+    return {"confidence": p, "margin": np.log(p / (1 - p))}
+
+
+def test_ccss_margins_are_those_of_the_softmax() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        logits, labels = 3 * torch.randn(200, 4), torch.arange(200) % 4
+    p = torch.softmax(logits, 1).numpy()
+    label = p[np.arange(200), labels]
+    others = np.where(np.eye(4)[labels] > 0, -1, p).max(1)
+    found = softmax_margin(sample_values(logits, labels)._asdict())
+    assert found == pytest.approx(label - others, abs=1e-6)
+
+
+def test_ccs_adds_up_softmax_margins_and_not_logits() -> None:
+    # Sample 0 has the larger logits in one epoch, sample 1 the larger margins in both: .98 + .02
+    # against .7 + .7, where the logits' margins are 3.9 + .04 against 1.7 + 1.7.
+    p = np.array([[0.99, 0.85], [0.51, 0.85]])
+    runs = FakeRuns({"confidence": p, "margin": np.log(p / (1 - p))})
+    score = dynprune_agents.make("ccs").score(runs)
+    assert score == pytest.approx([1.0, 1.4], abs=1e-5)
+
+
 def test_ccs_cuts_off_the_hardest_and_draws_evenly_from_bins_of_equal_width() -> None:
     agent = dynprune_agents.make("ccs(cut=0.17, bins=3)")
-    agent.prepare(FakeRuns({"margin": np.broadcast_to(AREAS, (2, len(MANY), 12))}))
+    agent.prepare(FakeRuns(as_margins(np.broadcast_to(AREAS, (2, len(MANY), 12)))))
     agent.reset(episode(12, seeds=MANY))
     mask = agent.select(observed(agent.episode, 0))
     assert (mask.sum(axis=1) == 6).all()
@@ -170,12 +212,12 @@ def test_ccs_cuts_off_the_hardest_and_draws_evenly_from_bins_of_equal_width() ->
 def test_what_ccs_cuts_off_comes_back_only_if_all_else_is_kept(
     count: int, cut_off: list[int]
 ) -> None:
-    found = chosen("ccs(cut=0.17)", FakeRuns({"margin": [AREAS]}), count)
+    found = chosen("ccs(cut=0.17)", FakeRuns(as_margins(AREAS[None])), count)
     assert found == [i for i in range(12) if i not in cut_off]
 
 
 def test_ccs_can_draw_from_equal_areas() -> None:
-    assert len(chosen("ccs", FakeRuns({"margin": np.ones((3, 12))}), 5)) == 5
+    assert len(chosen("ccs", FakeRuns(as_margins(np.ones((3, 12)))), 5)) == 5
 
 
 # -- GraNd -------------------------------------------------------------------------------------
@@ -192,7 +234,7 @@ def test_gradient_norms_are_those_of_one_backward_pass_per_sample(model: str) ->
         loss = nn.functional.cross_entropy(net(image[None]), label[None])
         gradient = torch.autograd.grad(loss, list(net.parameters()))
         slow.append(nn.utils.parameters_to_vector(gradient).norm().item())
-    assert gradient_norms(net, images, labels) == pytest.approx(slow, rel=1e-4)
+    assert _gradient_norms(net, images, labels) == pytest.approx(slow, rel=1e-4)
     assert max(slow) > 1.1 * min(slow)
 
 
@@ -205,8 +247,8 @@ def test_grand_averages_the_norms_of_several_nets(early: float) -> None:
     runs, norms = env.scoring_runs(0), []
     for net in range(2):
         list(runs.run(net, round(early * 4)))
-        ((images, labels),) = runs.batches(48)
-        norms.append(gradient_norms(runs.models()[0], images, labels))
+        data = env.dataset.train
+        norms.append(_gradient_norms(runs.models()[0], data.inputs, data.labels))
     agent.reset(env.episode(0))
     mask = agent.select(observed(agent.episode, 0))
     assert kept(mask) == sorted(np.argsort(np.mean(norms, axis=0))[24:])
@@ -221,14 +263,22 @@ COSTS = {  # of ten epochs, in visits per train sample
     "ccs": 10,
     "cartography": 10,
     "dyn_unc": 10,
-    "el2n(nets=3, early=0.2)": 3 * 2,
+    "el2n(nets=3, early=0.2)": 3 * (2 + 1 / 3),
+    "dual(early=0.3)": 3,
+    "tdds(early=0.4)": 4 * (1 + 1 / 3),
     "grand(nets=2, early=0.2)": 2 * (2 + 1),
     "grand(nets=2, early=0.0)": 2,
     "rho_loss": 2 * (10 * 1 / 2 + 1 / 3),
     "ucb": 0,
 }
-PASSES = {"grand(nets=2, early=0.2)": 2, "grand(nets=2, early=0.0)": 2, "rho_loss": 2 / 3}
-"""What of it is not training: a gradient of each sample, or two scorings."""
+PASSES = {
+    "grand(nets=2, early=0.2)": 2,
+    "grand(nets=2, early=0.0)": 2,
+    "rho_loss": 2 / 3,
+    "el2n(nets=3, early=0.2)": 3 / 3,
+    "tdds(early=0.4)": 4 / 3,
+}
+"""What of it is not training: gradients or scorings of each sample."""
 
 
 @pytest.fixture
@@ -272,7 +322,7 @@ def test_a_scoring_pass_and_a_gradient_pass_are_charged_as_documented() -> None:
     env.reset(seed=0)
     runs = env.scoring_runs([0, 1, 2])
     assert list(runs.run(0, 0)) == []
-    assert runs.losses().shape == (3, 48)
+    assert runs.values().loss.shape == (3, 48)
     assert runs.visits == pytest.approx([16] * 3)
     runs.charge(1.0)
     assert runs.visits == pytest.approx([64] * 3)
@@ -284,7 +334,7 @@ def test_there_must_be_a_run_before_there_are_losses() -> None:
     env = make()
     env.reset(seed=0)
     with pytest.raises(RuntimeError, match="there was no run yet"):
-        env.scoring_runs(0).losses()
+        env.scoring_runs(0).values()
 
 
 # -- what scoring runs see ---------------------------------------------------------------------
@@ -299,7 +349,7 @@ def test_a_row_of_scoring_runs_is_that_of_its_seed_alone() -> None:
         half = runs.random_mask(0.5)
         both = [list(runs.run(0, 2, half)), list(runs.run(1, 1))]
         observations = [[seen["loss"] for seen in run] for run in both]
-        return [half, observations, runs.losses()]
+        return [half, observations, runs.values().loss]
 
     together = everything(make_vector(3, **modules), [3, 4, 9])
     for row, seed in enumerate([3, 4, 9]):
@@ -315,17 +365,16 @@ def test_scoring_runs_train_fresh_models_on_the_same_corrupted_labels() -> None:
     env.reset(seed=0)
     runs = env.scoring_runs([0, 1])
     (seen,) = runs.run(0, 1)
-    ((images, labels),) = runs.batches(48)
-    assert torch.equal(images, env.dataset.train.inputs)
-    assert torch.equal(labels, env.dataset.train.labels)
     assert env.dataset.corrupted.any()
-    assert (seen["label"] == labels.numpy()).all()
+    assert (seen["label"] == env.dataset.train.labels.numpy()).all()
     (again,) = runs.run(1, 1)
     assert differs(seen["loss"], again["loss"])
     assert (again["visits"] == 1).all()
 
 
-@pytest.mark.parametrize("spec", ["forgetting", "aum", "el2n(nets=2)", "grand(nets=2)", "rho_loss"])
+@pytest.mark.parametrize(
+    "spec", ["forgetting", "aum", "el2n(nets=2)", "grand(nets=2)", "rho_loss", "dual", "tdds"]
+)
 def test_scores_do_not_depend_on_the_test_split(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def selections(hidden: bool) -> list[np.ndarray]:
         env = make_vector(2)

@@ -23,10 +23,14 @@ def episode(
 
 
 def observed(game: Episode, epoch: int, **columns: Any) -> dict[str, np.ndarray]:
-    """What is seen after `epoch` epochs at an even pace; every replica sees the same."""
+    """What is seen after `epoch` epochs at an even pace; every replica sees the same.
+
+    `columns` may also name entries of the progress.
+    """
     replicas = () if isinstance(game.seeds, int) else (len(game.seeds),)
     known = {"epoch": epoch / game.epochs, "spent": epoch / game.epochs}
     known["progress"] = epoch / game.epochs
+    known |= {name: columns.pop(name) for name in PROGRESS if name in columns}
     defaults = {"loss": 1, "visits": 1, "age": 0, "margin": 0, "el2n": 0, "loss_mean": 1}
     seen = {
         name: np.broadcast_to(np.float32(values), (*replicas, game.num_samples)).copy()

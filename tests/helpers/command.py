@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from dynprune_agents.cli import app as cli
 from dynprune_env.benchmark.results import load_results
 
-SMALL = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2", "--device", "cpu"]
+SMALL = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=3", "--device", "cpu"]
 BENCH = ["bench", *SMALL, "--agents", "ucb", "--budgets", "0.5", "--seeds", "2", "--jobs", "1"]
 
 

@@ -6,6 +6,7 @@ emphasis, not the number of visits nor the size of the steps.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,14 +29,22 @@ class RandomControl(Agent):
     rule: str = "infobatch"
 
     def __post_init__(self) -> None:
-        """Makes the rule.
+        """Checks the rule.
 
         Raises:
-            ValueError: there is no such rule.
+            ValueError: there is no such rule, or its actions name no samples.
         """
         from dynprune_agents import make
 
-        self._rule = make(self.rule)
+        kind = dict(make(self.rule).env_kwargs).get("action", "mask")
+        if kind not in ("mask", "weights"):
+            raise ValueError(f"the rule has to give masks or weights, {self.rule} gives {kind}")
+
+    @cached_property
+    def _rule(self) -> Agent:
+        from dynprune_agents import make
+
+        return make(self.rule)
 
     @property
     def env_kwargs(self) -> dict[str, Any]:  # type: ignore[override]

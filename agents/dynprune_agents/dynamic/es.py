@@ -46,11 +46,13 @@ class ES(Agent):
         """Begins a new episode."""
         super().reset(episode)
         self._before: np.ndarray | None = None
+        if self.full:
+            self.warn_of_full_epochs(2 * self._ends(), "set full to 0, or raise the budget")
 
     def select(self, observation: Observation) -> np.ndarray:
         """A weighted draw, or everything near both ends."""
         self._follow(observation)
-        ends = max(1, round(self.full * self.episode.epochs)) if self.full else 0
+        ends = self._ends()
         n, epoch = self.episode.num_samples, self.epoch(observation)
         if epoch < ends:
             return np.ones(observation["loss"].shape, dtype=bool)
@@ -66,6 +68,10 @@ class ES(Agent):
         return keep_top(
             scores, np.where(full, n, np.maximum(1, np.rint(count))).astype(int), self.rng
         )
+
+    def _ends(self) -> int:
+        """Full epochs at each end."""
+        return max(1, round(self.full * self.episode.epochs)) if self.full else 0
 
     def drawn_by(self, weight: np.ndarray, score: np.ndarray) -> np.ndarray:
         """What the draws are proportional to, (R, n) or (n,), at least 0."""

@@ -45,6 +45,7 @@ class IES(Agent):
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""
         super().reset(episode)
+        self.warn_of_full_epochs(self.window + 3, "lower window, or raise the budget")
         # The authors' history has one second difference more than it averages.
         self._losses: deque[np.ndarray] = deque(maxlen=self.window + 3)
 

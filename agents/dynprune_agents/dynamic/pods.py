@@ -6,6 +6,7 @@ and then with a high keep rate, whose mean is that of the budget.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,7 +33,7 @@ class PODS(Agent):
     cycle: int | None = None
 
     def __post_init__(self) -> None:
-        """Makes the rule and checks the parameters.
+        """Checks the rule and the parameters.
 
         Raises:
             ValueError: there is no such rule, or a parameter is out of its range.
@@ -44,7 +45,13 @@ class PODS(Agent):
             raise ValueError(
                 f"swing is in (0, 1), cycle at least 2, got {self.swing} and {self.cycle}"
             )
-        self._rule = make(self.rule)
+        make(self.rule)
+
+    @cached_property
+    def _rule(self) -> Agent:
+        from dynprune_agents import make
+
+        return make(self.rule)
 
     @property
     def env_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
@@ -66,10 +73,11 @@ class PODS(Agent):
         low, high = mean * (1 - self.swing), min(1.0, mean * (1 + self.swing))
         length = self.cycle or max(2, round(0.1 * self.episode.epochs))
         # The share of low epochs that keeps the mean, rounded to whole epochs; the high rate makes
-        # up for the rounding.
+        # up for the rounding, and where it cannot (no rate is above 1) the low one does.
         lows = min(length - 1, max(1, round(length * (high - mean) / (high - low))))
-        high = (length * mean - lows * low) / (length - lows)
-        return low if epoch % length < lows else min(1.0, high)
+        high = min(1.0, (length * mean - lows * low) / (length - lows))
+        low = (length * mean - (length - lows) * high) / lows
+        return low if epoch % length < lows else high
 
     def select(self, observation: Observation) -> np.ndarray:
         """What the rule selects, told another size."""

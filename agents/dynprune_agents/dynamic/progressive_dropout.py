@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import progress_entries
 
@@ -36,6 +37,11 @@ class ProgressiveDropout(Agent):
     def __post_init__(self) -> None:
         """Checks the parameter."""
         check_shares("(0, 1]", tau=self.tau)
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self.warn_of_full_epochs(2, "its first and its last epoch are full, raise the budget")
 
     def select(self, observation: Observation) -> np.ndarray:
         """The samples that are not yet predicted."""

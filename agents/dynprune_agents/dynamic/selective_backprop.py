@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
+from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.ranking import rank
 
 
@@ -33,6 +34,11 @@ class SelectiveBackprop(Agent):
         """Checks the parameters."""
         if self.beta is not None and self.beta < 0:
             raise ValueError(f"beta is at least 0, got {self.beta}")
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self.warn_of_full_epochs(1, "its first epoch is full, raise the budget")
 
     def select(self, observation: Observation) -> np.ndarray:
         """Independent draws."""

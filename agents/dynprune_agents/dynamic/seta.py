@@ -18,17 +18,18 @@ from dynprune_env.selection.ranking import keep_top
 SAMPLE = 20_000
 """Losses from which the centres are computed; groups of all others by these."""
 
+CELLS = 256
+"""Of equal number, and again of equal width: groups begin with the border of one of them."""
+
 
 def group_by_loss(loss: np.ndarray, groups: int) -> np.ndarray:
     """K-means in one dimension: (m,) group of each loss, 0 the easiest.
 
-    Lloyd's iterations on up to SAMPLE losses, until nothing moves, from two starts (quantiles, and
-    equal distances between them); the lower inertia wins.
+    From up to SAMPLE losses: the best groups that begin where a cell does (dynamic programming),
+    then Lloyd's iterations until nothing moves. The authors start at random (k-means++).
     """
     some = np.sort(loss[:: max(1, len(loss) // SAMPLE)].astype(np.float64))
-    levels = (np.arange(groups) + 0.5) / groups
-    starts = (np.quantile(some, levels), some[0] + levels * (some[-1] - some[0]))
-    centres = min((_lloyd(some, start) for start in starts), key=lambda found: found[1])[0]
+    centres = _converged(some, _best_of_cells(some, groups))
     # Few boundaries: counting those below is faster than a search.
     group = np.zeros(len(loss), dtype=np.int16)
     for boundary in (centres[1:] + centres[:-1]) / 2:
@@ -36,19 +37,43 @@ def group_by_loss(loss: np.ndarray, groups: int) -> np.ndarray:
     return group
 
 
-def _lloyd(values: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centres (groups,) and inertia, from sorted values (m,) and where to start."""
+def _best_of_cells(values: np.ndarray, groups: int) -> np.ndarray:
+    """Centres (groups,) of the split of sorted values (m,) into cells that has least inertia."""
+    m = len(values)
+    even = np.linspace(0, m, CELLS + 1).astype(np.int64)
+    wide = np.searchsorted(values, np.linspace(values[0], values[-1], CELLS + 1))
+    ends = np.unique(np.concatenate([even, wide]))
+    size = np.subtract.outer(ends, ends).T
+    sums, squares = (np.concatenate([[0], part.cumsum()])[ends] for part in (values, values**2))
+    within = np.subtract.outer(squares, squares).T
+    within -= np.subtract.outer(sums, sums).T ** 2 / np.maximum(size, 1)
+    inertia = np.where(size > 0, within, np.where(size == 0, 0.0, np.inf))
+    least, begins = inertia[0], []
+    for _ in range(groups - 1):
+        table = least[:, None] + inertia
+        begins.append(table.argmin(0))
+        least = table.min(0)
+    place, borders = len(ends) - 1, [len(ends) - 1]
+    for begin in reversed(begins):
+        place = int(begin[place])
+        borders.append(place)
+    edges = np.array([0, *borders[::-1]])
+    count, total = np.diff(ends[edges]), np.diff(sums[edges])
+    return np.where(count > 0, total / np.maximum(count, 1), values[ends[edges[1:]] - 1])
+
+
+def _converged(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Lloyd's iterations: centres (groups,), rising, from sorted values (m,) and where to start."""
     sums = np.concatenate([[0], values.cumsum()])
-    squares = np.concatenate([[0], np.square(values).cumsum()])
     edges = np.zeros(0)
     while True:
         ends = np.searchsorted(values, (centres[1:] + centres[:-1]) / 2, side="right")
         before, edges = edges, np.concatenate([[0], ends, [len(values)]])
+        if np.array_equal(before, edges):
+            return centres
         size, total = np.diff(edges), np.diff(sums[edges])
         centres = np.where(size > 0, total / np.maximum(size, 1), centres)
-        if np.array_equal(before, edges):
-            inertia = np.diff(squares[edges]) - total**2 / np.maximum(size, 1)
-            return centres, float(inertia.sum())
+        centres = np.maximum.accumulate(centres)  # an empty group's may have been passed
 
 
 @dataclass

@@ -50,12 +50,13 @@ class Dual(StaticAgent):
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """The mean over the windows."""
-        epochs = max(2, round(self.early * runs.epochs))
+        epochs = min(runs.epochs, max(2, round(self.early * runs.epochs)))
         p = np.array([seen["confidence"] for seen in runs.run(0, epochs)], dtype=np.float64)
         size = min(len(p), self.window or max(2, round(len(p) / 3)))
         windows = [p[i : i + size] for i in range(len(p) - size + 1)]
         self._mean_p = p.mean(0)
-        return np.mean([w.std(0, ddof=1) * (1 - w.mean(0)) for w in windows], axis=0)
+        free = min(1, size - 1)  # of a single epoch there is no deviation
+        return np.mean([w.std(0, ddof=free) * (1 - w.mean(0)) for w in windows], axis=0)
 
     def choose(self, scores: np.ndarray, count: np.ndarray) -> np.ndarray:
         """The top scores, or a draw without replacement."""

@@ -45,7 +45,7 @@ class TDDS(StaticAgent):
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """The weighted sum over the windows."""
-        epochs = max(3, round(self.early * runs.epochs))
+        epochs = min(runs.epochs, max(3, round(self.early * runs.epochs)))
         logs: np.ndarray | None = None
         steps: list[np.ndarray] = []
         for _ in runs.run(0, epochs):
@@ -53,6 +53,8 @@ class TDDS(StaticAgent):
             before, logs = logs, np.log(p + 1e-8)
             if before is not None:
                 steps.append(np.abs(p * (logs - before)).sum(-1))
+        if not steps:  # a single epoch has no steps
+            return np.zeros(p.shape[:-1])
         g = np.array(steps)
         size = min(self.window - 1, len(g))
         score = np.zeros(g.shape[1:])
