@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -612,7 +613,7 @@ def test_a_warm_up_that_spends_the_whole_budget_warns_once_per_episode(
     spec: str, budget: float, warned: bool
 ) -> None:
     agent = dynprune_agents.make(spec)
-    game = episode(6, budget=budget)
+    game = episode(6, budget=budget, probe=SimpleNamespace(losses=None))
     for _ in range(2):
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")

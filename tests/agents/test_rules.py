@@ -495,7 +495,9 @@ def test_molpeg_keeps_what_differs_most_from_the_averaged_model_and_the_unseen_f
 
 def test_molpegs_first_epoch_is_a_random_part() -> None:
     # A forward pass of each model over what it trains: 12 * .5 / (1 + 2/3) = 3.6.
-    mask = selected("molpeg", episode(12, seeds=MANY), 0, visits=0)
+    probe = FakeProbe([], [])
+    mask = selected("molpeg", episode(12, seeds=MANY, probe=probe), 0, visits=0)
+    assert probe.asked == []
     assert (mask.sum(1) == 4).all()
     assert_frequencies(mask, 4 / 12)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent
 from dynprune_agents._draws import shares, top_of_each_class
+from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.ranking import keep_top
 
 
@@ -45,6 +46,11 @@ class Cover(PeriodicAgent):
     source: ClassVar[str] = (
         "second-hand: after RL-Selector, Yang et al., ICCV 2025, arXiv:2506.21037"
     )
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        _ = episode.probe.features  # where there are no models, it is refused here and not midway
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top of each class; the old selection where the budget cannot pay for a new one."""

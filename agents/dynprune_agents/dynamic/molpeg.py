@@ -45,6 +45,7 @@ class MolPeg(Agent):
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""
         super().reset(episode)
+        _ = episode.probe.losses  # where there are no models, it is refused here and not midway
         self._scores: np.ndarray | None = None
 
     def select(self, observation: Observation) -> np.ndarray:
