@@ -16,7 +16,7 @@ FILE = """
 description = "Mine."
 envs = ["DynPrune-Digits-v0", "DynPrune-Planted-v0"]
 agents = ["ucb", "ucb(c=2.0)"]
-budgets = [0.3, 1]
+budgets = [0.6, 1]
 seeds = 3
 seed = 5
 variants = [{}, { label_noise = 0.2 }]

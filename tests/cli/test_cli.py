@@ -98,7 +98,7 @@ def test_run_plays_each_seed_and_keeps_a_file_of_each() -> None:
     assert {(config.env, config.agent) for config in configs} == {
         ("DynPrune-Digits-v0", "ucb(c=2.0)")
     }
-    expected = {"train_size": 60, "epochs": 2, "budget": 0.4, "label_noise": 0.2}
+    expected = {"train_size": 60, "epochs": 3, "budget": 0.4, "label_noise": 0.2}
     assert [config.env_kwargs for config in configs] == [expected] * 2
     assert "ucb(c=2.0)" in text
     assert "results" in text
