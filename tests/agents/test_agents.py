@@ -26,6 +26,16 @@ from dynprune_env.tasks.registry import TASKS, Task
 
 every_agent = pytest.mark.parametrize("name", dynprune_agents.names())
 
+# Rules whose full epochs would be all of a short run: the contract is for what comes after them.
+FULL_EPOCHS = ("es", "eswp", "ies", "progressive_dropout", "random_progressive")
+may_be_full_data = pytest.mark.filterwarnings("ignore:.* spend the whole budget")
+
+
+def room(name: str) -> dict[str, Any]:
+    """The rule's own settings, and a longer run where a short one would be full data."""
+    longer = {"epochs": 10, "budget": 0.8} if name in FULL_EPOCHS else {}
+    return {**dynprune_agents.make(name).env_kwargs, **longer}
+
 
 def play(agent: Agent, env: Any, seed: int | list[int]) -> list[tuple[Any, np.ndarray, Any]]:
     """(observation, action, terminated) of each step of one episode."""
@@ -62,7 +72,7 @@ def changed(default: Any) -> Any:
     """Another value of the same kind, in the same range wherever that is a share."""
     if isinstance(default, bool):
         return not default
-    return {int: lambda v: v + 1, float: lambda v: v / 2, type(None): lambda _: 2}.get(
+    return {int: lambda v: v + 1, float: lambda v: v / 2, type(None): lambda _: 5}.get(
         type(default), lambda v: v
     )(default)
 
@@ -84,7 +94,7 @@ def test_parameters_are_stored_as_given_and_the_repr_is_the_spec(name: str) -> N
 @every_agent
 def test_an_agent_plays_legal_actions_and_draws_nothing_from_global_generators(name: str) -> None:
     agent = dynprune_agents.make(name)
-    env = make_vector(3, **agent.env_kwargs)
+    env = make_vector(3, **room(name))
     env.reset(seed=0)  # what is imported on the way may draw
     states = [random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()]
     steps = play(agent, env, [3, 4, 5])
@@ -103,7 +113,7 @@ def test_an_agent_plays_legal_actions_and_draws_nothing_from_global_generators(n
 @every_agent
 def test_a_row_is_the_agent_alone_with_its_seed(name: str) -> None:
     seeds = [3, 4, 9]
-    kwargs = {**dynprune_agents.make(name).env_kwargs, "learner": "modules"}  # alike in company
+    kwargs = {**room(name), "learner": "modules"}  # alike in company
     together = play(dynprune_agents.make(name), make_vector(3, **kwargs), seeds)
     for row, seed in enumerate(seeds):
         alone = play(dynprune_agents.make(name), make(**kwargs), seed)
@@ -115,13 +125,14 @@ def test_a_row_is_the_agent_alone_with_its_seed(name: str) -> None:
 @every_agent
 def test_the_same_seeds_give_the_same_actions_whatever_was_played_before(name: str) -> None:
     agent = dynprune_agents.make(name)
-    env = make_vector(2, **agent.env_kwargs)
+    env = make_vector(2, **room(name))
     first, _, again = (
         [step[1] for step in play(agent, env, seeds)] for seeds in ([1, 2], [7, 8], [1, 2])
     )
     assert_same(again, first)
 
 
+@may_be_full_data
 @every_agent
 def test_a_single_sample_is_enough_to_play_on(name: str) -> None:
     agent = dynprune_agents.make(name)
@@ -150,7 +161,7 @@ def test_where_all_samples_are_alike_no_position_is_preferred(
     monkeypatch.setitem(TASKS, "Alike", ALIKE)
     agent, replicas = dynprune_agents.make(name), 50
     settings = {"task": "Alike", "train_size": None, "epochs": None, "batch_size": None}
-    env = make_vector(replicas, **settings, **agent.env_kwargs)
+    env = make_vector(replicas, **{**settings, **room(name)})
     if env.settings.action not in ("mask", "weights"):
         pytest.skip("its actions name no samples; ties fall at random where they are decoded")
     ended = np.zeros(replicas, dtype=bool)
@@ -162,6 +173,7 @@ def test_where_all_samples_are_alike_no_position_is_preferred(
         ended = after
 
 
+@may_be_full_data
 @every_agent
 @pytest.mark.parametrize("budget", [0.2, 0.5])
 def test_the_budget_is_kept_and_a_small_one_is_spent(name: str, budget: float) -> None:
@@ -193,8 +205,10 @@ def observed(game: Episode, epoch: int, loss: Any, visits: Any = 1) -> dict[str,
 
 
 @pytest.mark.parametrize(("c", "kept"), [(0, [1, 3]), (1, [1, 3]), (2, [0, 3])])
-def test_ucb_scores_by_mean_and_variance_as_the_paper_does(c: float, kept: list[int]) -> None:
-    agent = dynprune_agents.make(f"ucb(c={c}, period=1)")
+def test_ucb_without_a_first_deviation_scores_by_mean_and_variance(
+    c: float, kept: list[int]
+) -> None:
+    agent = dynprune_agents.make(f"ucb(c={c}, period=1, from_zero=False)")
     game = episode(4)
     agent.reset(game)
     assert agent.select(observed(game, 0, np.log([10] * 4), visits=0)).all()  # the warm-up
@@ -216,6 +230,45 @@ def test_ucb_scores_by_mean_and_variance_as_the_paper_does(c: float, kept: list[
     assert agent.moments.var == pytest.approx([0.2, 0, 0, 2.95072])
 
 
+def test_ucbs_first_loss_deviates_from_zero() -> None:
+    agent = dynprune_agents.make("ucb(period=1)")
+    game = episode(2)
+    agent.reset(game)
+    agent.select(observed(game, 0, np.log([10] * 2), visits=0))
+    assert agent.moments.var.tolist() == [0, 0]
+    # mean = 2 and var = .8 · 2² = 3.2; the other was not visited.
+    agent.select(observed(game, 1, [2.0, np.log(10)], visits=[1, 0]))
+    assert agent.moments.mean == pytest.approx([2, np.log(10)])
+    assert agent.moments.var == pytest.approx([3.2, 0])
+    # var = .2 · 3.2 + .8 · (1 - 2)² = 1.44, mean = .2 · 2 + .8 · 1 = 1.2; and .8 · .5² = .2.
+    agent.select(observed(game, 2, [1.0, 0.5], visits=[2, 1]))
+    assert agent.moments.mean == pytest.approx([1.2, 0.5])
+    assert agent.moments.var == pytest.approx([1.44, 0.2])
+
+
+@pytest.mark.parametrize("c", [0.0, 1.0, 3.0])
+def test_ucb_keeps_what_the_sources_lines_keep_in_every_epoch(c: float) -> None:
+    n, epochs, a = 40, 60, 0.8
+    agent, game = dynprune_agents.make(f"ucb(c={c}, period=1)"), episode(n, epochs)
+    agent.reset(game)
+    rng = np.random.default_rng(0)
+    hardness = rng.uniform(0.5, 3, n)
+    loss, visits = np.full(n, np.log(10)), np.zeros(n)
+    mean, variance = np.zeros(n), np.zeros(n)
+    for epoch in range(epochs):
+        mask = agent.select(observed(game, epoch, loss, visits=visits))
+        if epoch:
+            assert np.flatnonzero(mask).tolist() == sorted(np.argsort(mean + c * variance)[-20:])
+        else:
+            assert mask.all()
+        for i in np.flatnonzero(mask):
+            value = float(np.float32(hardness[i] * rng.exponential() * 0.97**epoch))
+            variance[i] = (1 - a) * variance[i] + a * (value - mean[i]) ** 2
+            mean[i] = value if visits[i] == 0 else (1 - a) * mean[i] + a * value
+            loss[i] = value
+            visits[i] += 1
+
+
 def test_the_weight_of_the_newest_loss_is_a_parameter() -> None:
     agent = dynprune_agents.make("ucb(a=0.25)")
     game = episode(1)
@@ -223,7 +276,7 @@ def test_the_weight_of_the_newest_loss_is_a_parameter() -> None:
     for epoch, loss in enumerate([2.0, 1.0], start=1):
         agent.select(observed(game, epoch, [loss], visits=epoch))
     assert agent.moments.mean == pytest.approx([0.75 * 2 + 0.25 * 1])
-    assert agent.moments.var == pytest.approx([0.25 * (1 - 2) ** 2])
+    assert agent.moments.var == pytest.approx([0.75 * 0.25 * 2**2 + 0.25 * (1 - 2) ** 2])
 
 
 @pytest.mark.parametrize(("epsilon", "explored"), [(0.35, 3), (0.1, 1), (0.05, 0), (1.0, 10)])
@@ -386,7 +439,7 @@ def test_an_agent_of_ones_own_is_named_by_module_and_class(own: str) -> None:
 
 
 def test_a_module_can_name_an_agent_of_the_package() -> None:
-    agent = dynprune_agents.make("dynprune_agents.ucb:UCB(c=2.0)")
+    agent = dynprune_agents.make("dynprune_agents.dynamic.ucb:UCB(c=2.0)")
     assert repr(agent) == "ucb(c=2.0)"
 
 
