@@ -456,7 +456,7 @@ def test_the_run_after_a_diverged_one_is_as_good_as_new(back_end: dict[str, Any]
 
 def test_a_diverged_replica_leaves_the_others_alone() -> None:
     def run(weight: float) -> list[Any]:
-        env = make_vector(2, action="weights", budget=1.0, learning_rate=0.5)
+        env = make_vector(2, action="weights", weights="raw", budget=1.0, learning_rate=0.5)
         return play(env, [np.array([FULL * weight, FULL])] * 4, seed=0)
 
     wild, calm = run(100), run(1)
@@ -507,17 +507,28 @@ def plain_run(env: Any, passes: list[list[Any]], seed: int, scale: float | None)
 
 
 @pytest.mark.parametrize(
-    ("weights", "scale"),
+    ("kind", "weights", "scale"),
     [
-        (np.ones(48), None),
-        (np.full(48, 2.0), 2),
-        (np.full(48, 0.5), 0.5),
-        (np.linspace(0, 3, 48), None),
-        (np.arange(48) % 3, None),
+        ("raw", np.ones(48), None),
+        ("raw", np.full(48, 2.0), 2),
+        ("raw", np.full(48, 0.5), 0.5),
+        ("raw", np.linspace(0, 3, 48), None),
+        ("raw", np.arange(48) % 3, None),
+        ("mean_one", np.full(48, 2.0), 1),
+        ("mean_one", np.linspace(0, 3, 48), None),
     ],
-    ids=["ones", "twos double the gradient", "halves halve it", "unequal", "two thirds kept"],
+    ids=[
+        "ones",
+        "twos double the gradient",
+        "halves halve it",
+        "unequal",
+        "two thirds kept",
+        "twos of mean one are ones",
+        "unequal ones of mean one",
+    ],
 )
 def test_two_epochs_are_an_ordinary_pytorch_loop(
+    kind: str,
     weights: np.ndarray,
     scale: float | None,
     back_end: dict[str, Any],
@@ -526,11 +537,14 @@ def test_two_epochs_are_an_ordinary_pytorch_loop(
     name = back_end["task"]
     recipe = replace(TASKS[name].recipe, augmentation=Augmentation())
     monkeypatch.setitem(TASKS, name, replace(TASKS[name], recipe=recipe))
-    env = make(action="weights", **back_end)
+    env = make(action="weights", weights=kind, **back_end)
     _, info = env.reset(seed=0)
     passes = watch_passes(env)
     go_on(env, [weights] * 2)
     assert all(len(each.order) == np.count_nonzero(weights) for (each,) in passes)
+    for (each,) in passes:
+        size = weights[weights > 0].mean() if kind == "mean_one" else 1
+        assert each.weights.numpy() == pytest.approx(weights[each.order] / size, rel=1e-5)
 
     model = plain_run(env, passes, info["run_seed"], scale)
     val = torch.arange(len(env.dataset.val))
