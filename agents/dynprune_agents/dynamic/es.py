@@ -29,6 +29,8 @@ class ES(Agent):
         b1: weight of the old score in the sampling weight, in [0, 1).
         b2: weight of the old score in the new one, in [0, 1).
         full: share of the run that is full at each end, in [0, 1): at least one epoch if not 0.
+        least: share of the samples that an epoch keeps at least, in (0, 1]: fewer would cost less
+            than the look at the others. Small budgets are spent in fewer epochs.
     """
 
     source: ClassVar[str] = "second-hand: Cheng, Li, Bian 2025, arXiv:2509.23461"
@@ -37,10 +39,12 @@ class ES(Agent):
     b1: float = 0.2
     b2: float = 0.9
     full: float = 0.05
+    least: float = 0.25
 
     def __post_init__(self) -> None:
         """Checks the parameters."""
         check_shares("[0, 1)", b1=self.b1, b2=self.b2, full=self.full)
+        check_shares("(0, 1]", least=self.least)
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""
@@ -66,7 +70,9 @@ class ES(Agent):
         with np.errstate(divide="ignore"):
             scores = np.log(self.drawn_by(self._weight, self._score)) + gumbel(n, self.rng)
         return keep_top(
-            scores, np.where(full, n, np.maximum(1, np.rint(count))).astype(int), self.rng
+            scores,
+            np.rint(np.where(full, n, np.maximum(self.least * n, count))).astype(int),
+            self.rng,
         )
 
     def _ends(self) -> int:

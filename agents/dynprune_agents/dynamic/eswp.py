@@ -21,12 +21,14 @@ class ESWP(ES):
         b1: of `es`; nothing here reads it.
         b2: weight of the old score in the new one, in [0, 1).
         full: share of the run that is full at each end, in [0, 1): at least one epoch if not 0.
+        least: share of the samples that an epoch keeps at least, in (0, 1].
     """
 
     source: ClassVar[str] = "second-hand: Cheng, Li, Bian 2025, arXiv:2509.23461"
     env_kwargs: ClassVar[dict[str, Any]] = {}
 
     b2: float = 0.8
+    least: float = 0.01
 
     def drawn_by(self, weight: np.ndarray, score: np.ndarray) -> np.ndarray:
         """The scores."""
