@@ -386,7 +386,7 @@ def test_an_agent_of_ones_own_is_named_by_module_and_class(own: str) -> None:
 
 
 def test_a_module_can_name_an_agent_of_the_package() -> None:
-    agent = dynprune_agents.make("dynprune_agents.ucb:UCB(c=2.0)")
+    agent = dynprune_agents.make("dynprune_agents.dynamic.ucb:UCB(c=2.0)")
     assert repr(agent) == "ucb(c=2.0)"
 
 
