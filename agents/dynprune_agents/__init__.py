@@ -61,6 +61,8 @@ def agent_class(name: str) -> type[Agent]:
     """
     if ":" in name:
         module_name, class_name = name.split(":")
+        # Where the agents of this package lay before they had families.
+        module_name = _modules().get(module_name.removeprefix("dynprune_agents."), module_name)
         try:
             found = getattr(import_module(module_name), class_name)
         except (ImportError, AttributeError) as error:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from dynprune_env.common.randomness import seeded as seeded
+from dynprune_env.common.randomness import seeded
 from dynprune_env.training.loading import InputTable
 
 LEARNERS = ("auto", "modules", "stacked", "numba")

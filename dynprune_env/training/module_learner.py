@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dynprune_env.common.randomness import seeded
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.allocator import keep_freed_memory
-from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model, seeded
+from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
 from dynprune_env.training.loading import input_tables
 
 

@@ -438,9 +438,10 @@ def test_an_agent_of_ones_own_is_named_by_module_and_class(own: str) -> None:
     assert [mask.sum() for _, mask, _ in play(agent, make_vector(2), [0, 1])] == [6] * 4
 
 
-def test_a_module_can_name_an_agent_of_the_package() -> None:
-    agent = dynprune_agents.make("dynprune_agents.dynamic.ucb:UCB(c=2.0)")
-    assert repr(agent) == "ucb(c=2.0)"
+@pytest.mark.parametrize("module", ["dynprune_agents.dynamic.ucb", "dynprune_agents.ucb"])
+def test_a_module_can_name_an_agent_of_the_package(module: str) -> None:
+    """Also as it was before there were families."""
+    assert repr(dynprune_agents.make(f"{module}:UCB(c=2.0)")) == "ucb(c=2.0)"
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.results import run
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -19,7 +20,7 @@ from dynprune_agents import Agent
 from dynprune_agents.cli import app as cli
 from dynprune_env import run_episodes
 from dynprune_env.benchmark.recording import pack, unpack
-from dynprune_env.benchmark.results import HISTORY, Result, RunConfig
+from dynprune_env.benchmark.results import HISTORY, Result
 from dynprune_env.report.selections import (
     SelectionAnalysis,
     analyse_selections,
@@ -37,23 +38,12 @@ def finished(
     """A result with these selections, (epochs, n), and curves."""
     masks = np.array(masks, dtype=bool)
     curves = {name: [0.0] * len(masks) for name in HISTORY}
-    return Result(
-        config=RunConfig("DynPrune-Digits-v0", {"budget": budget}, agent, seed),
+    return replace(
+        run(0.9, seed, agent, budget, "DynPrune-Digits-v0"),
         num_samples=masks.shape[1],
         epochs=len(masks),
         history={**curves, "kept": masks.sum(1).tolist(), **history},
-        test_loss=0.5,
-        test_accuracy=0.9,
         visits=int(masks.sum()),
-        scored=0,
-        preparation=0.0,
-        saved=0.5,
-        seconds={},
-        diverged=False,
-        replicas=1,
-        device="cpu",
-        threads=1,
-        versions={},
         selections=pack(masks),
     )
 

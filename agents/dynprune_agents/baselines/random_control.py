@@ -6,18 +6,17 @@ emphasis, not the number of visits nor the size of the steps.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from dynprune_agents._agent import Agent, Observation
-from dynprune_env.selection.agent import Episode, ScoringRuns
+from dynprune_agents._agent import Observation
+from dynprune_agents._wrapper import WrappingAgent
 from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass
-class RandomControl(Agent):
+class RandomControl(WrappingAgent):
     """A random choice with the number of samples and the mean weight that a rule would have.
 
     Attributes:
@@ -28,38 +27,6 @@ class RandomControl(Agent):
 
     rule: str = "infobatch"
 
-    def __post_init__(self) -> None:
-        """Checks the rule.
-
-        Raises:
-            ValueError: there is no such rule, or its actions name no samples.
-        """
-        from dynprune_agents import make
-
-        kind = dict(make(self.rule).env_kwargs).get("action", "mask")
-        if kind not in ("mask", "weights"):
-            raise ValueError(f"the rule has to give masks or weights, {self.rule} gives {kind}")
-
-    @cached_property
-    def _rule(self) -> Agent:
-        from dynprune_agents import make
-
-        return make(self.rule)
-
-    @property
-    def env_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
-        """Those of the rule."""
-        return dict(self._rule.env_kwargs)
-
-    def prepare(self, runs: ScoringRuns) -> None:
-        """Lets the rule prepare, at its cost."""
-        self._rule.prepare(runs)
-
-    def reset(self, episode: Episode) -> None:
-        """Begins a new episode."""
-        super().reset(episode)
-        self._rule.reset(episode)
-
     def select(self, observation: Observation) -> np.ndarray:
         """A random mask, or weights that are all the same."""
         asked = self._rule.select(observation)
@@ -69,13 +36,3 @@ class RandomControl(Agent):
             return mask
         mean = asked.sum(-1, dtype=np.float64) / np.maximum(1, count)
         return np.where(mask, mean[..., None], 0).astype(np.float32)
-
-    def update(
-        self,
-        observation: Observation,
-        action: np.ndarray,
-        reward: Any,
-        next_observation: Observation,
-    ) -> None:
-        """Lets the rule learn from what was done instead."""
-        self._rule.update(observation, action, reward, next_observation)

@@ -6,17 +6,16 @@ and then with a high keep rate, whose mean is that of the budget.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from dynprune_agents._agent import Agent, Observation, check_shares
-from dynprune_env.selection.agent import Episode, ScoringRuns
+from dynprune_agents._agent import Observation, check_shares
+from dynprune_agents._wrapper import WrappingAgent
 
 
 @dataclass
-class PODS(Agent):
+class PODS(WrappingAgent):
     """A rule whose epochs are small, then large, at the same total (after Yang et al. 2026).
 
     Attributes:
@@ -38,34 +37,12 @@ class PODS(Agent):
         Raises:
             ValueError: there is no such rule, or a parameter is out of its range.
         """
-        from dynprune_agents import make
-
+        super().__post_init__()
         check_shares(swing=self.swing)
         if not 0 < self.swing < 1 or (self.cycle is not None and self.cycle < 2):
             raise ValueError(
                 f"swing is in (0, 1), cycle at least 2, got {self.swing} and {self.cycle}"
             )
-        make(self.rule)
-
-    @cached_property
-    def _rule(self) -> Agent:
-        from dynprune_agents import make
-
-        return make(self.rule)
-
-    @property
-    def env_kwargs(self) -> dict[str, Any]:  # type: ignore[override]
-        """Those of the rule."""
-        return dict(self._rule.env_kwargs)
-
-    def prepare(self, runs: ScoringRuns) -> None:
-        """Lets the rule prepare."""
-        self._rule.prepare(runs)
-
-    def reset(self, episode: Episode) -> None:
-        """Begins a new episode."""
-        super().reset(episode)
-        self._rule.reset(episode)
 
     def rate(self, epoch: int) -> float:
         """The keep rate of an epoch, in (0, 1]: low, then high; their mean over a cycle is r."""
@@ -86,13 +63,3 @@ class PODS(Agent):
         last = self.epoch(observation) == self.episode.epochs - 1  # spends what is left
         self._rule.plan(even if last else np.full_like(even, count))
         return self._rule.select(observation)
-
-    def update(
-        self,
-        observation: Observation,
-        action: np.ndarray,
-        reward: Any,
-        next_observation: Observation,
-    ) -> None:
-        """Lets the rule learn."""
-        self._rule.update(observation, action, reward, next_observation)
