@@ -28,12 +28,15 @@ class WrappingAgent(Agent):
         Raises:
             ValueError: there is no such rule, or its actions name no samples.
         """
-        kind = dict(self._rule.env_kwargs).get("action", "mask")
+        kind = dict(self._made().env_kwargs).get("action", "mask")
         if kind not in ("mask", "weights"):
             raise ValueError(f"the rule has to give masks or weights, {self.rule} gives {kind}")
 
     @cached_property
     def _rule(self) -> Agent:
+        return self._made()
+
+    def _made(self) -> Agent:
         from dynprune_agents import make  # which imports the agents
 
         return make(self.rule)
