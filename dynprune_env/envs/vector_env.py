@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.actions import ACTIONS, Action, decode
 from dynprune_env.selection.agent import Episode
-from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector
+from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector, row_of
 from dynprune_env.selection.rewards import REWARDS, Metrics
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import is_own
@@ -391,10 +392,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         """The last observations of ended rows as Gymnasium stores them: an object array."""
         final = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(ended):
-            if isinstance(observations, dict):
-                final[row] = {name: value[row].copy() for name, value in observations.items()}
-            else:
-                final[row] = observations[row].copy()
+            final[row] = deepcopy(row_of(observations, int(row)))
         return final
 
 

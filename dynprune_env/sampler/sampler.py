@@ -8,7 +8,7 @@ import pickle
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.utils.data import Sampler
 from dynprune_env.common.specs import lookup
 from dynprune_env.sampler.processes import Message, Ranks
 from dynprune_env.sampler.records import Records, checked_labels
+from dynprune_env.sampler.refusing import ONLY_IN_THE_GAME, Refusing
 from dynprune_env.selection.actions import decode
 from dynprune_env.selection.agent import Episode, SelectionAgent
 from dynprune_env.selection.budget import (
@@ -97,7 +98,7 @@ class PruningSampler(Sampler[int]):
         wants = {"observation": "samples", "action": "mask", "observe": "visited"}
         wants |= agent.env_kwargs
         if wants["observe"] == "all":
-            raise ValueError(f"{agent!r} needs the losses of dropped samples, {_ONLY_IN_THE_GAME}")
+            raise ValueError(f"{agent!r} needs the losses of dropped samples, {ONLY_IN_THE_GAME}")
         self.agent = agent
         self._ranks = Ranks.find(num_replicas, rank, drop_last)
         self._settings: dict[str, Any] = {
@@ -121,7 +122,7 @@ class PruningSampler(Sampler[int]):
         self._metrics = Metrics(uniform, np.array([1 / classes]), uniform)
         self._largest_batch = 0
         self._done = np.empty(0, dtype=np.int64)
-        refusing: Any = _Refusing(repr(agent), epochs, len(table))
+        refusing: Any = Refusing(repr(agent), epochs, len(table))
         agent.prepare(refusing)
         agent.reset(Episode(len(table), classes, epochs, budget, seed, refusing))
         self._choose(self._observe())
@@ -384,24 +385,3 @@ class PruningSampler(Sampler[int]):
 
 
 _CPU = torch.device("cpu")
-
-_ONLY_IN_THE_GAME = (
-    "which a training loop of one's own does not offer: it plays in DynPruneEnv only"
-)
-
-
-class _Refusing:
-    """Stands where an agent finds scoring runs and a probe in the environment."""
-
-    def __init__(self, agent: str, epochs: int, num_samples: int):
-        self.agent = agent
-        self.epochs = epochs
-        self.num_samples = num_samples
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # what copying and pickling look for
-            raise AttributeError(name)
-        raise ValueError(
-            f"{self.agent} needs training runs of its own or access to the model, "
-            f"{_ONLY_IN_THE_GAME}"
-        )
