@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # what editors and mypy see; at run time a name is loaded at 
     from dynprune_env.training.trainer import Evaluation as Evaluation
     from dynprune_env.training.trainer import Trainer as Trainer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # Strings and names only: importing this package loads neither torch nor data.
 TASK_NAMES = (
