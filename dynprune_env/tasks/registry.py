@@ -75,7 +75,7 @@ TASKS: dict[str, Task] = {
         Variant(label_noise=0.8),
     ),
     "Overlap": Task(
-        OVERLAP, "mlp", replace(_DIGITS_RECIPE, learning_rate=0.03, budget_exponent=0.8)
+        OVERLAP, "mlp", replace(_DIGITS_RECIPE, learning_rate=0.027, budget_exponent=0.8)
     ),
     "Crowd": Task(
         CROWD, "mlp", Recipe(epochs=8, batch_size=64, learning_rate=0.1, budget_exponent=0.9)
