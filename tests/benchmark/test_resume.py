@@ -52,12 +52,12 @@ def play(agent: Agent | str, checkpoint: Checkpoint | None = None, **kwargs: Any
     )
 
 
-def stop_after(epochs: int, agent: str, path: Path, **kwargs: Any) -> None:
+def stop_after(count: int, agent: str, path: Path, **kwargs: Any) -> None:
     """Plays as many epochs and leaves the state in `path`."""
     stop = path.with_suffix(".stop")
 
     class Counting(Checkpoint):
-        left = epochs
+        left = count
 
         def pause(self, state: Any) -> None:
             self.left -= 1
