@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from dynprune_agents._agent import Agent, Observation
+from dynprune_agents._agent import Agent
 from dynprune_env.selection.agent import Episode, ScoringRuns
 
 
@@ -55,12 +53,6 @@ class WrappingAgent(Agent):
         super().reset(episode)
         self._rule.reset(episode)
 
-    def update(
-        self,
-        observation: Observation,
-        action: np.ndarray,
-        reward: Any,
-        next_observation: Observation,
-    ) -> None:
+    def update(self, *step: Any, **named: Any) -> None:
         """Lets the rule learn from what was done."""
-        self._rule.update(observation, action, reward, next_observation)
+        self._rule.update(*step, **named)

@@ -11,6 +11,7 @@ import numpy as np
 
 from dynprune_env.benchmark.recording import unpack
 from dynprune_env.benchmark.results import Result
+from dynprune_env.report.summary import GroupRow
 from dynprune_env.report.tables import Grid
 
 
@@ -58,25 +59,13 @@ def analyse_selections(result: Result) -> SelectionAnalysis:
 
 
 @dataclass(frozen=True)
-class SelectionRow:
-    """All seeds of one (env, variant, agent, budget).
+class SelectionRow(GroupRow):
+    """What the selections of a group of runs say.
 
     Attributes:
-        env: Gymnasium id.
-        variant: the env_kwargs other than budget, "key=value, ..." sorted by key, or "".
-        agent: the agent's spec.
-        budget: nominal share of a full run's visits, in (0, 1].
-        seeds: number of runs.
-        accuracy: mean test accuracy, in [0, 1].
         mean: the analyses' mean; curves over the seeds that had such an epoch, (epochs,) each.
     """
 
-    env: str
-    variant: str
-    agent: str
-    budget: float
-    seeds: int
-    accuracy: float
     mean: SelectionAnalysis
 
 

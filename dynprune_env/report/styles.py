@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dynprune_env.common.palette import INK, LINE, LINES, PALE
-from dynprune_env.report.summary import BASELINES, REFERENCE, Scored, is_reference
+from dynprune_env.report.summary import BASELINES, REFERENCE, GroupRow, is_reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ WIDTH = 10.4  # inches, at which nine points are easy to read on a page 1100 pix
 Style = dict[str, Any]
 
 
-def choose_styles(rows: Iterable[Scored]) -> dict[str, Style]:
+def choose_styles(rows: Iterable[GroupRow]) -> dict[str, Style]:
     """Colour, marker and dash of the agents that are singled out, best first.
 
     They are the best by the mean of their accuracy over all tasks, and the baselines. Full data

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean, stdev
-from typing import Protocol
 
 import numpy as np
 
@@ -28,25 +27,9 @@ BASELINES = ("dynamic_random", "static_random", REFERENCE)
 """What the others should improve on: over all tasks, the first of these that was played."""
 
 
-class Scored(Protocol):
-    """A row of any summary: an agent, its budget and how well it did."""
-
-    @property
-    def agent(self) -> str:
-        """The agent's spec."""
-
-    @property
-    def budget(self) -> float:
-        """Share of a full run's visits, in (0, 1]."""
-
-    @property
-    def accuracy(self) -> float:
-        """Mean test accuracy, in [0, 1]."""
-
-
 @dataclass(frozen=True)
-class Row:
-    """All seeds of one (env, env_kwargs without budget, agent, budget); means are over seeds.
+class GroupRow:
+    """All seeds of one (env, env_kwargs without budget, agent, budget).
 
     Attributes:
         env: Gymnasium id.
@@ -55,6 +38,21 @@ class Row:
         budget: nominal share of a full run's visits, in (0, 1].
         seeds: number of runs.
         accuracy: mean test accuracy, in [0, 1].
+    """
+
+    env: str
+    variant: str
+    agent: str
+    budget: float
+    seeds: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Row(GroupRow):
+    """What a table says of a group of runs; means are over seeds.
+
+    Attributes:
         low: lower end of the 95 % bootstrap interval of that mean; the mean itself for one seed.
         high: upper end of it.
         spread: standard deviation of the accuracy over seeds (ddof 1), 0 for one seed.
@@ -66,12 +64,6 @@ class Row:
         diverged: number of runs whose loss became non-finite; the means include them.
     """
 
-    env: str
-    variant: str
-    agent: str
-    budget: float
-    seeds: int
-    accuracy: float
     low: float
     high: float
     spread: float
@@ -166,7 +158,7 @@ def seeds_of(rows: Sequence[Row]) -> str:
     return f"{most} seeds" if most > 1 else "one seed"
 
 
-def is_reference(row: Scored) -> bool:
+def is_reference(row: GroupRow) -> bool:
     """Whether it is full data with all visits, to which the others are compared."""
     return row.agent.split("(")[0] == REFERENCE and row.budget == 1
 

@@ -231,15 +231,7 @@ DIGITS = DatasetInfo(
     input_shape=(64,),
     class_size=96,
 )
-PLANTED = DatasetInfo(
-    name="Planted",
-    read=_read_gaussians,
-    num_available=1300,
-    num_val=300,
-    num_classes=10,
-    input_shape=(32,),
-    class_size=100,
-)
+PLANTED = replace(DIGITS, name="Planted", read=_read_gaussians, input_shape=(32,), class_size=100)
 OVERLAP = replace(PLANTED, name="Overlap", read=partial(_read_gaussians, noise=2.6, unit=2.8))
 CROWD = replace(
     PLANTED,

@@ -12,22 +12,13 @@ import numpy as np
 import pytest
 from helpers.by_hand import MANY, assert_frequencies, episode, kept, observed, selected
 from helpers.fake_runs import FakeRuns
+from helpers.results import play
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta as beta_distribution
 
 import dynprune_agents
 from dynprune_agents.dynamic.cover import spread
-from dynprune_env import run_episodes
-
-SMALL = {"train_size": 60, "epochs": 10}
-
-
-def play(spec: str, **settings: Any) -> Any:
-    """The result of one small run."""
-    kwargs = {**SMALL, **settings}
-    agent = dynprune_agents.make(spec)
-    return run_episodes("DynPrune-Digits-v0", agent, [0], env_kwargs=kwargs, device="cpu")[0]
 
 
 @pytest.mark.parametrize(

@@ -10,24 +10,15 @@ import numpy as np
 import pytest
 import torch
 from helpers.by_hand import MANY, assert_frequencies, episode, kept, observed, selected
+from helpers.results import play
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import dynprune_agents
 from dynprune_agents.dynamic.seta import group_by_loss
-from dynprune_env import run_episodes
 from dynprune_env.selection.observations import PROGRESS
 from dynprune_env.selection.statistics import SampleValues
-
-SMALL = {"train_size": 60, "epochs": 10}
-
-
-def play(spec: str, **settings: Any) -> Any:
-    """The result of one small run."""
-    kwargs = {**SMALL, **settings}
-    agent = dynprune_agents.make(spec)
-    return run_episodes("DynPrune-Digits-v0", agent, [0], env_kwargs=kwargs, device="cpu")[0]
 
 
 @pytest.mark.parametrize(

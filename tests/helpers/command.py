@@ -24,3 +24,10 @@ def call(*arguments: str) -> Result:
 def results(folder: Path = Path("results")) -> list[Any]:
     """What lies in a folder."""
     return list(load_results([folder]))
+
+
+def call_in_vain(*arguments: str) -> str:
+    """What a command says that ends with the exit code 1, on one line."""
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 1, result.output
+    return " ".join(result.output.split())

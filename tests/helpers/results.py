@@ -1,9 +1,11 @@
-"""Results made up for tables and statistics."""
+"""Results made up for tables and statistics, and those of one small run."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import dynprune_agents
+from dynprune_env import run_episodes
 from dynprune_env.benchmark.results import Result, RunConfig
 
 
@@ -57,3 +59,10 @@ def benchmark() -> list[Result]:
                 saved = 1 - budget
                 found += runs([best, best - 0.01], agent=agent, budget=budget, env=env, saved=saved)
     return found
+
+
+def play(spec: str, **settings: Any) -> Result:
+    """The result of one small run on Digits."""
+    kwargs = {"train_size": 60, "epochs": 10, **settings}
+    agent = dynprune_agents.make(spec)
+    return run_episodes("DynPrune-Digits-v0", agent, [0], env_kwargs=kwargs, device="cpu")[0]
