@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import SMALL, call, call_in_vain, results
+from helpers.command import SMALL, call, call_in_vain, refuse, results
 
-from dynprune_agents.cli import app as cli
 from dynprune_env.benchmark.results import Failure, RunConfig, load_failures
 
 FAULTY = """
@@ -147,15 +146,8 @@ def test_where_nothing_can_be_written_the_runs_fail_with_a_clear_message(folder:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc, which takes no folder")
 def test_a_folder_that_cannot_be_made_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    old = sys.argv
-    sys.argv = ["dynprune", *bench("ucb"), "--out", "/proc/results"]
-    try:
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-    finally:
-        sys.argv = old
-    assert done.value.code == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if line]
+    _, err = refuse(*bench("ucb"), "--out", "/proc/results", capsys=capsys)
+    error = [line for line in err.splitlines() if line]
     assert len(error) == 1
     assert error[0].startswith("error: ")
     assert "/proc" in error[0]

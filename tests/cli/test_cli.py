@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import BENCH, SMALL, call, call_in_vain, results
+from helpers.command import BENCH, SMALL, call, call_in_vain, refuse, results
 from typer.testing import CliRunner
 
 import dynprune_agents
@@ -196,20 +196,6 @@ def test_kept_says_what_was_kept_when() -> None:
 # -- mistakes ----------------------------------------------------------------------------------
 
 
-def fail(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
-    """What the console script prints to the output and to the errors, where it must fail."""
-    old = sys.argv
-    sys.argv = ["dynprune", *arguments]
-    try:
-        with pytest.raises(SystemExit) as done:
-            cli.main()
-    finally:
-        sys.argv = old
-    assert done.value.code == 2
-    captured = capsys.readouterr()
-    return captured.out, captured.err
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -257,7 +243,7 @@ def test_a_mistake_is_answered_in_one_line(
     command, *rest = arguments.split(" ")
     small = [] if command in ("report", "kept") else SMALL[:4]
     jobs = ["--jobs", "1"] if command == "bench" else []
-    out, err = fail(command, *small, *jobs, *rest, capsys=capsys)
+    out, err = refuse(command, *small, *jobs, *rest, capsys=capsys)
     lines = [line for line in f"{out}{err}".splitlines() if "% of" not in line]  # no progress bar
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
@@ -266,7 +252,7 @@ def test_a_mistake_is_answered_in_one_line(
 
 
 def test_mistakes_go_to_the_error_stream(capsys: pytest.CaptureFixture[str]) -> None:
-    out, err = fail("report", "nowhere", capsys=capsys)
+    out, err = refuse("report", "nowhere", capsys=capsys)
     assert out == ""
     assert "nowhere" in err
 

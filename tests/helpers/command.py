@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from dynprune_agents.cli import app as cli
@@ -31,3 +33,17 @@ def call_in_vain(*arguments: str) -> str:
     result = CliRunner().invoke(cli.app, arguments)
     assert result.exit_code == 1, result.output
     return " ".join(result.output.split())
+
+
+def refuse(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What the console script prints to the output and to the errors as it ends with code 2."""
+    old = sys.argv
+    sys.argv = ["dynprune", *arguments]
+    try:
+        with pytest.raises(SystemExit) as done:
+            cli.main()
+    finally:
+        sys.argv = old
+    assert done.value.code == 2
+    captured = capsys.readouterr()
+    return captured.out, captured.err
