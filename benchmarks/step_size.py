@@ -30,8 +30,8 @@ NOISES = (0.0, 0.2, 0.4)
 TASKS = ("Digits", "Planted", "Overlap", "Crowd", "Clutter", "FashionMNIST", "CIFAR10Small")
 KWARGS: dict[str, dict[str, Any]] = {
     "FashionMNIST": {"train_size": 10_000},
-    "CIFAR10Small": {"train_size": 5_000},
-    "CIFAR100Small": {"train_size": 5_000},
+    "CIFAR10Small": {"train_size": 10_000},
+    "CIFAR100Small": {"train_size": 10_000},
 }
 """What makes a task small enough for this study."""
 
@@ -44,7 +44,7 @@ def val_accuracy(task: str, kwargs: dict[str, Any], seeds: Sequence[int]) -> tup
     return float(np.mean(accuracies)), sum(run.diverged for run in runs)
 
 
-def study(task: str, noise: float, seeds: Sequence[int]) -> Grid:
+def study(task: str, noise: float, seeds: Sequence[int], factors: Sequence[float]) -> Grid:
     """One row per budget: val accuracy at each rate, and what the recipe's lacks."""
     small = {**KWARGS.get(task, {}), "label_noise": noise}
     base = find_task(task).recipe.learning_rate
@@ -54,7 +54,7 @@ def study(task: str, noise: float, seeds: Sequence[int]) -> Grid:
         own, diverged = val_accuracy(task, kwargs, seeds)
         found = [
             val_accuracy(task, {**kwargs, "learning_rate": base * factor}, seeds)
-            for factor in FACTORS
+            for factor in factors
         ]
         best = max(own, *(accuracy for accuracy, _ in found))
         cells = [f"{accuracy:.1f}{'†' if lost else ''}" for accuracy, lost in found]
@@ -66,7 +66,7 @@ def study(task: str, noise: float, seeds: Sequence[int]) -> Grid:
         "recipe's\nrate",
         "val acc.\n%",
         "lacks",
-        *(f"{base * f:.3g}" for f in FACTORS),
+        *(f"{base * f:.3g}" for f in factors),
     ]
     caption = f"Val accuracy of dynamic random in percent, {len(seeds)} seeds. †: a run diverged."
     return Grid(f"{task}, {100 * noise:g} % of the labels redrawn", heads, rows, caption)
@@ -75,6 +75,9 @@ def study(task: str, noise: float, seeds: Sequence[int]) -> Grid:
 def main(
     task: Annotated[list[str] | None, typer.Option(help="Repeatable. [all]")] = None,
     noise: Annotated[list[float] | None, typer.Option(help="Repeatable. [0, 0.2, 0.4]")] = None,
+    factor: Annotated[
+        list[float] | None, typer.Option(help="Repeatable: of the recipe's rate. [0.5 to 8]")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 10,
     out: Path = Path("benchmarks/results/step_size.md"),
 ) -> None:
@@ -82,7 +85,9 @@ def main(
     texts = []
     for name in task or TASKS:
         for share in noise or NOISES:
-            texts.append(study(name, share, range(500, 500 + seeds)).to_markdown())
+            texts.append(
+                study(name, share, range(500, 500 + seeds), factor or FACTORS).to_markdown()
+            )
             print(texts[-1], flush=True)
     with atomic_write(out) as temporary:
         temporary.write_text("\n".join(texts), encoding="utf-8")

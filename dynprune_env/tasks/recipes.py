@@ -50,6 +50,7 @@ class Recipe:
         augmentation: random changes of the training images.
         budget_exponent: how the rate grows as the budget shrinks: the peak is learning_rate /
             budget ** budget_exponent. Few gradient steps have to be larger ones.
+        budget_floor: the budget below which the rate grows no further, in [0, 1].
     """
 
     epochs: int
@@ -61,10 +62,11 @@ class Recipe:
     label_smoothing: float = 0.0
     augmentation: Augmentation = NO_AUGMENTATION
     budget_exponent: float = 0.0
+    budget_floor: float = 0.0
 
     def at_budget(self, budget: float) -> Recipe:
         """The recipe of runs with a budget in (0, 1], its rate put in."""
-        rate = self.learning_rate / budget**self.budget_exponent
+        rate = self.learning_rate / max(budget, self.budget_floor) ** self.budget_exponent
         return replace(self, learning_rate=rate, budget_exponent=0.0)
 
     def rate(self, progress: np.ndarray) -> np.ndarray:

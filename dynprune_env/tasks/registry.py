@@ -45,7 +45,11 @@ class Task:
 
 # Rates and exponents: within 0.3 points of the best that `benchmarks.step_size` finds, budget by
 # budget, for dynamic random on val data.
-_DIGITS_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.09, budget_exponent=0.7)
+_DIGITS_RECIPE = Recipe(
+    epochs=20, batch_size=64, learning_rate=0.09, budget_exponent=0.9, budget_floor=0.17
+)
+_PLANTED_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.07, budget_exponent=0.3)
+_OVERLAP_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.027, budget_exponent=0.8)
 
 _CROP_AND_FLIP = Augmentation(crop=4, flip=True)
 
@@ -71,12 +75,10 @@ TASKS: dict[str, Task] = {
     "Planted": Task(
         PLANTED,
         "mlp",
-        replace(_DIGITS_RECIPE, learning_rate=0.07, budget_exponent=0.3),
+        _PLANTED_RECIPE,
         Variant(label_noise=0.8),
     ),
-    "Overlap": Task(
-        OVERLAP, "mlp", replace(_DIGITS_RECIPE, learning_rate=0.027, budget_exponent=0.8)
-    ),
+    "Overlap": Task(OVERLAP, "mlp", _OVERLAP_RECIPE),
     "Crowd": Task(
         CROWD, "mlp", Recipe(epochs=8, batch_size=64, learning_rate=0.1, budget_exponent=0.9)
     ),
