@@ -1,7 +1,7 @@
 """Do two versions of the code give the same runs? Two folders of results, field by field.
 
 Everything must be equal bit for bit but what says when, where and with what a run was made: its
-seconds, versions, commit, machine and the schema of its file.
+seconds, versions, commit, machine, fingerprint and the schema of its file.
 
     python -m benchmarks.compare_results results/before results/after
 """
@@ -18,7 +18,7 @@ import typer
 
 from dynprune_env.benchmark.results import Result
 
-FREE = ("seconds", "versions", "commit", "machine")
+FREE = ("seconds", "versions", "commit", "machine", "fingerprint")
 """Fields that may differ, at the top and in the history."""
 
 

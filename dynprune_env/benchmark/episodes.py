@@ -6,7 +6,7 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -15,13 +15,14 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.benchmark.checkpoints import Checkpoint, pack_agent, unpack_agent
+from dynprune_env.benchmark.fingerprint import Fingerprint
+from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
-from dynprune_env.common.provenance import code_hash, commit, machine, source_hash, versions
-from dynprune_env.envs.settings import Settings
+from dynprune_env.common.provenance import commit, machine, versions
+from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent
-from dynprune_env.tasks.registry import own_factory
 from dynprune_env.training.stacked_learner import StackedLearner
 
 
@@ -56,6 +57,7 @@ def run_episodes(
     env_kwargs: dict[str, Any] | None = None,
     device: str = "auto",
     data_dir: str | None = None,
+    imports: Sequence[str] = (),
     on_epoch: Callable[[np.ndarray], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[Result]:
@@ -68,9 +70,11 @@ def run_episodes(
         env_kwargs: keyword arguments of the environment.
         device: where to train; not part of a run's configuration.
         data_dir: folder of the data sets, likewise.
+        imports: modules that register tasks: they count as code that decides numbers.
         on_epoch: called after each epoch with the (R,) progress, in [0, 1].
         checkpoint: saves the runs between epochs; where it holds a state of runs of all these
-            seeds (and perhaps of more), they go on from there.
+            seeds (and perhaps of more), made by the same code, policies, data and libraries on
+            the same kind of device, they go on from there.
 
     Returns:
         One result per seed, or per seed of the state that was gone on from.
@@ -78,14 +82,15 @@ def run_episodes(
     Raises:
         Stopped: the checkpoint said so, and has saved the runs.
     """
+    game = _EpisodeRunner(env, agent, env_kwargs or {}, device, data_dir, imports)
     state = checkpoint.load() if checkpoint else None
-    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == _origin(env, agent):
+    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == game.origin():
         if "results" in state:
             return list(state["results"])
         seeds = state["seeds"]
     else:
         state = None
-    game = _EpisodeRunner(env, agent, seeds, env_kwargs or {}, device, data_dir)
+    game.make(seeds)
     game.begin() if state is None else game.go_on(state)
     while not game.over:
         progress = game.step()
@@ -96,20 +101,9 @@ def run_episodes(
     results = game.results()
     if checkpoint and len(results) > 1:
         # Were a few of their files lost, the rest would be played in another company.
-        ended = {"seeds": list(seeds), "origin": _origin(env, agent), "results": results}
+        ended = {"seeds": list(seeds), "origin": game.origin(), "results": results}
         checkpoint.save(lambda: ended)
     return results
-
-
-def _origin(env: str, agent: SelectionAgent) -> dict[str, str | None]:
-    """A state belongs to the code that made it; that of an agent may change between two tries."""
-    made_by = own_factory(gym.spec(env).kwargs.get("task", ""))
-    return {
-        **versions(),
-        "package": source_hash(),
-        "agent": code_hash(type(agent)),
-        "task": code_hash(made_by) if made_by else None,
-    }
 
 
 class _EpisodeRunner:
@@ -119,27 +113,40 @@ class _EpisodeRunner:
         self,
         env: str,
         agent: SelectionAgent,
-        seeds: Sequence[int],
         env_kwargs: dict[str, Any],
         device: str,
         data_dir: str | None,
+        imports: Sequence[str],
     ):
-        env_kwargs = {"budget": Settings.budget, **env_kwargs}
-        self._group = RunGroup(env, env_kwargs, repr(agent), tuple(seeds))
-        vector = gym.make_vec(
-            env,
-            num_envs=len(seeds),
-            autoreset_mode=AutoresetMode.DISABLED,
-            device=device,
-            data_dir=data_dir,
-            **(dict(agent.env_kwargs) | env_kwargs),
-        )
-        assert isinstance(vector, DynPruneVectorEnv)
-        self._vector, self._agent = vector, agent
+        self._env, self._agent, self._imports = env, agent, tuple(imports)
+        self._env_kwargs = {"budget": Settings.budget, **env_kwargs}
+        self._arguments = dict(agent.env_kwargs) | self._env_kwargs
+        self._arguments |= {"device": device, "data_dir": data_dir}
+        # As the runs begin: what is edited meanwhile has no part in them.
+        self._fingerprint = self._now()
         self._start = time.perf_counter()
         self._before = {"total": 0.0, "train": 0.0, "evaluate": 0.0}
         self._spent = {"prepare": 0.0, "select": 0.0}
         self.over = False
+
+    def _now(self) -> Fingerprint:
+        return fingerprint(settings_of(self._env, self._arguments), [self._agent], self._imports)
+
+    def make(self, seeds: Sequence[int]) -> None:
+        """Makes the environment of runs with these seeds."""
+        self._group = RunGroup(self._env, self._env_kwargs, repr(self._agent), tuple(seeds))
+        vector = gym.make_vec(
+            self._env,
+            num_envs=len(seeds),
+            autoreset_mode=AutoresetMode.DISABLED,
+            **self._arguments,
+        )
+        assert isinstance(vector, DynPruneVectorEnv)
+        self._vector = vector
+
+    def origin(self) -> dict[str, Any]:
+        """A state belongs to what made it: goes on only where all of it is the same."""
+        return {"fingerprint": asdict(self._fingerprint), "versions": dict(versions())}
 
     def begin(self) -> None:
         """Starts the runs, after what the agent prepares."""
@@ -178,7 +185,7 @@ class _EpisodeRunner:
         torch.save(self._vector.get_state(), game)
         return {
             "seeds": list(self._group.seeds),
-            "origin": _origin(self._group.env, self._agent),
+            "origin": self.origin(),
             "game": game.getvalue(),
             "agent": pack_agent(self._agent),
             "observation": self._observation,
@@ -208,6 +215,8 @@ class _EpisodeRunner:
         seconds = self._seconds()
         full_run = settings.recipe.epochs * settings.num_samples
         shares = info["visits"] / max(1, info["visits"].sum())
+        # With the modules that were loaded while the runs played.
+        made_by = replace(self._fingerprint, code=self._now().code | self._fingerprint.code)
         results = []
         for row, config in enumerate(self._group.configs()):
             history, selections = self._log.row(row)
@@ -236,6 +245,7 @@ class _EpisodeRunner:
                     commit=commit(),
                     machine=machine(),
                     replica_seeds=list(self._group.seeds),
+                    fingerprint=made_by,
                 )
             )
         vector.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from typing import Any, Protocol
 from dynprune_env.benchmark.checkpoints import Checkpoint
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import Result
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.files import atomic_write, scratch_folder
 from dynprune_env.common.ray_cluster import Mailbox
 
 logger = logging.getLogger(__name__)
@@ -196,16 +195,18 @@ class MailStore:
     @contextmanager
     def checkpoint(self, every: float) -> Iterator[Checkpoint]:
         """One that sends."""
-        with tempfile.TemporaryDirectory(prefix="dynprune-") as folder:
-            path = Path(folder) / "run.state"
-            if self.state is not None:
-                path.write_bytes(self.state)
+        path = scratch_folder() / f"{self.sender}.state"
+        if self.state is not None:
+            path.write_bytes(self.state)
+        try:
             yield SentCheckpoint(
                 path,
                 every,
                 send=lambda content: self.mailbox.send(self.sender, content),
                 ask=self.mailbox.stopping,
             )
+        finally:
+            path.unlink(missing_ok=True)
 
     def keep(self, result: Result) -> None:
         """Nothing to do: it comes to the driver with the outcome."""

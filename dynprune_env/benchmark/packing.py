@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dynprune_env.benchmark.episodes import RunGroup
+from dynprune_env.benchmark.identity import files_of, with_parts
 from dynprune_env.common.luggage import Luggage
 from dynprune_env.common.registration import import_all
 from dynprune_env.common.sources import PACKAGES, own_sources
@@ -41,9 +43,9 @@ def pack(
     for spec in sorted({group.agent for group in groups}):
         files.update(_named_files(spec))
         try:
-            for agent in _with_parts(make_agent(spec)):
+            for agent in with_parts(make_agent(spec)):
                 things.append(type(agent))
-                files.update(getattr(agent, "files", list)())
+                files.update(files_of(agent))
         except Exception as error:  # the worker will say so, and keep book of it
             logger.debug("%s cannot be made here: %s", spec, error)
     for group in groups:
@@ -54,14 +56,10 @@ def pack(
         except Exception as error:  # likewise
             logger.debug("%s cannot be made here: %s", group.env, error)
     own = list(own_sources(things, imports))
-    return Luggage.of(own, loaded=imports, files=[path for path in files if not _installed(path)])
-
-
-def _with_parts(agent: Any) -> Iterator[Any]:
-    """An agent and those inside it."""
-    yield agent
-    for part in getattr(agent, "parts", list)():
-        yield from _with_parts(part)
+    # All that is loaded here, so that what a process played before decides no fingerprint.
+    loaded = [*imports, *(name for name in own if name in sys.modules and name != "__main__")]
+    files = {path for path in files if not _installed(path)}
+    return Luggage.of(own, required=imports, loaded=loaded, files=files)
 
 
 def _named_files(value: Any) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dynprune_env.benchmark.episodes import run_episodes
+from dynprune_env.benchmark.fingerprint import differences
 from dynprune_env.benchmark.results import Result
 from dynprune_env.selection.agent import SelectionAgent
 
@@ -24,8 +25,9 @@ class Verdict:
     Attributes:
         result: the recorded one.
         replay: the new one.
-        caveats: why the numbers may differ in their roundings: another machine, other versions,
-            a GPU, unknown seeds on the replica axis. Empty: they must be the same, bit for bit.
+        caveats: why the numbers may differ: another machine, other versions, a GPU, unknown seeds
+            on the replica axis, and each part of the fingerprint that is another now. Empty: they
+            must be the same, bit for bit.
         tolerance: how far accuracy and saved fraction may be off if there are caveats.
     """
 
@@ -112,6 +114,7 @@ def _numbers(result: Result) -> dict[str, Any]:
             "commit",
             "machine",
             "replica_seeds",
+            "fingerprint",
         ),
     ):
         del content[name]
@@ -130,6 +133,9 @@ def _caveats(result: Result, replay: Result) -> tuple[str, ...]:
         found.append(f"device {result.device}")
     elif result.device != "cpu":
         found.append("a GPU adds up in no fixed order")
+    if result.fingerprint is not None and replay.fingerprint is not None:
+        changes = differences(result.fingerprint, replay.fingerprint)
+        found += [each.what for each in changes if not each.what.startswith("device")]
     found += [
         f"{name} {result.versions.get(name, 'unknown')}"
         for name in sorted({*result.versions, *replay.versions})

@@ -10,9 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.common.files import atomic_write
 
-SCHEMA = 3  # 2 says company for replica_seeds; 1 lacks it, commit and machine
+SCHEMA = 4
+"""3 lacks the fingerprint; 2 says company for replica_seeds; 1 lacks it, commit and machine."""
 HISTORY = (
     "kept",
     "visits",
@@ -45,8 +49,15 @@ class RunConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        """Makes budget=1 and budget=1.0 the same run."""
-        kwargs = {**self.env_kwargs, "budget": float(self.env_kwargs["budget"])}
+        """Makes budget=1 and budget=1.0 the same run.
+
+        Raises:
+            ValueError: there is no budget, or it is no number.
+        """
+        budget = self.env_kwargs.get("budget")
+        if isinstance(budget, bool) or not isinstance(budget, int | float):
+            raise ValueError(f"env_kwargs hold a budget in (0, 1], got {budget!r}")
+        kwargs = {**self.env_kwargs, "budget": float(budget)}
         object.__setattr__(self, "env_kwargs", kwargs)
 
     @property
@@ -101,6 +112,7 @@ class Result:
         machine: its processor, e.g. "x86_64 AMD EPYC 9654"; None if unknown.
         replica_seeds: the seeds that shared the replica axis, in order: together they give the same
             numbers again, bit for bit on a CPU; None if unknown.
+        fingerprint: what decided the numbers besides the configuration; None if unknown.
     """
 
     config: RunConfig
@@ -123,13 +135,14 @@ class Result:
     commit: str | None = None
     machine: str | None = None
     replica_seeds: list[int] | None = None
+    fingerprint: Fingerprint | None = None
 
     def save(self, folder: Path) -> Path:
         """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""
         path = folder / f"{self.config.key}.json"
         text = json.dumps({"schema": SCHEMA, **asdict(self)}, allow_nan=False)
         with atomic_write(path) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
         return path
 
     @classmethod
@@ -137,21 +150,62 @@ class Result:
         """Reads one result file.
 
         Raises:
-            ValueError: the file is not a result of this schema.
+            ValueError: the file is not a result of this schema, or of another name's run.
+            FileNotFoundError: there is no such file.
         """
         try:
-            content = json.loads(path.read_text())
-            if content.pop("schema") not in range(1, SCHEMA + 1):
+            content = read_json(path)
+            if content.pop("schema", None) not in range(1, SCHEMA + 1):
                 raise ValueError(f"its schema is not one of 1 to {SCHEMA}")
             if "company" in content:
                 content["replica_seeds"] = content.pop("company")
-            content["config"] = RunConfig(**content["config"])
-            result = cls(**content)
-            if set(result.history) != set(HISTORY):
-                raise ValueError(f"its history has {sorted(result.history)}, not {HISTORY}")
-            return result
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            result = msgspec.convert(content, cls)
+            result.check()
+            if path.stem != result.config.key:
+                raise ValueError(f"the run that it holds belongs into {result.config.key}.json")
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a dynprune result file: {error}") from error
+        return result
+
+    def check(self) -> None:
+        """Checks what types do not say.
+
+        Raises:
+            ValueError: the numbers do not fit one another.
+        """
+        if set(self.history) != set(HISTORY):
+            raise ValueError(f"its history has {sorted(self.history)}, not {HISTORY}")
+        lengths = {len(values) for values in self.history.values()}
+        if len(lengths) > 1 or max(lengths) > self.epochs:
+            raise ValueError(f"its history has lists of {sorted(lengths)} of {self.epochs} epochs")
+        if not (0 < self.config.budget <= 1 and self.num_samples > 0 and self.epochs > 0):
+            raise ValueError("its budget is not in (0, 1], or its n or T not positive")
+        if not 0 <= self.test_accuracy <= 1:
+            raise ValueError(f"its test accuracy is {self.test_accuracy}, not in [0, 1]")
+        if "total" not in self.seconds:
+            raise ValueError("its seconds lack their total")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; numbers in it are finite.
+
+    Raises:
+        ValueError: it cannot be read as one; the message says why, without the path.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ValueError("it is a link to nothing") from None
+        raise
+    except OSError as error:  # a folder, a file that may not be read
+        raise ValueError(error.strerror or str(error)) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds {type(content).__name__}, not an object")
+    return content
 
 
 def load_results(
@@ -203,7 +257,7 @@ class Failure:
     def save(self, folder: Path) -> None:
         """Writes the record."""
         with atomic_write(failure_path(folder, self.config)) as temporary:
-            temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}))
+            temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}), encoding="utf-8")
 
 
 def failure_path(folder: Path, config: RunConfig) -> Path:
@@ -216,10 +270,10 @@ def load_failures(folders: Iterable[Path]) -> list[Failure]:
     folders = list(map(Path, folders))
     found: dict[str, Failure] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("failed/*.json"))):
-        with suppress(KeyError, TypeError, AttributeError, ValueError):
-            content = json.loads(path.read_text())
+        with suppress(KeyError, ValueError, OSError, RecursionError):
+            content = read_json(path)
             del content["schema"]
-            failure = Failure(**content | {"config": RunConfig(**content["config"])})
+            failure = msgspec.convert(content, Failure)
             found[failure.config.key] = failure
     done = {path.stem for folder in folders for path in folder.glob("*.json")}
     return [failure for key, failure in sorted(found.items()) if key not in done]

@@ -25,6 +25,7 @@ from dynprune_env.benchmark.exchange import (
 )
 from dynprune_env.benchmark.packing import pack
 from dynprune_env.benchmark.results import Failure, Result, RunConfig, failure_path
+from dynprune_env.benchmark.standing import review
 from dynprune_env.common.processes import Worker, call_each, local_workers
 from dynprune_env.common.registration import import_all
 from dynprune_env.selection.agent import SelectionAgent
@@ -66,7 +67,10 @@ def run_sweep(
     data_dir: str | None = None,
     save_every: float = 30.0,
     imports: Sequence[str] = (),
+    accept_stale: bool = False,
+    refresh: bool = False,
     on_start: Callable[[RunGroup], None] = lambda group: None,
+    on_note: Callable[[str], None] = logger.warning,
 ) -> Iterator[Outcome]:
     """Plays groups in parallel; a finished run is saved at once and never repeated.
 
@@ -74,7 +78,8 @@ def run_sweep(
     at once.
 
     Args:
-        groups: what to run; runs whose result lies in `folder` already are skipped.
+        groups: what to run; runs whose result lies in `folder` already are skipped, unless other
+            code of the user's own, another policy file or other data made it (see `review`).
         make_agent: makes an agent from its spec, in the worker.
         folder: takes one JSON file per run; states of unfinished ones lie in `running/`, records
             of those that ended with an error in `failed/`.
@@ -88,7 +93,10 @@ def run_sweep(
         data_dir: folder of the data sets.
         save_every: seconds between two savings of an unfinished run's state.
         imports: modules that every worker imports, since they register tasks.
+        accept_stale: see `review`.
+        refresh: see `review`.
         on_start: told of each group that begins.
+        on_note: told in a sentence which results are played again or kept, and why.
 
     Yields:
         What became of each group, as soon as it is known. A failed one does not stop the others.
@@ -104,7 +112,19 @@ def run_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     _sweep_up(folder)
     groups = list({group.key: group for group in groups}.values())  # each once
-    missing = {group.key: _missing(group, folder) for group in groups}
+    standing = review(
+        groups,
+        make_agent,
+        folder,
+        device=device,
+        data_dir=data_dir,
+        imports=imports,
+        accept_stale=accept_stale,
+        refresh=refresh,
+    )
+    for note in standing.notes():
+        on_note(note)
+    missing = standing.missing
     work = _Work(make_agent, device, data_dir, save_every, tuple(imports or ()))
     todo = [(group, missing[group.key]) for group in groups if missing[group.key]]
     for group in groups:
@@ -146,6 +166,7 @@ class _Work:
                     env_kwargs=group.env_kwargs,
                     device=self.device,
                     data_dir=self.data_dir,
+                    imports=self.imports,
                     checkpoint=checkpoint,
                 )
                 results = [result for result in results if result.config.seed in told.seeds]
@@ -204,20 +225,6 @@ def _play(
             yield Outcome(item[0], len(item[0].seeds), f"{type(found).__name__}: {found}")
         elif found is not None:
             yield found
-
-
-def _missing(group: RunGroup, folder: Path) -> tuple[int, ...]:
-    """The seeds without a result; a file that cannot be read as one is no result."""
-    seeds = []
-    for config in group.configs():
-        try:
-            Result.load(folder / f"{config.key}.json")
-        except FileNotFoundError:
-            seeds.append(config.seed)
-        except ValueError as error:
-            logger.warning("%s; it is played again", error)
-            seeds.append(config.seed)
-    return tuple(seeds)
 
 
 def _record(outcome: Outcome, folder: Path, exchange: Exchange) -> Outcome:

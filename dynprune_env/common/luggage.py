@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,10 @@ from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 
-from dynprune_env.common.files import stand_in_for
+from dynprune_env.common.files import scratch_folder, stand_in_for
+from dynprune_env.common.registration import import_all
 
+logger = logging.getLogger(__name__)
 MOST_BYTES = 500_000_000
 _LISTING = "listing.json"
 _SKIPPED = ("__pycache__", ".git")
@@ -33,23 +34,31 @@ class Luggage:
     Attributes:
         modules: files of modules by their place below a folder of `sys.path`,
             e.g. "mine/agents.py".
-        loaded: names of the modules that are imported at once where it is unpacked.
+        loaded: names of the modules that are imported at once where it is unpacked, if they can.
+        required: those that have to.
         files: other files, by their paths as the caller spells them.
     """
 
     modules: dict[str, Path]
     loaded: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
 
     @classmethod
     def of(
-        cls, names: Iterable[str], *, loaded: Sequence[str] = (), files: Iterable[Path] = ()
+        cls,
+        names: Iterable[str],
+        *,
+        loaded: Sequence[str] = (),
+        required: Sequence[str] = (),
+        files: Iterable[Path] = (),
     ) -> Luggage:
         """Modules with the packages around them, and files.
 
         Args:
             names: of modules that are not installed elsewhere.
-            loaded: those of them that are imported at once.
+            loaded: see `Luggage`.
+            required: see `Luggage`.
             files: paths, absolute or from the working directory on.
 
         Raises:
@@ -61,7 +70,7 @@ class Luggage:
             for path in ([top] if top.is_file() else sorted(top.rglob("*")))
             if path.is_file() and not set(_SKIPPED) & set(path.relative_to(root).parts)
         }
-        found = cls(modules, tuple(loaded), tuple(sorted(set(files))))
+        found = cls(modules, tuple(loaded), tuple(required), tuple(sorted(set(files))))
         sizes = {path: path.stat().st_size for path in (*modules.values(), *found.files)}
         if sum(sizes.values()) > MOST_BYTES:
             largest = max(sizes, key=lambda path: sizes[path])
@@ -82,7 +91,8 @@ class Luggage:
         """As a zip file, the same for the same content."""
         memory = io.BytesIO()
         places = {str(path): f"files/{i}/{path.name}" for i, path in enumerate(self.files)}
-        contents = {_LISTING: json.dumps({"loaded": self.loaded, "files": places}).encode()}
+        listing = {"loaded": self.loaded, "required": self.required, "files": places}
+        contents = {_LISTING: json.dumps(listing).encode()}
         contents |= {f"modules/{place}": path.read_bytes() for place, path in self.modules.items()}
         contents |= {place: Path(spelled).read_bytes() for spelled, place in places.items()}
         with zipfile.ZipFile(memory, "w") as archive:
@@ -102,8 +112,7 @@ class Luggage:
         """
         if (key := _key(packed)) in _unpacked:
             return
-        root = Path(tempfile.mkdtemp(prefix="dynprune-luggage-"))
-        atexit.register(shutil.rmtree, root, ignore_errors=True)
+        root = scratch_folder() / key
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             archive.extractall(root)
         listing = json.loads((root / _LISTING).read_text())
@@ -112,11 +121,12 @@ class Luggage:
         for spelled, place in listing["files"].items():
             stand_in_for(spelled, root / place)
         _work_beside(listing["files"], root)
+        import_all(listing["required"])
         for name in listing["loaded"]:
             try:
                 import_module(name)
-            except ImportError as error:
-                raise ValueError(f"cannot import {name!r} on the cluster: {error}") from error
+            except Exception as error:  # whoever needs it will say so
+                logger.debug("%s cannot be imported here: %s", name, error)
         _unpacked.add(key)
 
 

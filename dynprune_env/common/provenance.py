@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
 import subprocess
-import sys
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = (
@@ -34,53 +30,6 @@ def versions() -> dict[str, str]:
     with suppress(PackageNotFoundError):  # does without
         found["numba"] = version("numba")
     return found
-
-
-@cache
-def source_hash() -> str:
-    """Hash of this package's source files; a commit says nothing of changes made since."""
-    return hash_files(PACKAGE.rglob("*.py"))
-
-
-def hash_files(files: Iterable[Path]) -> str:
-    """Hash of the names and contents of some files, whatever their order."""
-    found = hashlib.sha256()
-    for path in sorted(files):
-        content = path.read_bytes()
-        found.update(f"{path.name} {len(content)}\n".encode() + content)
-    return found.hexdigest()
-
-
-def code_hash(*things: Any) -> str:
-    """Hash of the code behind classes and functions: what an edit of it may change.
-
-    Of a class all its bases count. A module in a package brings all of that package's files, a
-    module by itself those loaded from its folder: helpers decide numbers too. The standard library
-    and what is installed beside this package are known by their versions.
-    """
-    names = {
-        getattr(each, "__module__", "")
-        for thing in things
-        for each in (thing.__mro__ if isinstance(thing, type) else (thing,))
-    }
-    files: set[Path] = set()
-    for name in names & sys.modules.keys():
-        path = Path(getattr(sys.modules[name], "__file__", None) or "")
-        top = name.partition(".")[0]
-        if not path.is_file() or top in sys.stdlib_module_names:
-            continue
-        folders = getattr(sys.modules.get(top), "__path__", None)
-        if folders is None:
-            files |= _loaded_from(path.parent)
-        else:
-            files |= {file for folder in folders for file in Path(folder).rglob("*.py")}
-    return hash_files(files)
-
-
-def _loaded_from(folder: Path) -> set[Path]:
-    """Files of the modules that were loaded from a folder."""
-    paths = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return {Path(path) for path in paths if path and Path(path).parent == folder}
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -121,10 +122,17 @@ def _connect(jobs: int) -> None:
     """Raises ValueError if there is a cluster's address but no answer."""
     import ray
 
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdigit():  # Ray itself would try for minutes
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise ValueError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from error
     try:
         ray.init("auto", log_to_driver=False)
     except ConnectionError as error:
-        if address := os.environ.get("RAY_ADDRESS"):
+        if address:
             raise ValueError(f"no Ray cluster answers at RAY_ADDRESS={address}") from error
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         ray.init(

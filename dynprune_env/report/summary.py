@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from dynprune_env.benchmark.fingerprint import mixed_parts
 from dynprune_env.benchmark.results import Result
 from dynprune_env.report.metrics import (
     interquartile_mean,
@@ -62,6 +63,7 @@ class Row(GroupRow):
         scored: mean number of samples only scored, each a third of a visit.
         seconds: mean wall-clock of a run, in seconds.
         diverged: number of runs whose loss became non-finite; the means include them.
+        mixed: in what the fingerprints of the runs differ, "package, engine", or "".
     """
 
     low: float
@@ -73,6 +75,7 @@ class Row(GroupRow):
     scored: float
     seconds: float
     diverged: int
+    mixed: str = ""
 
     @property
     def share(self) -> float:
@@ -114,11 +117,20 @@ def summarize(results: Iterable[Result]) -> list[Row]:
             scored=fmean(run.scored for run in runs),
             seconds=fmean(run.seconds["total"] for run in runs),
             diverged=sum(run.diverged for run in runs),
+            mixed=", ".join(_mixed(runs)),
         )
         rows.append(row)
     if not rows:
         raise ValueError(NOTHING)
     return sorted(rows, key=_order)
+
+
+def _mixed(runs: Sequence[Result]) -> list[str]:
+    """In what the runs of a row differ that should differ in nothing but their seeds."""
+    found = list(mixed_parts(run.fingerprint for run in runs))
+    if any(run.versions != runs[0].versions for run in runs):
+        found.append("libraries")
+    return found
 
 
 def _order(row: Row) -> tuple[str, str, float, float, str]:

@@ -100,7 +100,9 @@ def _accuracy_cells(panel: Sequence[Row]) -> Sequence[Sequence[str]]:
             f"{100 * row.saved:.1f}",
             short(row.visits),
             f"{row.seconds:.1f}" if row.seconds >= 10 else f"{row.seconds:.2f}",
-            str(row.seeds) + (f" †{row.diverged}" if row.diverged else ""),
+            str(row.seeds)
+            + (f" †{row.diverged}" if row.diverged else "")
+            + (" ‡" if row.mixed else ""),
         )
         found.append(cells)
     return found
@@ -132,6 +134,9 @@ def _caption(rows: Sequence[Row]) -> str:
         text += " apart."
     if any(row.diverged for row in rows):
         text += " †k: k seeds diverged; the means include them."
+    mixed = sorted({part for row in rows if row.mixed for part in row.mixed.split(", ")})
+    if mixed:
+        text += f" ‡: what made the runs of the row differs ({', '.join(mixed)})."
     return text
 
 

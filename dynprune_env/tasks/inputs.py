@@ -127,6 +127,13 @@ def read_samples(
         return [pick(drawn(data, i, stream_seed(0, i, Purpose.AUGMENTATION))) for i in ids]
 
 
+def sampled(inputs: Streamed, count: int = 64) -> Tensor:
+    """Evenly spaced ones of streamed inputs, (count or fewer, ...), always under the same draws."""
+    places = np.linspace(0, len(inputs) - 1, min(count, len(inputs))).astype(np.int64)
+    read = read_samples(inputs.dataset, inputs.ids[places].tolist())
+    return torch.stack([as_input(sample) for sample, _ in read])
+
+
 def is_pair(data: Any) -> bool:
     """Whether data are (inputs, labels), and not a map-style data set."""
     return isinstance(data, tuple | list) and len(data) == 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from dynprune_env.tasks.datasets import (
     read_raw,
     stratified,
 )
+from dynprune_env.tasks.inputs import Streamed, sampled
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,18 @@ class Dataset:
     def corrupted(self) -> np.ndarray:
         """(n,) bool, whether the train label is wrong."""
         return self.train.labels.cpu().numpy() != self.clean_labels
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of the inputs and labels of all splits; of streamed inputs, of some of them."""
+        found = hashlib.blake2b(digest_size=8)
+        for split in (self.train, self.val, self.test):
+            inputs = sampled(split.inputs) if isinstance(split.inputs, Streamed) else split.inputs
+            for table in (inputs, split.labels):
+                array = table.cpu().contiguous().numpy()
+                found.update(f"{array.dtype} {array.shape}".encode())
+                found.update(array)
+        return found.hexdigest()
 
 
 @dataclass(frozen=True)

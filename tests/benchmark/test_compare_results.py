@@ -30,7 +30,12 @@ def before(tmp_path: Path) -> Path:
 
 
 def test_equal_runs_may_differ_in_time_place_and_schema(tmp_path: Path, before: Path) -> None:
-    elsewhere = {"versions": {"torch": "9"}, "commit": "abc", "machine": "x", "seconds": {}}
+    elsewhere = {
+        "versions": {"torch": "9"},
+        "commit": "abc",
+        "machine": "x",
+        "seconds": {"total": 1.0},
+    }
     history = {**BEFORE[0].history, "seconds": [3.0]}
     after = saved(
         tmp_path / "after", *(replace(each, history=history, **elsewhere) for each in BEFORE)

@@ -79,8 +79,8 @@ def test_a_result_of_the_first_schema_is_read_and_replayed(
 ) -> None:
     path = played[0].save(tmp_path)
     content = json.loads(path.read_text())
-    assert content["schema"] == 3
-    for name in ("commit", "machine", "replica_seeds"):
+    assert content["schema"] == 4
+    for name in ("commit", "machine", "replica_seeds", "fingerprint"):
         del content[name]
     path.write_text(json.dumps({**content, "schema": 1}))
     (old,) = load_results([tmp_path])

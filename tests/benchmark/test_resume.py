@@ -19,7 +19,7 @@ import pytest
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
-from dynprune_env.benchmark import episodes as benchmark
+from dynprune_env.benchmark import identity
 from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
 from dynprune_env.benchmark.episodes import RunGroup, run_episodes
 from dynprune_env.benchmark.results import Result, load_failures, load_results
@@ -139,7 +139,7 @@ def test_a_state_that_does_not_fit_is_ignored(
     if what == "torn":
         path.write_bytes(path.read_bytes()[:-100])
     if what == "of other code":
-        monkeypatch.setattr(benchmark, "source_hash", lambda: "another")
+        monkeypatch.setattr(identity, "package_hash", lambda: "another")
     asked = []
     results = run_episodes(
         DIGITS,

@@ -39,6 +39,7 @@ VARIANTS = (
 
 
 def run(
+    context: typer.Context,
     env: EnvOption = "DynPrune-Digits-v0",
     agent: Annotated[
         str, typer.Option("--agent", help='An agent\'s spec, e.g. ucb or "ucb(c=2.0)".')
@@ -82,6 +83,7 @@ def run(
                 env_kwargs=group.env_kwargs,
                 device=device,
                 data_dir=data_dir,
+                imports=context.obj,
                 on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
                     task, completed=float(done.mean())
                 ),
@@ -137,6 +139,17 @@ def bench(
         float,
         typer.Option("--save-every", min=0, help="Seconds between savings of a long run's state."),
     ] = 30.0,
+    accept_stale: Annotated[
+        bool,
+        typer.Option(
+            "--accept-stale",
+            help="Keep results also where your own code, a policy file or the data changed since.",
+        ),
+    ] = False,
+    refresh: Annotated[
+        bool,
+        typer.Option("--refresh", help="Play again what another version of dynprune made."),
+    ] = False,
     env_kwargs: EnvKwargsOption = None,
     label_noise: LabelNoiseOption = None,
     out: OutOption = Path("results"),
@@ -147,7 +160,8 @@ def bench(
 
     Without arguments: Digits, all agents, budgets 0.3, 0.5 and 0.7, ten seeds. A run whose result
     is in the folder already is not repeated, and a long one goes on from its last saved epoch: a
-    benchmark that was stopped goes on where it was. Runs that failed are tried again.
+    benchmark that was stopped goes on where it was. Runs that failed are tried again, and so are
+    those whose agent, policy file or data changed since.
 
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
@@ -177,7 +191,10 @@ def bench(
             device=device,
             data_dir=data_dir,
             save_every=save_every,
+            accept_stale=accept_stale,
+            refresh=refresh,
             on_start=progress.start_group,
+            on_note=complain,
             imports=context.obj,
         )
         try:

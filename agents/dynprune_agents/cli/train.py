@@ -110,6 +110,7 @@ class TrainingArguments:
 
 
 def train(
+    context: typer.Context,
     algo: Annotated[
         str,
         typer.Option(
@@ -178,6 +179,7 @@ def train(
     """
     from dynprune_agents.learning.training import Plan
     from dynprune_agents.learning.training import train as train_policy
+    from dynprune_agents.policies._files import find_policy
 
     check_folder(out.absolute().parent)
     arguments = TrainingArguments(
@@ -203,6 +205,8 @@ def train(
         out,
         seed=seed,
         arguments=asdict(arguments),
+        imports=tuple(context.obj),
+        files=(find_policy(start, ".npz"),) if start else (),
         checkpoint_every=checkpoint_every,
         tensorboard=tensorboard,
     )

@@ -78,6 +78,19 @@ class Mixture:
                 found[argument] = values
         return found
 
+    def first_draws(self) -> list[TaskDraw]:
+        """One draw of each environment: the first of all values."""
+        return [
+            TaskDraw(
+                env,
+                {
+                    **self.env_kwargs,
+                    **{name: values[0] for name, values in self.choices(env).items()},
+                },
+            )
+            for env in self.envs
+        ]
+
     def check(self) -> None:
         """Checks every value that can be drawn, before anything is trained.
 

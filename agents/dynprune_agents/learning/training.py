@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +18,12 @@ from dynprune_agents._agent import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_env.benchmark.episodes import run_episodes
+from dynprune_env.benchmark.fingerprint import Fingerprint, differences
+from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.palette import BLUE, INK, LINE, PALE
+from dynprune_env.common.provenance import versions
+from dynprune_env.common.sources import hash_file
 
 EVALUATION_DRAWS = 24
 EVALUATION_SEEDS = 4
@@ -119,6 +123,8 @@ class Plan:
         out: the policy's file; the curve (.json, .png) and the checkpoints lie beside it.
         seed: of the evaluation's draws.
         arguments: what was asked for; a checkpoint of other arguments is refused.
+        imports: modules that were imported because they register tasks.
+        files: whose bytes decide what comes out, such as the policy to go on from.
         evaluate_every: share of the steps between evaluations.
         checkpoint_every: seconds between checkpoints; 0 after every update.
         tensorboard: folder for TensorBoard, if it is installed; None for none.
@@ -128,6 +134,8 @@ class Plan:
     out: Path
     seed: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
     evaluate_every: float = 0.1
     checkpoint_every: float = 20.0
     tensorboard: Path | None = None
@@ -149,9 +157,10 @@ def train(
         What happened; it lies in `out` with the ending .curve.json as well.
 
     Raises:
-        ValueError: the checkpoint belongs to a training with other arguments.
+        ValueError: the checkpoint belongs to a training with other arguments, or other code,
+            data, libraries or files made it.
     """
-    checkpoints = _Checkpoints(plan)
+    checkpoints = _Checkpoints(plan, trainer.mixture)
     curve = checkpoints.load(trainer)
     evaluation = PolicyEvaluation(trainer.mixture, plan.seed)
     saved = time.monotonic()
@@ -186,9 +195,14 @@ def train(
 class _Checkpoints:
     """Folders beside the policy's file, one per checkpoint, complete or absent."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, mixture: Mixture):
         self.plan = plan
         self.folder = plan.out.with_suffix(".checkpoints")
+        files = {path.name: hash_file(path) for path in plan.files}
+        self.made_by = {
+            draw.env: replace(fingerprint(draw.settings(), (), plan.imports), policy=files)
+            for draw in mixture.first_draws()
+        }
 
     def load(self, trainer: PolicyTrainer) -> Curve:
         """Puts the trainer where the newest checkpoint is; an empty curve if there is none."""
@@ -201,8 +215,24 @@ class _Checkpoints:
                 f"{self.folder} holds a training with other arguments ({kept['arguments']}): "
                 "take another --out, or delete that folder"
             )
+        if changed := self._changed(kept):
+            raise ValueError(
+                f"{self.folder} holds a training that cannot go on, since what made it is another "
+                f"now ({', '.join(changed)}): take another --out, or delete that folder"
+            )
         trainer.load_checkpoint(found[-1])
         return Curve(**kept["curve"])
+
+    def _changed(self, kept: dict[str, Any]) -> list[str]:
+        """What is another now than when the checkpoint was written."""
+        changed = []
+        for env, now in self.made_by.items():
+            recorded = kept.get("made_by", {}).get(env)
+            old = Fingerprint(**recorded) if recorded else None
+            changed += [each.what for each in differences(old, now)]
+        if kept.get("versions") != dict(versions()):
+            changed.append("the libraries")
+        return list(dict.fromkeys(changed))
 
     def save(self, trainer: PolicyTrainer, curve: Curve) -> None:
         """Writes a new one, then removes the older."""
@@ -211,7 +241,12 @@ class _Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         trainer.save_checkpoint(temporary)
-        content = {"arguments": self.plan.arguments, "curve": asdict(curve)}
+        content = {
+            "arguments": self.plan.arguments,
+            "made_by": {env: asdict(made_by) for env, made_by in self.made_by.items()},
+            "versions": dict(versions()),
+            "curve": asdict(curve),
+        }
         (temporary / "training.json").write_text(json.dumps(content))
         temporary.rename(self.folder / f"{trainer.steps:012d}")
         for path in older:

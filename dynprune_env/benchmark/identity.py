@@ -1,0 +1,64 @@
+"""The fingerprint of runs that would be played now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dynprune_env.benchmark.fingerprint import Fingerprint
+from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.common.sources import hash_file, own_sources, package_hash
+from dynprune_env.envs.settings import Settings
+from dynprune_env.tasks.datasets import DataNotFoundError
+from dynprune_env.tasks.registry import own_factory
+from dynprune_env.tasks.variants import load_dataset
+
+
+def fingerprint(
+    settings: Settings, agents: Sequence[Any] = (), imports: Iterable[str] = ()
+) -> Fingerprint:
+    """The fingerprint of runs that would be played now.
+
+    Args:
+        settings: of the environment.
+        agents: who plays.
+        imports: modules that were imported because they register tasks.
+    """
+    task = settings.resolved
+    device = settings.find_device()
+    inside = [each for agent in agents for each in with_parts(agent)]
+    factory = own_factory(settings.task)
+    things: list[Any] = [type(agent) for agent in inside]
+    things += [thing for thing in (factory, task.model) if callable(thing)]
+    try:
+        data = load_dataset(
+            task.info, task.variant, settings.data_dir, settings.download, device
+        ).content_hash
+    except DataNotFoundError:  # on a cluster it may lie with the workers only
+        data = ""
+    return Fingerprint(
+        package=package_hash(),
+        code=own_sources(things, imports),
+        policy={path.name: hash_file(path) for agent in inside for path in files_of(agent)},
+        data=data,
+        engine={
+            "device": device.type,
+            "precision": "bf16" if settings.use_bf16(device) else "float32",
+            "threads": str(torch.get_num_threads()),
+            "numba": "yes" if HAS_NUMBA else "no",
+        },
+    )
+
+
+def with_parts(agent: Any) -> list[Any]:
+    """An agent and those that it holds."""
+    parts = agent.parts() if hasattr(agent, "parts") else []
+    return [agent, *(each for part in parts for each in with_parts(part))]
+
+
+def files_of(agent: Any) -> list[Path]:
+    """The files that an agent names, without those of its parts."""
+    return list(agent.files()) if hasattr(agent, "files") else []

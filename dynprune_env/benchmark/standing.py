@@ -1,0 +1,125 @@
+"""Which runs of a sweep have to be played: those without a result that still stands."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dynprune_env.benchmark.episodes import RunGroup
+from dynprune_env.benchmark.fingerprint import DECIDED_BY_USER, Fingerprint, differences
+from dynprune_env.benchmark.identity import fingerprint
+from dynprune_env.benchmark.results import Result, RunConfig
+from dynprune_env.envs.settings import settings_of
+from dynprune_env.selection.agent import SelectionAgent
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Standing:
+    """What a folder of results holds for a sweep.
+
+    Attributes:
+        missing: by the key of a group, the seeds that are to be played.
+        changed: what of the user's own changed since results were made, by agent; they are played
+            again.
+        others: how many results something else made, by what that is; they are kept, or played
+            again under `refresh`.
+        refresh: whether they are.
+    """
+
+    refresh: bool = False
+    missing: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    changed: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    others: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def notes(self) -> list[str]:
+        """Sentences on what is played again and what is kept."""
+        agents: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+        for agent, reasons in self.changed.items():
+            agents[tuple(sorted(reasons))].append(agent)
+        found = [
+            f"played again, since {' and '.join(reasons)} changed: {', '.join(names)} "
+            "(--accept-stale keeps the old results)"
+            for reasons, names in agents.items()
+        ]
+        what = "played again" if self.refresh else "kept (--refresh plays them again)"
+        found += [
+            f"{count:,} results whose fingerprint differs are {what}: {name}"
+            for name, count in sorted(self.others.items())
+        ]
+        return found
+
+
+def review(
+    groups: Iterable[RunGroup],
+    make_agent: Callable[[str], SelectionAgent],
+    folder: Path,
+    *,
+    device: str = "auto",
+    data_dir: str | None = None,
+    imports: Sequence[str] = (),
+    accept_stale: bool = False,
+    refresh: bool = False,
+) -> Standing:
+    """Says which runs have to be played.
+
+    A result stands if the user's own code behind it, its policy file and its data are what they
+    were. What another version of the package made stands too, since it may have cost days.
+
+    Args:
+        groups: the sweep's.
+        make_agent: makes an agent from its spec.
+        folder: of the results.
+        device: where runs would train.
+        data_dir: folder of the data sets.
+        imports: modules that were imported because they register tasks.
+        accept_stale: keeps also what the user's own code, another policy file or data made.
+        refresh: plays again all that anything else made.
+    """
+    found = Standing(refresh)
+    for group in groups:
+        results = {config.seed: _load(folder, config) for config in group.configs()}
+        again = {seed for seed, result in results.items() if result is None}
+        if len(again) < len(results):
+            now = _now(group, make_agent(group.agent), device, data_dir, imports)
+            for seed, result in results.items():
+                if result is None:
+                    continue
+                changes = differences(result.fingerprint, now)
+                stale = [each for each in changes if each.part in DECIDED_BY_USER]
+                if stale and not accept_stale:
+                    found.changed[group.agent] |= {each.what for each in stale}
+                else:
+                    for each in changes:
+                        found.others[each.what] += 1
+                if (stale and not accept_stale) or (changes and refresh):
+                    again.add(seed)
+        found.missing[group.key] = tuple(seed for seed in group.seeds if seed in again)
+    return found
+
+
+def _now(
+    group: RunGroup,
+    agent: SelectionAgent,
+    device: str,
+    data_dir: str | None,
+    imports: Sequence[str],
+) -> Fingerprint:
+    where = {"device": device, "data_dir": data_dir}
+    kwargs = dict(agent.env_kwargs) | group.env_kwargs | where
+    return fingerprint(settings_of(group.env, kwargs), [agent], imports)
+
+
+def _load(folder: Path, config: RunConfig) -> Result | None:
+    """A run's result; a file that cannot be read as one is none."""
+    try:
+        return Result.load(folder / f"{config.key}.json")
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.warning("%s; it is played again", error)
+        return None
