@@ -15,7 +15,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.benchmark.checkpoints import Checkpoint, pack_agent, unpack_agent
-from dynprune_env.benchmark.fingerprint import Fingerprint
+from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
@@ -84,7 +84,7 @@ def run_episodes(
     """
     game = _EpisodeRunner(env, agent, env_kwargs or {}, device, data_dir, imports)
     state = checkpoint.load() if checkpoint else None
-    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == game.origin():
+    if state and set(seeds) <= set(state["seeds"]) and game.made(state["origin"]):
         if "results" in state:
             return list(state["results"])
         seeds = state["seeds"]
@@ -145,8 +145,14 @@ class _EpisodeRunner:
         self._vector = vector
 
     def origin(self) -> dict[str, Any]:
-        """A state belongs to what made it: goes on only where all of it is the same."""
+        """What made the runs, for their state."""
         return {"fingerprint": asdict(self._fingerprint), "versions": dict(versions())}
+
+    def made(self, origin: dict[str, Any]) -> bool:
+        """Whether a state is gone on with: only if all that made it is the same."""
+        if origin["versions"] != dict(versions()):
+            return False
+        return not differences(Fingerprint(**origin["fingerprint"]), self._fingerprint)
 
     def begin(self) -> None:
         """Starts the runs, after what the agent prepares."""

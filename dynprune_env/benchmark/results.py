@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,8 @@ class Result:
                 raise ValueError(f"its schema is not one of 1 to {SCHEMA}")
             if "company" in content:
                 content["replica_seeds"] = content.pop("company")
+            if unknown := set(content) - {field.name for field in fields(cls)}:
+                raise ValueError(f"it holds {', '.join(sorted(unknown))}, which no result has")
             result = msgspec.convert(content, cls)
             result.check()
             if path.stem != result.config.key:
