@@ -7,7 +7,8 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -18,11 +19,13 @@ from dynprune_env.benchmark.checkpoints import Checkpoint, pack_agent, unpack_ag
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.provenance import code_hash, commit, machine, source_hash, versions
+from dynprune_env.common.threads import blas_threads, torch_threads
 from dynprune_env.envs.settings import Settings
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent
 from dynprune_env.tasks.registry import own_factory
-from dynprune_env.training.stacked_learner import StackedLearner
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,17 @@ def _origin(env: str, agent: SelectionAgent) -> dict[str, str | None]:
     }
 
 
+def _few_threads(method: Callable[[_EpisodeRunner], T]) -> Callable[[_EpisodeRunner], T]:
+    """What an agent computes rounds alike in every process: with the threads of the settings."""
+
+    @wraps(method)
+    def limited(game: _EpisodeRunner) -> T:
+        with torch_threads(game.threads), blas_threads(1):
+            return method(game)
+
+    return limited
+
+
 class _EpisodeRunner:
     """Runs under way, side by side: what `run_episodes` steps and a checkpoint keeps."""
 
@@ -136,11 +150,13 @@ class _EpisodeRunner:
         )
         assert isinstance(vector, DynPruneVectorEnv)
         self._vector, self._agent = vector, agent
+        self.threads = vector.settings.threads
         self._start = time.perf_counter()
         self._before = {"total": 0.0, "train": 0.0, "evaluate": 0.0}
         self._spent = {"prepare": 0.0, "select": 0.0}
         self.over = False
 
+    @_few_threads
     def begin(self) -> None:
         """Starts the runs, after what the agent prepares."""
         seeds = self._group.seeds
@@ -153,6 +169,7 @@ class _EpisodeRunner:
         self._log = RunLog(self._vector)
         self._agent.reset(self._vector.episode(seeds))
 
+    @_few_threads
     def step(self) -> np.ndarray:
         """Plays one epoch; returns the (R,) progress, in [0, 1]."""
         began = time.perf_counter()
@@ -203,7 +220,7 @@ class _EpisodeRunner:
     def results(self) -> list[Result]:
         """One per run, with its numbers on the test split."""
         vector, info = self._vector, self._info
-        settings, learner = vector.settings, vector.trainer.learner
+        settings = vector.settings
         test = vector.evaluate("test")
         seconds = self._seconds()
         full_run = settings.recipe.epochs * settings.num_samples
@@ -228,9 +245,7 @@ class _EpisodeRunner:
                     diverged=bool(info["diverged"][row]),
                     replicas=len(self._group.seeds),
                     device=_device_name(vector.trainer.device),
-                    threads=learner.threads
-                    if isinstance(learner, StackedLearner)
-                    else torch.get_num_threads(),
+                    threads=vector.trainer.threads,
                     versions=dict(versions()),
                     selections=selections,
                     commit=commit(),

@@ -196,8 +196,11 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     @property
     def dataset(self) -> Dataset:
-        """The data with what is known about their corruption; for analysis, never observed."""
-        return self.trainer.dataset
+        """The data with what is known about their corruption; for analysis, never observed.
+
+        A copy, the same one for all environments on these data: no run sees what is done to it.
+        """
+        return self.trainer.dataset.apart
 
     def episode(self, seeds: int | Sequence[int]) -> Episode:
         """What an agent may know; `seeds`, one per replica, are for its own draws."""
@@ -334,6 +337,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             raw_weights=settings.weights == "raw",
             rescore=settings.observe == "all",
             device=device,
+            threads=settings.threads,
             learner=settings.learner,
             averaging=settings.averaging,
             bf16=settings.use_bf16(device),
