@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
+from dynprune_env.common.randomness import Purpose, ReplicaRandom, seeded, stream_seed
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
 from dynprune_env.selection.statistics import SampleValues, sample_values
@@ -116,8 +116,9 @@ class TrainerProbe:
 
 @torch.no_grad()
 def _forward(part: Callable[[Tensor], Tensor], table: InputTable, ids: Tensor) -> Tensor:
-    # Copies: a module may hand out the same memory at every call.
-    parts = [part(x).to(torch.float32, copy=True) for x in table.batches(ids, SCORING_BATCH)]
+    with seeded(0, ids.device):  # some models draw in evaluation mode too
+        # Copies: a module may hand out the same memory at every call.
+        parts = [part(x).to(torch.float32, copy=True) for x in table.batches(ids, SCORING_BATCH)]
     return torch.cat(parts)
 
 

@@ -196,10 +196,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     @property
     def dataset(self) -> Dataset:
-        """The data with what is known about their corruption; for analysis, never observed.
-
-        A copy, the same one for all environments on these data: no run sees what is done to it.
-        """
+        """A copy of the data, with what is known of their corruption; for analysis only."""
         return self.trainer.dataset.apart
 
     def episode(self, seeds: int | Sequence[int]) -> Episode:
@@ -322,8 +319,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _make_trainer(self) -> Trainer:
         settings, task = self.settings, self.settings.resolved
-        device = settings.find_device()
-        info = task.info
+        device, info = settings.find_device(), task.info
         data = load_dataset(info, task.variant, settings.data_dir, settings.download, device)
         make = partial(make_model, task.model, info.input_shape, info.num_classes)
         if is_own(settings.task):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dynprune_env.common.randomness import seeded
+from dynprune_env.common.randomness import Purpose, seeded, stream_seed
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
@@ -21,10 +22,12 @@ from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import (
     belongings,
     copy_of,
+    is_own,
     load_module_state,
     module_state,
     move_into,
     others,
+    unchanged,
     with_own_state,
 )
 
@@ -41,6 +44,7 @@ class _Replica:
         average: of its parameters; None where none is kept.
         belongings: what no other module may have.
         made: a fingerprint of what cannot be saved, as it was when the module was made.
+        is_own: whether it may keep a state of its own kind.
     """
 
     seed: int
@@ -50,6 +54,7 @@ class _Replica:
     average: list[Tensor] | None
     belongings: set[Any]
     made: dict[str, str]
+    is_own: bool
 
 
 class ModuleLearner:
@@ -94,7 +99,6 @@ class ModuleLearner:
             torch.channels_last if len(dataset.info.input_shape) == 3 else torch.contiguous_format
         )
         self.torch_compile = torch_compile
-        self.torch_compile = torch_compile
         self.replicas: list[_Replica] = []
         for row in range(num_replicas):
             self.replicas.append(self._make(row))
@@ -131,7 +135,10 @@ class ModuleLearner:
         average = None
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
-        return _Replica(seed, model, forward, optimizer, average, belongings(model), others(model))
+        made = others(model)
+        return _Replica(
+            seed, model, forward, optimizer, average, belongings(model), made, is_own(model)
+        )
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas new modules."""
@@ -191,13 +198,22 @@ class ModuleLearner:
         """Logits in evaluation mode; see `Learner.score`."""
         for row in rows:
             self.replicas[row].model.eval()
+        with ExitStack() as stack:
+            for row in rows:
+                if self.replicas[row].is_own:  # no run depends on who has looked at it
+                    stack.enter_context(unchanged(self.replicas[row].model))
+            return self._score(split, ids, rows)
+
+    def _score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         logits = torch.empty(len(rows), len(ids), self.num_classes, device=self.device)
         start = 0
         for x in self.inputs[split].batches(ids, SCORING_BATCH):
             chunk = slice(start, start := start + len(x))
             for i, row in enumerate(rows):
                 own = x.clone() if i + 1 < len(rows) else x  # a model may work in place
-                logits[i, chunk] = self._forward(row, own, full=len(x) == SCORING_BATCH)
+                seed = stream_seed(self.replicas[row].seed, start, Purpose.SCORING)
+                with seeded(seed, self.device):  # some models draw in evaluation mode too
+                    logits[i, chunk] = self._forward(row, own, full=len(x) == SCORING_BATCH)
         return logits
 
     def module(self, row: int, averaged: bool = False) -> nn.Module:

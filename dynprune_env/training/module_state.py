@@ -15,6 +15,7 @@ import uuid
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -115,11 +116,47 @@ def with_own_state(model: nn.Module) -> nn.Module:
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """A deep copy; tensors that a graph of gradients hangs on, which torch copies not, lose it."""
+    """A deep copy; tensors that came out of a pass, which torch does not copy, lose its graph."""
     names = _registered(model)
-    plain = [table[key] for _, table, key in _attributes(model) if _is_plain(table[key], names)]
-    grown = [tensor for value in plain for tensor in _inside(value) if tensor.grad_fn is not None]
+    kept = [table[key] for _, table, key in _attributes(model) if _is_plain(table[key], names)]
+    kept += [table[key] for _, table, key in _tensors(model)]
+    grown = [tensor for value in kept for tensor in _inside(value) if tensor.grad_fn is not None]
     return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in grown})
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Puts a module's buffers and plain attributes back as they were."""
+    names, copied = _registered(model), dict[int, Any]()
+    parameters = {id(parameter) for parameter in model.parameters()}
+    buffers = [
+        (table, key, table[key], _copied(table[key], copied))
+        for _, table, key in _tensors(model)
+        if id(table[key]) not in parameters
+    ]
+    attributes = {
+        name: (table, key, _copied(table[key], copied))
+        for name, table, key in _attributes(model)
+        if _is_plain(table[key], names)
+    }
+    try:
+        yield
+    finally:
+        for table, key, tensor, saved in buffers:
+            if _alike(tensor, saved):
+                tensor.data.copy_(saved)
+            table[key] = tensor
+        for name, table, key in list(_attributes(model)):
+            if name not in attributes and _is_plain(table[key], names):
+                del table[key]
+        for table, key, value in attributes.values():
+            table[key] = value
+
+
+def is_own(model: nn.Module) -> bool:
+    """Whether somebody has written a part of it, who may keep a state where torch keeps none."""
+    known = ("torch", "torchvision", "dynprune_env")
+    return any(type(part).__module__.partition(".")[0] not in known for part in model.modules())
 
 
 def belongings(model: nn.Module) -> set[Any]:
@@ -144,7 +181,7 @@ def move_into(model: nn.Module, old: nn.Module) -> None:
     places = {name: table[key] for name, table, key in _tensors(old)}
     for name, table, key in _tensors(model):
         tensor, place = table[key], places.get(name)
-        if _alike(tensor, place) and tensor.stride() == place.stride():
+        if place is not None and _alike(tensor, place) and tensor.stride() == place.stride():
             place.data.copy_(tensor.data)
             tensor.data = place.data
 
@@ -222,7 +259,7 @@ def _on_cpu(value: Any) -> bool:
 
 def _alike(one: Tensor | None, other: Tensor | None) -> bool:
     """Whether one can be copied into the other as it is."""
-    if not (_has_memory(one) and _has_memory(other)):
+    if one is None or other is None or not (_has_memory(one) and _has_memory(other)):
         return False
     return (one.shape, one.dtype) == (other.shape, other.dtype)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.common.jit import HAS_NUMBA
-from dynprune_env.common.randomness import Purpose, stream, stream_seed
+from dynprune_env.common.randomness import Purpose, seeded, stream, stream_seed
 from dynprune_env.common.threads import torch_threads
 from dynprune_env.selection.budget import (
     SCORING_COST,
@@ -359,7 +359,9 @@ def check_outputs(
     expected = (len(inputs), dataset.info.num_classes)
     given = f"inputs {tuple(inputs.shape)} {inputs.dtype}"
     try:
-        output = fresh_model(make_model, 0).to(device).eval()(inputs)
+        model = fresh_model(make_model, 0).to(device).eval()
+        with seeded(0, device):
+            output = model(inputs)
     except Exception as error:  # whatever a user's own model raises
         raise ValueError(f"the model of {task} fails on {given}: {error}") from error
     if not isinstance(output, Tensor) or output.shape != expected:
