@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from dynprune_env.common.randomness import seeded
 from dynprune_env.training.loading import InputTable
-from dynprune_env.training.module_state import belongings
 
 LEARNERS = ("auto", "modules", "stacked", "numba")
 """Kinds of learners; see `Settings`."""
@@ -43,24 +42,6 @@ def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
     """A model drawn from torch's default generator, which is left as it was."""
     with seeded(seed):
         return make_model()
-
-
-def check_apart(fresh: nn.Module, taken: Iterable[set[Any]]) -> None:
-    """Checks that a model just made is a new one.
-
-    Args:
-        fresh: the model.
-        taken: `belongings` of those made before.
-
-    Raises:
-        ValueError: it shares parameters, or parts of its own, with one of them.
-    """
-    own = belongings(fresh)
-    if not all(own.isdisjoint(each) for each in taken):
-        raise ValueError(
-            f"the function that makes the model ({type(fresh).__name__}) must build a new one at "
-            "every call, got modules of two calls that share parameters or parts"
-        )
 
 
 class Learner(Protocol):

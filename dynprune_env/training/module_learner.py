@@ -17,10 +17,10 @@ from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.allocator import keep_freed_memory
-from dynprune_env.training.learner import SCORING_BATCH, Pass, check_apart, fresh_model
+from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
 from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import (
-    belongings,
+    NewModels,
     copy_of,
     is_own,
     load_module_state,
@@ -42,7 +42,6 @@ class _Replica:
         forward: the same, or what `torch.compile` made of it.
         optimizer: of its parameters.
         average: of its parameters; None where none is kept.
-        belongings: what no other module may have.
         made: a fingerprint of what cannot be saved, as it was when the module was made.
         is_own: whether it may keep a state of its own kind.
     """
@@ -52,7 +51,6 @@ class _Replica:
     forward: Callable[[Tensor], Tensor]
     optimizer: torch.optim.Optimizer
     average: list[Tensor] | None
-    belongings: set[Any]
     made: dict[str, str]
     is_own: bool
 
@@ -99,6 +97,7 @@ class ModuleLearner:
             torch.channels_last if len(dataset.info.input_shape) == 3 else torch.contiguous_format
         )
         self.torch_compile = torch_compile
+        self._made = NewModels()
         self.replicas: list[_Replica] = []
         for row in range(num_replicas):
             self.replicas.append(self._make(row))
@@ -116,7 +115,7 @@ class ModuleLearner:
     def _make(self, seed: int, old: _Replica | None = None) -> _Replica:
         """A new module and all that belongs to it: nothing is left of the one that it replaces."""
         model = fresh_model(self.make_model, seed).to(self.device).to(memory_format=self.layout)
-        check_apart(model, [replica.belongings for replica in self.replicas])
+        self._made.add(model)
         model = with_own_state(model)
         forward: Callable[[Tensor], Tensor] = model
         if self.torch_compile:
@@ -136,9 +135,7 @@ class ModuleLearner:
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
         made = others(model)
-        return _Replica(
-            seed, model, forward, optimizer, average, belongings(model), made, is_own(model)
-        )
+        return _Replica(seed, model, forward, optimizer, average, made, is_own(model))
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas new modules."""

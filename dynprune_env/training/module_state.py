@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -156,21 +157,46 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 def is_own(model: nn.Module) -> bool:
     """Whether somebody has written a part of it, who may keep a state where torch keeps none."""
     known = ("torch", "torchvision", "dynprune_env")
-    return any(type(part).__module__.partition(".")[0] not in known for part in model.modules())
+    return not all(_is_from(part, *known) for part in model.modules())
 
 
-def belongings(model: nn.Module) -> set[Any]:
-    """What no other module may have: its parameters, where they lie, parts that hold a state."""
-    found: set[Any] = {id(model)}
-    for module in model.modules():
-        tensors = [*module._parameters.values(), *module._buffers.values()]
-        if tensors or not type(module).__module__.startswith("torch.nn."):
-            found.add(id(module))  # a ReLU or a Dropout may be anybody's
-    for parameter in model.parameters():
-        found.add(id(parameter))
-        if _has_memory(parameter) and parameter.numel():
-            found.add(_address(parameter))
-    return found
+class NewModels:
+    """The models that a function has made, each of which must be a new one."""
+
+    def __init__(self) -> None:
+        self._parts: WeakSet[nn.Module] = WeakSet()
+
+    def add(self, model: nn.Module) -> None:
+        """Takes in the model just made.
+
+        Raises:
+            ValueError: it shares parameters, or parts that can hold a state, with one before.
+        """
+        parts = [
+            part
+            for part in model.modules()  # a ReLU or a Dropout may be anybody's
+            if part._parameters or part._buffers or not _is_from(part, "torch")
+        ]
+        taken = {place for part in self._parts for place in _places(part)}
+        if any(part in self._parts or not taken.isdisjoint(_places(part)) for part in parts):
+            raise ValueError(
+                f"the function that makes the model ({type(model).__name__}) must build a new one "
+                "at every call, got modules of two calls that share parameters or parts"
+            )
+        self._parts.update(parts)
+
+
+def _places(part: nn.Module) -> Iterator[Any]:
+    """What a part's own parameters are, and where they lie."""
+    for parameter in part._parameters.values():
+        if parameter is not None:
+            yield id(parameter)
+            if _has_memory(parameter) and parameter.numel():
+                yield _address(parameter)
+
+
+def _is_from(module: nn.Module, *packages: str) -> bool:
+    return type(module).__module__.partition(".")[0] in packages
 
 
 def move_into(model: nn.Module, old: nn.Module) -> None:

@@ -34,7 +34,7 @@ def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
     linear, between = modules[0::2], modules[1::2]
     plain = (
         len(linear) == len(between) + 1
-        and len({id(layer) for layer in linear}) == len(linear)
+        and len(list(model.parameters())) == 2 * len(linear)
         and all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
         and all(type(layer) is nn.ReLU for layer in between)
         and all(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())

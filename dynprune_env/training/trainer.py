@@ -25,10 +25,10 @@ from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, sample
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.training.learner import Learner, Pass, check_apart, fresh_model
+from dynprune_env.training.learner import Learner, Pass, fresh_model
 from dynprune_env.training.loading import input_table
 from dynprune_env.training.module_learner import ModuleLearner
-from dynprune_env.training.module_state import belongings
+from dynprune_env.training.module_state import NewModels
 from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
 
 
@@ -314,8 +314,9 @@ def make_learner(
             new module at every call.
     """
     streamed = isinstance(dataset.train.inputs, Streamed)
-    first = fresh_model(make_model, 0)
-    check_apart(fresh_model(make_model, 0), [belongings(first)])
+    made, first = NewModels(), fresh_model(make_model, 0)
+    for model in (first, fresh_model(make_model, 0)):
+        made.add(model)
     plain = not streamed and linear_layers(first) is not None
     on_cpu = device.type == "cpu" and not recipe.augmentation
     if kind == "auto":
