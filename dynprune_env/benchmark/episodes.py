@@ -7,7 +7,8 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -20,10 +21,12 @@ from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.provenance import commit, machine, versions
+from dynprune_env.common.threads import blas_threads, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent
-from dynprune_env.training.stacked_learner import StackedLearner
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,17 @@ def run_episodes(
     return results
 
 
+def _few_threads(method: Callable[[_EpisodeRunner], T]) -> Callable[[_EpisodeRunner], T]:
+    """What an agent computes rounds alike in every process: with the threads of the settings."""
+
+    @wraps(method)
+    def limited(game: _EpisodeRunner) -> T:
+        with torch_threads(game.threads), blas_threads(1):
+            return method(game)
+
+    return limited
+
+
 class _EpisodeRunner:
     """Runs under way, side by side: what `run_episodes` steps and a checkpoint keeps."""
 
@@ -142,7 +156,7 @@ class _EpisodeRunner:
             **self._arguments,
         )
         assert isinstance(vector, DynPruneVectorEnv)
-        self._vector = vector
+        self._vector, self.threads = vector, vector.settings.threads
 
     def origin(self) -> dict[str, Any]:
         """What made the runs, for their state."""
@@ -154,6 +168,7 @@ class _EpisodeRunner:
             return False
         return not differences(Fingerprint(**origin["fingerprint"]), self._fingerprint)
 
+    @_few_threads
     def begin(self) -> None:
         """Starts the runs, after what the agent prepares."""
         seeds = self._group.seeds
@@ -166,6 +181,7 @@ class _EpisodeRunner:
         self._log = RunLog(self._vector)
         self._agent.reset(self._vector.episode(seeds))
 
+    @_few_threads
     def step(self) -> np.ndarray:
         """Plays one epoch; returns the (R,) progress, in [0, 1]."""
         began = time.perf_counter()
@@ -216,7 +232,7 @@ class _EpisodeRunner:
     def results(self) -> list[Result]:
         """One per run, with its numbers on the test split."""
         vector, info = self._vector, self._info
-        settings, learner = vector.settings, vector.trainer.learner
+        settings = vector.settings
         test = vector.evaluate("test")
         seconds = self._seconds()
         full_run = settings.recipe.epochs * settings.num_samples
@@ -243,9 +259,7 @@ class _EpisodeRunner:
                     diverged=bool(info["diverged"][row]),
                     replicas=len(self._group.seeds),
                     device=_device_name(vector.trainer.device),
-                    threads=learner.threads
-                    if isinstance(learner, StackedLearner)
-                    else torch.get_num_threads(),
+                    threads=vector.trainer.threads,
                     versions=dict(versions()),
                     selections=selections,
                     commit=commit(),

@@ -31,8 +31,8 @@ class RunLog:
 
     def __init__(self, env: DynPruneVectorEnv):
         self._statistics = env.trainer.statistics
-        self._corrupted = env.dataset.corrupted
-        self._repeated = env.dataset.duplicate_of >= 0
+        self._corrupted = env.trainer.dataset.corrupted
+        self._repeated = env.trainer.dataset.duplicate_of >= 0
         self._visits, self._ranks = self._statistics.visits.copy(), self._rank()
         self._epochs: list[dict[str, np.ndarray]] = []
 

@@ -44,6 +44,8 @@ class Settings:
             and charges a third of a visit for each.
         label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.
         device: "auto" (CUDA where there is one), or a torch device such as "cpu" or "cuda:1".
+        threads: torch's threads on a CPU, at least 1; more are faster for large nets, and round
+            differently. Plain ReLU nets always take one.
         precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
             "fp32" or "bf16". Plain ReLU nets always train in fp32.
         compile: whether `torch.compile` makes the code of convolutional nets: pays on CUDA for
@@ -75,6 +77,7 @@ class Settings:
     train_size: int | None = None
     data_seed: int = 0
     device: str = "auto"
+    threads: int = 1
     precision: str = "auto"
     compile: bool = False
     learner: str = "auto"
@@ -91,7 +94,7 @@ class Settings:
         checked_arguments(Settings, self.as_dict(), "the environment")
         if not 0 < self.budget <= 1:
             raise ValueError(f"budget is a share of a full run in (0, 1], got {self.budget}")
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is at least 1, got {value}")

@@ -196,8 +196,8 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     @property
     def dataset(self) -> Dataset:
-        """The data with what is known about their corruption; for analysis, never observed."""
-        return self.trainer.dataset
+        """A copy of the data, with what is known of their corruption; for analysis only."""
+        return self.trainer.dataset.apart
 
     def episode(self, seeds: int | Sequence[int]) -> Episode:
         """What an agent may know; `seeds`, one per replica, are for its own draws."""
@@ -319,8 +319,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _make_trainer(self) -> Trainer:
         settings, task = self.settings, self.settings.resolved
-        device = settings.find_device()
-        info = task.info
+        device, info = settings.find_device(), task.info
         data = load_dataset(info, task.variant, settings.data_dir, settings.download, device)
         make = partial(make_model, task.model, info.input_shape, info.num_classes)
         if is_own(settings.task):
@@ -334,6 +333,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             raw_weights=settings.weights == "raw",
             rescore=settings.observe == "all",
             device=device,
+            threads=settings.threads,
             learner=settings.learner,
             averaging=settings.averaging,
             bf16=settings.use_bf16(device),

@@ -108,7 +108,7 @@ class SampleStatistics:
 
     def __init__(self, num_replicas: int, labels: np.ndarray, num_classes: int):
         shape = (num_replicas, len(labels))
-        self.labels = labels
+        self.labels = _read_only(np.array(labels))  # a copy: they may be the caller's
         self.num_classes = num_classes
         self._table = {
             name: np.empty(
@@ -185,13 +185,13 @@ class SampleStatistics:
 
     @property
     def loss(self) -> np.ndarray:
-        """The last losses, (R, n) float32: the table itself, not a copy."""
-        return self._table["loss"]
+        """The last losses, (R, n) float32: the table itself, for reading only."""
+        return _read_only(self._table["loss"])
 
     @property
     def visits(self) -> np.ndarray:
-        """How often each sample was trained, (R, n) int32: the table itself, not a copy."""
-        return self._table["visits"]
+        """How often each sample was trained, (R, n) int32: the table itself, for reading only."""
+        return _read_only(self._table["visits"])
 
     def columns(self, epoch: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh copies of all columns after `epoch` (R,) epochs, each (R, n) float32."""
@@ -213,3 +213,9 @@ class SampleStatistics:
             column[...] = state[name].numpy()
         self._last_visit[...] = state["last_visit"].numpy()
         self._scored[...] = state["scored"].numpy()
+
+
+def _read_only(table: np.ndarray) -> np.ndarray:
+    view = table.view()
+    view.flags.writeable = False
+    return view

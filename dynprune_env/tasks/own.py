@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.common.threads import torch_threads
 from dynprune_env.tasks.datasets import DatasetInfo, RawData, Split, apportion
 from dynprune_env.tasks.inputs import (
     Streamed,
@@ -109,6 +110,8 @@ def _read(train: Any, test: Any, stream: bool, workers: int) -> dict[str, Split]
             raise ValueError(f"{name}: {error}") from error
         if not len(splits[name]):
             raise ValueError(f"{name}: there are no samples")
+        if is_pair(data):  # copies: the arrays may be used for something else afterwards
+            splits[name] = Split(splits[name].inputs.clone(), splits[name].labels.clone())
     kinds = [_kind(split) for split in splits.values()]
     if kinds[0] != kinds[1]:
         raise ValueError(
@@ -159,4 +162,5 @@ def _some(split: Split, count: int) -> Tensor:
 def _moments(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
     pixels = _some(split, 1000).double().transpose(0, 1).flatten(1) / 255
-    return tuple(pixels.mean(1).tolist()), tuple(pixels.std(1).clamp(min=1e-3).tolist())
+    with torch_threads(1):  # the last bits depend on the number
+        return tuple(pixels.mean(1).tolist()), tuple(pixels.std(1).clamp(min=1e-3).tolist())

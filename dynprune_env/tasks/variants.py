@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dynprune_env.tasks.datasets import (
     DatasetInfo,
@@ -57,6 +58,24 @@ class Dataset:
                 found.update(f"{array.dtype} {array.shape}".encode())
                 found.update(array)
         return found.hexdigest()
+
+    @cached_property
+    def apart(self) -> Dataset:
+        """A copy: what is done to it reaches no training run. Made once, when it is asked for."""
+        return replace(
+            self,
+            train=_copied(self.train),
+            val=_copied(self.val),
+            test=_copied(self.test),
+            clean_labels=self.clean_labels.copy(),
+            redrawn=self.redrawn.copy(),
+            duplicate_of=self.duplicate_of.copy(),
+        )
+
+
+def _copied(split: Split) -> Split:
+    inputs = split.inputs.clone() if isinstance(split.inputs, Tensor) else split.inputs
+    return Split(inputs, split.labels.clone())
 
 
 @dataclass(frozen=True)

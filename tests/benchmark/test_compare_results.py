@@ -55,7 +55,7 @@ def test_one_number_that_differs_in_the_last_bit_is_named(tmp_path: Path, before
     after = saved(tmp_path / "after", BEFORE[0], replace(BEFORE[1], history=history, visits=3))
     lines, same = compare(before, after)
     assert not same
-    assert lines[0].endswith(f"budget 0.5, 1): history.val_loss[1]: 2.0 -> 2.0000000000000004")
+    assert lines[0].endswith("budget 0.5, 1): history.val_loss[1]: 2.0 -> 2.0000000000000004")
     assert lines[0].startswith(f"digits/{BEFORE[1].config.key} (")
     assert lines[1:] == ["2 runs in both, 1 equal, 1 different; 0 only before, 0 only after"]
 
