@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dynprune_env.common.checks import plain
 from dynprune_env.common.files import atomic_write
 
 SCHEMA = 3  # 2 says company for replica_seeds; 1 lacks it, commit and machine
@@ -45,8 +46,9 @@ class RunConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        """Makes budget=1 and budget=1.0 the same run."""
-        kwargs = {**self.env_kwargs, "budget": float(self.env_kwargs["budget"])}
+        """Makes budget=1 and budget=1.0 the same run, and numpy's numbers Python's."""
+        kwargs = {name: plain(value) for name, value in self.env_kwargs.items()}
+        kwargs["budget"] = float(kwargs["budget"])
         object.__setattr__(self, "env_kwargs", kwargs)
 
     @property
