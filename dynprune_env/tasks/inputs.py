@@ -15,7 +15,6 @@ from torch.utils.data import get_worker_info
 from dynprune_env.common.randomness import Purpose, kept_generators, stream_seed
 from dynprune_env.tasks.datasets import Split
 
-NO_SAMPLES = "there are no samples"
 LABELS = "labels are (n,) integers, one class per sample"
 
 
@@ -67,7 +66,7 @@ def as_inputs(batch: Any) -> Tensor:
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"inputs are tensors, arrays or images of numbers: {error}") from error
     if inputs.dim() and not len(inputs):
-        raise ValueError(NO_SAMPLES)
+        raise ValueError("there are no samples")
     if not inputs.numel():
         raise ValueError(f"every axis of the inputs has a size, got {tuple(inputs.shape)}")
     if inputs.dim() < 2:
@@ -117,7 +116,8 @@ def as_labels(labels: Any) -> Tensor:
             them.
     """
     try:
-        table = torch.as_tensor(labels)
+        apart = isinstance(labels, list | tuple) and any(isinstance(y, Tensor) for y in labels)
+        table = torch.stack([*map(torch.as_tensor, labels)]) if apart else torch.as_tensor(labels)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"{LABELS}, got {_kind_of(labels)}: np.unique(labels, return_inverse=True)[1] numbers "

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from dynprune_env.common.checks import flag, real, shown, whole
 from dynprune_env.tasks.datasets import DatasetInfo, RawData, Split, apportion
 from dynprune_env.tasks.inputs import (
-    NO_SAMPLES,
     Streamed,
     as_input,
     check_map_style,
@@ -122,15 +121,13 @@ def _per_channel(name: str, values: Any, channels: int, interval: str) -> tuple[
 
 def _read(train: Any, test: Any, stream: bool, workers: int) -> dict[str, Split]:
     """Both splits, whose inputs are alike."""
-    splits = {}
+    splits, kinds = {}, []
     for name, data in (("train", train), ("test", test)):
         try:
             splits[name] = _streamed(data, workers) if stream else read_split(data)
+            kinds.append(_kind(splits[name]))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        if not len(splits[name]):
-            raise ValueError(f"{name}: {NO_SAMPLES}")
-    kinds = [_kind(split) for split in splits.values()]
     if kinds[0] != kinds[1]:
         raise ValueError(
             "the inputs of train and test have one shape and type, got "
