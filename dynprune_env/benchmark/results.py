@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dynprune_env.common.checks import plain
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.files import write_text
 
 SCHEMA = 3  # 2 says company for replica_seeds; 1 lacks it, commit and machine
 HISTORY = (
@@ -130,8 +130,7 @@ class Result:
         """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""
         path = folder / f"{self.config.key}.json"
         text = json.dumps({"schema": SCHEMA, **asdict(self)}, allow_nan=False)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text)
+        write_text(path, text)
         return path
 
     @classmethod
@@ -142,7 +141,7 @@ class Result:
             ValueError: the file is not a result of this schema.
         """
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("schema") not in range(1, SCHEMA + 1):
                 raise ValueError(f"its schema is not one of 1 to {SCHEMA}")
             if "company" in content:
@@ -204,8 +203,8 @@ class Failure:
 
     def save(self, folder: Path) -> None:
         """Writes the record."""
-        with atomic_write(failure_path(folder, self.config)) as temporary:
-            temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}))
+        text = json.dumps({"schema": SCHEMA, **asdict(self)})
+        write_text(failure_path(folder, self.config), text)
 
 
 def failure_path(folder: Path, config: RunConfig) -> Path:
@@ -219,7 +218,7 @@ def load_failures(folders: Iterable[Path]) -> list[Failure]:
     found: dict[str, Failure] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("failed/*.json"))):
         with suppress(KeyError, TypeError, AttributeError, ValueError):
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             del content["schema"]
             failure = Failure(**content | {"config": RunConfig(**content["config"])})
             found[failure.config.key] = failure
