@@ -20,6 +20,7 @@ from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
+from dynprune_env.common.checks import run_seeds
 from dynprune_env.common.provenance import commit, machine, versions
 from dynprune_env.common.threads import blas_threads, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
@@ -40,6 +41,14 @@ class RunGroup:
     env_kwargs: dict[str, Any]
     agent: str
     seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Checks the seeds.
+
+        Raises:
+            ValueError: there is none, one occurs twice, or is no whole number from 0.
+        """
+        object.__setattr__(self, "seeds", run_seeds(self.seeds))
 
     def configs(self) -> list[RunConfig]:
         """One configuration per seed."""
@@ -69,7 +78,8 @@ def run_episodes(
     Args:
         env: Gymnasium id, e.g. "DynPrune-Digits-v0".
         agent: chooses the actions; its repr is its label in the results.
-        seeds: one run each; a run's numbers depend on its own seed, not on the company.
+        seeds: one run each, whole numbers from 0, none twice; a run's numbers depend on its own
+            seed, not on the company.
         env_kwargs: keyword arguments of the environment.
         device: where to train; not part of a run's configuration.
         data_dir: folder of the data sets, likewise.
@@ -83,8 +93,10 @@ def run_episodes(
         One result per seed, or per seed of the state that was gone on from.
 
     Raises:
+        ValueError: an argument of the environment or a seed is not valid.
         Stopped: the checkpoint said so, and has saved the runs.
     """
+    seeds = run_seeds(seeds)
     game = _EpisodeRunner(env, agent, env_kwargs or {}, device, data_dir, imports)
     state = checkpoint.load() if checkpoint else None
     if state and set(seeds) <= set(state["seeds"]) and game.made(state["origin"]):
@@ -236,7 +248,8 @@ class _EpisodeRunner:
         test = vector.evaluate("test")
         seconds = self._seconds()
         full_run = settings.recipe.epochs * settings.num_samples
-        shares = info["visits"] / max(1, info["visits"].sum())
+        visits = info["visits"] + (info["visits"].sum() == 0)  # all are over at once: equal shares
+        shares = visits / visits.sum()
         # With the modules that were loaded while the runs played.
         made_by = replace(self._fingerprint, code=self._now().code | self._fingerprint.code)
         results = []

@@ -76,4 +76,5 @@ class RunLog:
         """One replica's history, a list per name of HISTORY, and its packed selections."""
         lived = [epoch for epoch in self._epochs if epoch["_epoch"][row]]
         history = {name: [epoch[name][row].item() for epoch in lived] for name in HISTORY}
-        return history, pack(np.array([epoch["mask"][row] for epoch in lived]))
+        masks = [epoch["mask"][row] for epoch in lived]  # none, if it had diverged before it began
+        return history, pack(np.array(masks, dtype=bool))

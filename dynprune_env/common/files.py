@@ -1,4 +1,4 @@
-"""Writing files so that no reader ever sees a half-written one."""
+"""Writing files so that no reader ever sees a half-written one, as UTF-8 whatever the locale."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dynprune_env.common.spelling import SPELLED
 
 
 @contextmanager
@@ -20,3 +22,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file, whole or not at all; bytes of a path that are no text are escaped."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors=SPELLED)

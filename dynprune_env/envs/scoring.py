@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, vmap
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, seeded, stream_seed
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
-from dynprune_env.selection.statistics import SampleValues, sample_values
+from dynprune_env.selection.statistics import SampleValues, finite_values, sample_values
 from dynprune_env.training.learner import SCORING_BATCH
 from dynprune_env.training.loading import InputTable
 from dynprune_env.training.trainer import Trainer
@@ -53,7 +53,7 @@ class TrainerProbe:
         losses = np.full(self._shape, np.nan, dtype=np.float32)
         with self._trainer.thread_limit():
             for row, (ids, logits) in enumerate(found):
-                losses[row, ids] = sample_values(logits, self._labels(ids)).loss
+                losses[row, ids] = finite_values(sample_values(logits, self._labels(ids))).loss
         return losses if self._batched else losses[0]
 
     def features(self, where: np.ndarray | None = None) -> np.ndarray | None:
@@ -149,7 +149,7 @@ def _gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits, label[None])
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
-    squares = [value.flatten(1).square().sum(1) for value in gradients.values()]
+    squares = [value.square().reshape(len(inputs), -1).sum(1) for value in gradients.values()]
     return torch.stack(squares).sum(0).sqrt()
 
 
@@ -225,7 +225,7 @@ class EnvScoringRuns:
         labels = self._trainer().dataset.train.labels
         found = self._logits(self.models() if models is None else models)
         with self._trainer().thread_limit():
-            rows = [sample_values(logits, labels) for logits in found]
+            rows = [finite_values(sample_values(logits, labels)) for logits in found]
         return SampleValues(*(self.as_observed(np.stack(part)) for part in zip(*rows, strict=True)))
 
     def probabilities(self) -> np.ndarray:

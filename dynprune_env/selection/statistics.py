@@ -72,6 +72,13 @@ def plain_sample_values(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss, confidence, margin, el2n, (margin > 0).float()])
 
 
+def finite_values(values: SampleValues) -> SampleValues:
+    """The same, (V,) float32 each; a prediction that is not finite counts as entirely wrong."""
+    wrong = np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
+    broken = ~np.isfinite(values).all(0)
+    return SampleValues(*np.where(broken, wrong[:, None], values))
+
+
 class SampleStatistics:
     """The table that observations are made from. Only visited samples are re-scored.
 
@@ -160,9 +167,7 @@ class SampleStatistics:
             epoch: (V,) the epoch (from 1) in which each was trained; None if it was only scored.
         """
         table = {name: column.reshape(-1) for name, column in self._table.items()}
-        wrong = np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
-        broken = ~np.isfinite(values).all(0)  # such a prediction counts as entirely wrong
-        loss, confidence, margin, el2n, correct = np.where(broken, wrong[:, None], values)
+        loss, confidence, margin, el2n, correct = finite_values(values)
         loss = np.clip(loss, 0, MAX_LOSS)
         scored = self._scored.reshape(-1)
         seen = scored[where]
