@@ -47,7 +47,9 @@ def main(folder: Path, out: Path) -> None:
         "rows": sorted(rows),
     }
     with atomic_write(out) as temporary:
-        temporary.write_text(json.dumps(content, separators=(",", ":")).replace("],[", "],\n["))
+        temporary.write_text(
+            json.dumps(content, separators=(",", ":")).replace("],[", "],\n["), encoding="utf-8"
+        )
     print(f"{len(rows):,} runs, {out.stat().st_size / 1e3:,.0f} kB: {out}")
 
 

@@ -92,7 +92,7 @@ def main(
                 lines.append(row(each, agent, budget, count, out, jobs))
                 print(lines[-1], end="", flush=True)
     table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text((__doc__ or "") + "\n" + HEADER + "".join(lines))
+    table.write_text((__doc__ or "") + "\n" + HEADER + "".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def val_accuracy(task: str, kwargs: dict[str, Any], seeds: Sequence[int]) -> tup
     """Mean final val accuracy of dynamic random, in percent, and how many runs diverged."""
     agent = dynprune_agents.make("dynamic_random")
     runs = run_episodes(f"DynPrune-{task}-v0", agent, seeds, env_kwargs=kwargs)
-    accuracies = [100 * run.history["val_accuracy"][-1] for run in runs]
+    accuracies = [100 * (run.history["val_accuracy"] or [0.0])[-1] for run in runs]
     return float(np.mean(accuracies)), sum(run.diverged for run in runs)
 
 

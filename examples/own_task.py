@@ -28,7 +28,7 @@ def docstrings(library: str):
     for path in sorted(Path(find_spec(library).origin).parent.rglob("*.py")):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_text())
+            tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
                 yield text.replace(library, "")

@@ -57,8 +57,8 @@ def main(
         if spec not in handwritten:
             parts.append(duel_table(runs, settings(), spec, handwritten))
     table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text("\n\n".join(parts) + "\n")
-    print(table.read_text())
+    table.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    print(table.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

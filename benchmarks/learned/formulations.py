@@ -155,7 +155,7 @@ def main(
         f"| formulation | mean lead | {' | '.join(settings)} | training |\n",
         "|---|---:|" + "---:|" * (len(settings) + 1) + "\n",
     ]
-    old = table.read_text().splitlines(keepends=True) if table.exists() else []
+    old = table.read_text(encoding="utf-8").splitlines(keepends=True) if table.exists() else []
     rows = [line for line in old if line.startswith("| ") and "mean lead" not in line]
     done = {line.split(" | ")[0]: line for line in rows}
     random = accuracies(dynprune_agents.make("dynamic_random"))
@@ -168,7 +168,7 @@ def main(
         print(lines[-1], end="", flush=True)
         table.parent.mkdir(parents=True, exist_ok=True)
         rest = [line for line in done.values() if line not in lines]  # a stop loses nothing
-        table.write_text("".join([*lines, *rest]))
+        table.write_text("".join([*lines, *rest]), encoding="utf-8")
 
     for spec in SHIPPED:
         add(f"`{spec}`", partial(shipped, spec))

@@ -100,8 +100,8 @@ def main(
             pieces += [accuracy_table(runs, [FULL_SIZE], agents)]
     over_all = ["## Over all settings", lead_table(everything, every, agents, "dynamic_random")]
     table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text("\n\n".join([__doc__ or "", *over_all, *pieces]) + "\n")
-    print(table.read_text())
+    table.write_text("\n\n".join([__doc__ or "", *over_all, *pieces]) + "\n", encoding="utf-8")
+    print(table.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ PARTS = ("steps", "today", "vector", "gpu", "waits", "selection", "footprint", "
 def processor() -> str:
     """The CPU's name."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if "model name" in line)
     except (OSError, StopIteration):
         return platform.processor()
@@ -100,8 +100,11 @@ def main(
         f"    python -m benchmarks.speed{''.join(f' --parts {part}' for part in parts or [])}"
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n\n".join([head, *([to_markdown(rows)] if rows else []), *pieces]) + "\n")
-    print(out.read_text())
+    out.write_text(
+        "\n\n".join([head, *([to_markdown(rows)] if rows else []), *pieces]) + "\n",
+        encoding="utf-8",
+    )
+    print(out.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 PEAK = """
 def megabytes():
     # Not getrusage's: a child starts with its parent's peak.
-    lines = open("/proc/self/status").read().splitlines()
+    lines = open("/proc/self/status", encoding="utf-8").read().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 """
 
@@ -48,7 +48,7 @@ print(time.perf_counter() - start)
 def run(script: str) -> float:
     """The number that a script prints in a fresh process."""
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True
     )
     return float(done.stdout.split()[-1])
 

@@ -7,7 +7,8 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -15,15 +16,18 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.benchmark.checkpoints import Checkpoint, pack_agent, unpack_agent
-from dynprune_env.benchmark.fingerprint import Fingerprint
+from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
+from dynprune_env.common.checks import run_seeds
 from dynprune_env.common.provenance import commit, machine, versions
+from dynprune_env.common.threads import blas_threads, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent
-from dynprune_env.training.stacked_learner import StackedLearner
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,14 @@ class RunGroup:
     env_kwargs: dict[str, Any]
     agent: str
     seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Checks the seeds.
+
+        Raises:
+            ValueError: there is none, one occurs twice, or is no whole number from 0.
+        """
+        object.__setattr__(self, "seeds", run_seeds(self.seeds))
 
     def configs(self) -> list[RunConfig]:
         """One configuration per seed."""
@@ -66,7 +78,8 @@ def run_episodes(
     Args:
         env: Gymnasium id, e.g. "DynPrune-Digits-v0".
         agent: chooses the actions; its repr is its label in the results.
-        seeds: one run each; a run's numbers depend on its own seed, not on the company.
+        seeds: one run each, whole numbers from 0, none twice; a run's numbers depend on its own
+            seed, not on the company.
         env_kwargs: keyword arguments of the environment.
         device: where to train; not part of a run's configuration.
         data_dir: folder of the data sets, likewise.
@@ -80,11 +93,13 @@ def run_episodes(
         One result per seed, or per seed of the state that was gone on from.
 
     Raises:
+        ValueError: an argument of the environment or a seed is not valid.
         Stopped: the checkpoint said so, and has saved the runs.
     """
+    seeds = run_seeds(seeds)
     game = _EpisodeRunner(env, agent, env_kwargs or {}, device, data_dir, imports)
     state = checkpoint.load() if checkpoint else None
-    if state and set(seeds) <= set(state["seeds"]) and state["origin"] == game.origin():
+    if state and set(seeds) <= set(state["seeds"]) and game.made(state["origin"]):
         if "results" in state:
             return list(state["results"])
         seeds = state["seeds"]
@@ -104,6 +119,17 @@ def run_episodes(
         ended = {"seeds": list(seeds), "origin": game.origin(), "results": results}
         checkpoint.save(lambda: ended)
     return results
+
+
+def _few_threads(method: Callable[[_EpisodeRunner], T]) -> Callable[[_EpisodeRunner], T]:
+    """What an agent computes rounds alike in every process: with the threads of the settings."""
+
+    @wraps(method)
+    def limited(game: _EpisodeRunner) -> T:
+        with torch_threads(game.threads), blas_threads(1):
+            return method(game)
+
+    return limited
 
 
 class _EpisodeRunner:
@@ -142,12 +168,19 @@ class _EpisodeRunner:
             **self._arguments,
         )
         assert isinstance(vector, DynPruneVectorEnv)
-        self._vector = vector
+        self._vector, self.threads = vector, vector.settings.threads
 
     def origin(self) -> dict[str, Any]:
-        """A state belongs to what made it: goes on only where all of it is the same."""
+        """What made the runs, for their state."""
         return {"fingerprint": asdict(self._fingerprint), "versions": dict(versions())}
 
+    def made(self, origin: dict[str, Any]) -> bool:
+        """Whether a state is gone on with: only if all that made it is the same."""
+        if origin["versions"] != dict(versions()):
+            return False
+        return not differences(Fingerprint(**origin["fingerprint"]), self._fingerprint)
+
+    @_few_threads
     def begin(self) -> None:
         """Starts the runs, after what the agent prepares."""
         seeds = self._group.seeds
@@ -160,6 +193,7 @@ class _EpisodeRunner:
         self._log = RunLog(self._vector)
         self._agent.reset(self._vector.episode(seeds))
 
+    @_few_threads
     def step(self) -> np.ndarray:
         """Plays one epoch; returns the (R,) progress, in [0, 1]."""
         began = time.perf_counter()
@@ -210,11 +244,12 @@ class _EpisodeRunner:
     def results(self) -> list[Result]:
         """One per run, with its numbers on the test split."""
         vector, info = self._vector, self._info
-        settings, learner = vector.settings, vector.trainer.learner
+        settings = vector.settings
         test = vector.evaluate("test")
         seconds = self._seconds()
         full_run = settings.recipe.epochs * settings.num_samples
-        shares = info["visits"] / max(1, info["visits"].sum())
+        visits = info["visits"] + (info["visits"].sum() == 0)  # all are over at once: equal shares
+        shares = visits / visits.sum()
         # With the modules that were loaded while the runs played.
         made_by = replace(self._fingerprint, code=self._now().code | self._fingerprint.code)
         results = []
@@ -237,9 +272,7 @@ class _EpisodeRunner:
                     diverged=bool(info["diverged"][row]),
                     replicas=len(self._group.seeds),
                     device=_device_name(vector.trainer.device),
-                    threads=learner.threads
-                    if isinstance(learner, StackedLearner)
-                    else torch.get_num_threads(),
+                    threads=vector.trainer.threads,
                     versions=dict(versions()),
                     selections=selections,
                     commit=commit(),

@@ -20,8 +20,9 @@ from typing import Any, Protocol
 from dynprune_env.benchmark.checkpoints import Checkpoint
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import Result
-from dynprune_env.common.files import atomic_write, scratch_folder
+from dynprune_env.common.files import atomic_write
 from dynprune_env.common.ray_cluster import Mailbox
+from dynprune_env.common.scratch import scratch_folder
 
 logger = logging.getLogger(__name__)
 RUNNING = "running"

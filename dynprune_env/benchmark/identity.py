@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.sources import hash_file, own_sources, package_hash
 from dynprune_env.envs.settings import Settings
 from dynprune_env.tasks.datasets import DataNotFoundError
+from dynprune_env.tasks.models import is_mlp
 from dynprune_env.tasks.registry import own_factory
 from dynprune_env.tasks.variants import load_dataset
 
@@ -47,7 +46,7 @@ def fingerprint(
         engine={
             "device": device.type,
             "precision": "bf16" if settings.use_bf16(device) else "float32",
-            "threads": str(torch.get_num_threads()),
+            "threads": str(1 if is_mlp(task.model) else settings.threads),
             "numba": "yes" if HAS_NUMBA else "no",
         },
     )

@@ -31,8 +31,8 @@ class RunLog:
 
     def __init__(self, env: DynPruneVectorEnv):
         self._statistics = env.trainer.statistics
-        self._corrupted = env.dataset.corrupted
-        self._repeated = env.dataset.duplicate_of >= 0
+        self._corrupted = env.trainer.dataset.corrupted
+        self._repeated = env.trainer.dataset.duplicate_of >= 0
         self._visits, self._ranks = self._statistics.visits.copy(), self._rank()
         self._epochs: list[dict[str, np.ndarray]] = []
 
@@ -76,4 +76,5 @@ class RunLog:
         """One replica's history, a list per name of HISTORY, and its packed selections."""
         lived = [epoch for epoch in self._epochs if epoch["_epoch"][row]]
         history = {name: [epoch[name][row].item() for epoch in lived] for name in HISTORY}
-        return history, pack(np.array([epoch["mask"][row] for epoch in lived]))
+        masks = [epoch["mask"][row] for epoch in lived]  # none, if it had diverged before it began
+        return history, pack(np.array(masks, dtype=bool))

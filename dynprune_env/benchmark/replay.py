@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.benchmark.fingerprint import differences
 from dynprune_env.benchmark.results import Result
@@ -79,22 +77,18 @@ def validate(
     for result in results:
         config = result.config
         replica_seeds = result.replica_seeds or [config.seed]
-        groups[f"{(config.env, config.env_kwargs, config.agent, replica_seeds)}"].append(result)
-    threads = torch.get_num_threads()
+        alike = (config.env, config.env_kwargs, config.agent, replica_seeds, result.threads)
+        groups[f"{alike}"].append(result)
     for group in groups.values():
         first = group[0]
-        torch.set_num_threads(first.threads)
-        try:
-            replays = run_episodes(
-                first.config.env,
-                make_agent(first.config.agent),
-                first.replica_seeds or [first.config.seed],
-                env_kwargs=first.config.env_kwargs,
-                device=device,
-                data_dir=data_dir,
-            )
-        finally:
-            torch.set_num_threads(threads)
+        replays = run_episodes(
+            first.config.env,
+            make_agent(first.config.agent),
+            first.replica_seeds or [first.config.seed],
+            env_kwargs={**first.config.env_kwargs, "threads": first.threads},
+            device=device,
+            data_dir=data_dir,
+        )
         by_seed = {replay.config.seed: replay for replay in replays}
         for result in group:
             replay = by_seed[result.config.seed]
@@ -104,6 +98,7 @@ def validate(
 def _numbers(result: Result) -> dict[str, Any]:
     """What a run has to reproduce."""
     content = asdict(result)
+    content["config"]["env_kwargs"].pop("threads", None)  # a replay is told what was recorded
     for name in (
         *(
             "seconds",

@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dynprune_env.benchmark.fingerprint import Fingerprint
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.checks import plain
+from dynprune_env.common.files import write_text
 
 SCHEMA = 4
 """3 lacks the fingerprint; 2 says company for replica_seeds; 1 lacks it, commit and machine."""
@@ -49,15 +50,16 @@ class RunConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        """Makes budget=1 and budget=1.0 the same run.
+        """Makes budget=1 and budget=1.0 the same run, and numpy's numbers Python's.
 
         Raises:
             ValueError: there is no budget, or it is no number.
         """
-        budget = self.env_kwargs.get("budget")
+        budget = plain(self.env_kwargs.get("budget"))
         if isinstance(budget, bool) or not isinstance(budget, int | float):
             raise ValueError(f"env_kwargs hold a budget in (0, 1], got {budget!r}")
-        kwargs = {**self.env_kwargs, "budget": float(budget)}
+        kwargs = {name: plain(value) for name, value in self.env_kwargs.items()}
+        kwargs["budget"] = float(budget)
         object.__setattr__(self, "env_kwargs", kwargs)
 
     @property
@@ -141,8 +143,7 @@ class Result:
         """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""
         path = folder / f"{self.config.key}.json"
         text = json.dumps({"schema": SCHEMA, **asdict(self)}, allow_nan=False)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
         return path
 
     @classmethod
@@ -159,6 +160,8 @@ class Result:
                 raise ValueError(f"its schema is not one of 1 to {SCHEMA}")
             if "company" in content:
                 content["replica_seeds"] = content.pop("company")
+            if unknown := set(content) - {field.name for field in fields(cls)}:
+                raise ValueError(f"it holds {', '.join(sorted(unknown))}, which no result has")
             result = msgspec.convert(content, cls)
             result.check()
             if path.stem != result.config.key:
@@ -256,8 +259,8 @@ class Failure:
 
     def save(self, folder: Path) -> None:
         """Writes the record."""
-        with atomic_write(failure_path(folder, self.config)) as temporary:
-            temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(self)}), encoding="utf-8")
+        text = json.dumps({"schema": SCHEMA, **asdict(self)})
+        write_text(failure_path(folder, self.config), text)
 
 
 def failure_path(folder: Path, config: RunConfig) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -156,16 +156,16 @@ def load_sweep(name: str) -> Sweep:
     if name.endswith(".toml"):
         if not Path(name).exists():
             raise FileNotFoundError(f"there is no file {name}")
-        text = Path(name).read_text()
+        read: Callable[..., str] = Path(name).read_text
     elif name in names():
-        text = files("dynprune_env.benchmark").joinpath("named_sweeps", f"{name}.toml").read_text()
+        read = files("dynprune_env.benchmark").joinpath("named_sweeps", f"{name}.toml").read_text
     else:
         raise ValueError(
             f"no sweep is called {name!r}; there are {', '.join(names())}, or FILE.toml"
         )
     try:
-        return _read(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, ValueError) as error:
+        return _read(tomllib.loads(read(encoding="utf-8")))
+    except ValueError as error:  # of TOML and of UTF-8 too
         raise ValueError(f"{name} is not a sweep: {error}") from error
 
 

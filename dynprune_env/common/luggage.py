@@ -12,19 +12,21 @@ import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from filecmp import cmp
 from functools import cached_property
 from importlib import import_module, invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 
-from dynprune_env.common.files import scratch_folder, stand_in_for
 from dynprune_env.common.registration import import_all
+from dynprune_env.common.scratch import scratch_folder
 
 logger = logging.getLogger(__name__)
 MOST_BYTES = 500_000_000
 _LISTING = "listing.json"
 _SKIPPED = ("__pycache__", ".git")
 _unpacked: set[str] = set()
+_stand_ins: dict[str, Path] = {}
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,10 @@ class Luggage:
 
     @staticmethod
     def unpack(packed: bytes) -> None:
-        """Makes modules importable and `files.stand_in` find the files, in this process.
+        """Makes modules importable and `stand_in` find the files, in this process.
 
-        Modules come before any of the same name. A relative path is found by `open`, too, unless
-        the working directory has a file there: then the working directory becomes another one.
+        Modules come before any of the same name. For what opens relative paths itself the working
+        directory becomes one that holds the files, unless it holds the same ones already.
 
         Raises:
             ValueError: a module cannot be imported.
@@ -115,11 +117,11 @@ class Luggage:
         root = scratch_folder() / key
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             archive.extractall(root)
-        listing = json.loads((root / _LISTING).read_text())
+        listing = json.loads((root / _LISTING).read_text(encoding="utf-8"))
         sys.path.insert(0, str(root / "modules"))
         invalidate_caches()
         for spelled, place in listing["files"].items():
-            stand_in_for(spelled, root / place)
+            _stand_ins[spelled] = root / place
         _work_beside(listing["files"], root)
         import_all(listing["required"])
         for name in listing["loaded"]:
@@ -128,6 +130,14 @@ class Luggage:
             except Exception as error:  # whoever needs it will say so
                 logger.debug("%s cannot be imported here: %s", name, error)
         _unpacked.add(key)
+
+
+def stand_in(path: str | Path) -> Path:
+    """The copy of a file that came along from another machine, under the path that it has there.
+
+    Any other path is given back as it is.
+    """
+    return _stand_ins.get(str(Path(path)), Path(path))
 
 
 def _key(packed: bytes) -> str:
@@ -144,19 +154,19 @@ def _tops(names: Iterable[str]) -> Iterator[tuple[Path, Path]]:
         folders = spec.submodule_search_locations
         for place in [spec.origin] if folders is None else folders:
             if place and Path(place).exists():
-                path = Path(place).resolve()
+                path = Path(place).absolute()  # a link has the name that is imported
                 yield path.parent, path
 
 
 def _work_beside(files: dict[str, str], root: Path) -> None:
-    """Goes where relative paths lead to the files, if they lead to nothing here."""
+    """Goes where relative paths lead to the files, unless they do so here."""
     relative = {spelled: root / place for spelled, place in files.items()}
     relative = {
         spelled: path
         for spelled, path in relative.items()
         if not os.path.isabs(spelled) and ".." not in Path(spelled).parts
     }
-    if all(Path(spelled).exists() for spelled in relative):
+    if all(Path(s).is_file() and cmp(s, path, shallow=False) for s, path in relative.items()):
         return
     for spelled, path in relative.items():
         target = root / "work" / spelled

@@ -44,10 +44,15 @@ def commit() -> str | None:
         return None
     try:
         asked = ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(asked, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return found
     return f"{found}+" if done.stdout.strip() else found
+
+
+def _text(path: Path) -> str:
+    """A file's text; bytes that are none, as in a path, stay what they are."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def _head(root: Path) -> str | None:
@@ -55,16 +60,16 @@ def _head(root: Path) -> str | None:
     try:
         git = root / ".git"
         if git.is_file():  # a worktree points to its folder
-            git = root / git.read_text().removeprefix("gitdir:").strip()
-        head = (git / "HEAD").read_text().strip()
+            git = root / _text(git).removeprefix("gitdir:").strip()
+        head = _text(git / "HEAD").strip()
         if not head.startswith("ref:"):
             return head
         name = head.removeprefix("ref:").strip()
         common = git / "commondir"
-        shared = git / common.read_text().strip() if common.exists() else git
+        shared = git / _text(common).strip() if common.exists() else git
         if (shared / name).exists():
-            return (shared / name).read_text().strip()
-        packed = (shared / "packed-refs").read_text()
+            return _text(shared / name).strip()
+        packed = _text(shared / "packed-refs")
     except OSError:
         return None
     found = re.search(rf"^([0-9a-f]{{40,}}) {re.escape(name)}$", packed, re.MULTILINE)
@@ -75,7 +80,7 @@ def _head(root: Path) -> str | None:
 def machine() -> str:
     """The processor, e.g. "x86_64 AMD EPYC 9654": other ones may round differently."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = _text(Path("/proc/cpuinfo"))
         name = re.search(r"^model name\s*: (.*)$", text, re.MULTILINE)
         model = name[1].strip() if name else ""
     except OSError:

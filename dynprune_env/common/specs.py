@@ -10,6 +10,8 @@ from inspect import Parameter, signature
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+from dynprune_env.common.checks import plain, shown
+
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
     """Splits "name(key=literal, ...)" into its name and keyword arguments.
@@ -74,7 +76,8 @@ def checked_arguments(
     """Checks keyword arguments against a factory's signature and type hints.
 
     Returns:
-        The arguments, whole numbers turned into floats where floats are asked for.
+        The arguments, whole numbers turned into floats where floats are asked for, numpy's numbers
+        into Python's.
 
     Raises:
         ValueError: one is unknown (the message lists those that exist) or of the wrong type.
@@ -94,10 +97,12 @@ def checked_arguments(
                 f"{context} has no parameter {name!r}; it has {', '.join(known) or 'none'}"
             )
         kinds = get_args(hints.get(name)) or (hints.get(name, type(value)),)
-        if float in kinds and type(value) is int:
+        value = plain(value)
+        if float in kinds and type(value) is int and abs(value) < 2**1023:
             value = float(value)
         if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
             names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
-            raise ValueError(f"{context}: {name} is {names} and finite, got {value!r}")
+            finite = " and finite" if float in kinds else ""
+            raise ValueError(f"{context}: {name} is {names}{finite}, got {shown(value)}")
         checked[name] = value
     return checked

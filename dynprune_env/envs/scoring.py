@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
+from dynprune_env.common.randomness import Purpose, ReplicaRandom, seeded, stream_seed
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
-from dynprune_env.selection.statistics import SampleValues, sample_values
+from dynprune_env.selection.statistics import SampleValues, finite_values, sample_values
 from dynprune_env.training.learner import SCORING_BATCH
 from dynprune_env.training.loading import InputTable
 from dynprune_env.training.trainer import Trainer
@@ -51,8 +51,9 @@ class TrainerProbe:
         if found is None:
             return None
         losses = np.full(self._shape, np.nan, dtype=np.float32)
-        for row, (ids, logits) in enumerate(found):
-            losses[row, ids] = sample_values(logits, self._labels(ids)).loss
+        with self._trainer.thread_limit():
+            for row, (ids, logits) in enumerate(found):
+                losses[row, ids] = finite_values(sample_values(logits, self._labels(ids))).loss
         return losses if self._batched else losses[0]
 
     def features(self, where: np.ndarray | None = None) -> np.ndarray | None:
@@ -74,10 +75,9 @@ class TrainerProbe:
                 raise RuntimeError(
                     f"the budget cannot pay for reading {len(ids)} samples, a third of a visit each"
                 )
-            yield (
-                self._trainer.learner.inputs["train"].batch(self._on_device(ids)),
-                self._labels(ids),
-            )
+            with self._trainer.thread_limit():
+                inputs = self._trainer.learner.inputs["train"].batch(self._on_device(ids))
+            yield inputs, self._labels(ids)
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -92,9 +92,10 @@ class TrainerProbe:
             return None
         table = self._trainer.learner.inputs["train"]
         found = []
-        for part, mask in zip(parts, masks, strict=True):
-            ids = np.flatnonzero(mask)
-            found.append((ids, _forward(part, table, self._on_device(ids))))
+        with self._trainer.thread_limit():
+            for part, mask in zip(parts, masks, strict=True):
+                ids = np.flatnonzero(mask)
+                found.append((ids, _forward(part, table, self._on_device(ids))))
         return found
 
     def _pay(self, counts: np.ndarray) -> bool:
@@ -115,7 +116,10 @@ class TrainerProbe:
 
 @torch.no_grad()
 def _forward(part: Callable[[Tensor], Tensor], table: InputTable, ids: Tensor) -> Tensor:
-    return torch.cat([part(x).float() for x in table.batches(ids, SCORING_BATCH)])
+    with seeded(0, ids.device):  # some models draw in evaluation mode too
+        # Copies: a module may hand out the same memory at every call.
+        parts = [part(x).to(torch.float32, copy=True) for x in table.batches(ids, SCORING_BATCH)]
+    return torch.cat(parts)
 
 
 def _penultimate(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -124,7 +128,8 @@ def _penultimate(model: nn.Module) -> Callable[[Tensor], Tensor]:
     if not layers:
         raise ValueError("features are what the last linear layer sees: this model has none")
     seen: list[Tensor] = []
-    layers[-1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    # A copy: what follows in the module may work in place.
+    layers[-1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0].clone()))
 
     def features(x: Tensor) -> Tensor:
         seen.clear()
@@ -144,7 +149,7 @@ def _gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits, label[None])
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
-    squares = [value.flatten(1).square().sum(1) for value in gradients.values()]
+    squares = [value.square().reshape(len(inputs), -1).sum(1) for value in gradients.values()]
     return torch.stack(squares).sum(0).sqrt()
 
 
@@ -197,9 +202,12 @@ class EnvScoringRuns:
         self, index: int, epochs: int, mask: np.ndarray | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """See `ScoringRuns.run`."""
+        own = np.ones(self.num_samples, dtype=bool) if mask is None else np.array(mask)
+        shape = (len(self.visits), self.num_samples)
+        return self._steps(index, epochs, np.broadcast_to(own, shape))
+
+    def _steps(self, index: int, epochs: int, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         envs = self._running = self._make_envs()
-        mask = np.ones(self.num_samples, dtype=bool) if mask is None else mask
-        mask = np.broadcast_to(mask, (len(self.visits), self.num_samples))
         seeds = [stream_seed(seed, index, Purpose.SCORING) for seed in self._seeds]
         envs.reset(seed=[seed % 2**31 for seed in seeds])
         for _ in range(epochs):
@@ -216,13 +224,15 @@ class EnvScoringRuns:
         """See `ScoringRuns.values`."""
         labels = self._trainer().dataset.train.labels
         found = self._logits(self.models() if models is None else models)
-        rows = [sample_values(logits, labels) for logits in found]
+        with self._trainer().thread_limit():
+            rows = [finite_values(sample_values(logits, labels)) for logits in found]
         return SampleValues(*(self.as_observed(np.stack(part)) for part in zip(*rows, strict=True)))
 
     def probabilities(self) -> np.ndarray:
         """See `ScoringRuns.probabilities`."""
         found = self._logits(self.models())
-        return self.as_observed(torch.softmax(torch.stack(found), 2).cpu().numpy())
+        with self._trainer().thread_limit():
+            return self.as_observed(torch.softmax(torch.stack(found), 2).cpu().numpy())
 
     def _logits(self, models: list[nn.Module]) -> list[Tensor]:
         """(n, C) of each replica, charged."""
@@ -230,7 +240,8 @@ class EnvScoringRuns:
         self.charge(SCORING_COST)
         table = trainer.learner.inputs["train"]
         ids = torch.arange(trainer.num_samples, device=trainer.device)
-        return [_forward(model.eval(), table, ids) for model in models]
+        with trainer.thread_limit():
+            return [_forward(model.eval(), table, ids) for model in models]
 
     def gradient_norms(self, chunk: int | None = None) -> np.ndarray:
         """See `ScoringRuns.gradient_norms`."""
@@ -241,8 +252,11 @@ class EnvScoringRuns:
         for model in self.models():
             size = chunk or max(1, 2**24 // sum(p.numel() for p in model.parameters()))
             parts = torch.arange(len(data), device=trainer.device).split(size)
-            norms = [_gradient_norms(model, table.batch(ids), data.labels[ids]) for ids in parts]
-            rows.append(torch.cat(norms).cpu().numpy())
+            with trainer.thread_limit():
+                norms = [
+                    _gradient_norms(model, table.batch(ids), data.labels[ids]) for ids in parts
+                ]
+                rows.append(torch.cat(norms).cpu().numpy())
         return self.as_observed(np.stack(rows))
 
     def charge(self, passes: float) -> None:

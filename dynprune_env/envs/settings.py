@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
+from dynprune_env.common.checks import real, whole
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import checked_arguments, lookup
 from dynprune_env.selection.actions import ACTIONS
@@ -18,7 +19,7 @@ from dynprune_env.selection.rewards import REWARDS
 from dynprune_env.tasks.models import check_model, is_mlp
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import Task, find_task
-from dynprune_env.tasks.variants import Variant
+from dynprune_env.tasks.variants import Variant, check_size
 from dynprune_env.training.learner import LEARNERS
 
 
@@ -44,6 +45,8 @@ class Settings:
             and charges a third of a visit for each.
         label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.
         device: "auto" (CUDA where there is one), or a torch device such as "cpu" or "cuda:1".
+        threads: torch's threads on a CPU, at least 1; more are faster for large nets, and round
+            differently. Plain ReLU nets always take one.
         precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
             "fp32" or "bf16". Plain ReLU nets always train in fp32.
         compile: whether `torch.compile` makes the code of convolutional nets: pays on CUDA for
@@ -75,6 +78,7 @@ class Settings:
     train_size: int | None = None
     data_seed: int = 0
     device: str = "auto"
+    threads: int = 1
     precision: str = "auto"
     compile: bool = False
     learner: str = "auto"
@@ -83,25 +87,17 @@ class Settings:
     download: bool = True
 
     def __post_init__(self) -> None:
-        """Checks every value.
+        """Checks every value; recipe and variant check what goes into them.
 
         Raises:
             ValueError: a value is not one of those described above.
         """
-        checked_arguments(Settings, self.as_dict(), "the environment")
-        if not 0 < self.budget <= 1:
-            raise ValueError(f"budget is a share of a full run in (0, 1], got {self.budget}")
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is at least 1, got {value}")
-        rate = self.learning_rate
-        if rate is not None and not rate > 0:
-            raise ValueError(f"learning_rate is positive, got {rate}")
-        if self.averaging is not None and not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging is a weight in [0, 1), got {self.averaging}")
-        if self.data_seed < 0:
-            raise ValueError(f"data_seed is at least 0, got {self.data_seed}")
+        for name, value in checked_arguments(Settings, self.as_dict(), "the environment").items():
+            object.__setattr__(self, name, value)  # numpy's numbers as Python's
+        real("budget is a share of a full run", self.budget, "(0, 1]")
+        if self.averaging is not None:
+            real("averaging is a weight", self.averaging, "[0, 1)")
+        whole("threads", self.threads, 1)
         for name, registry in (
             ("reward", REWARDS),
             ("observation", OBSERVATIONS),
@@ -116,6 +112,7 @@ class Settings:
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {choices}, got {getattr(self, name)!r}")
+        check_size(self.train_size, find_task(self.task).info)
         task = self.resolved
         task.variant.check(task.info)
         check_model(task.model, task.info.input_shape)
@@ -129,7 +126,7 @@ class Settings:
             recipe = recipe.at_budget(self.budget)
         return replace(
             task,
-            model=self.model or task.model,
+            model=task.model if self.model is None else self.model,
             recipe=recipe,
             variant=self._put_into(task.variant),
         )

@@ -17,6 +17,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from dynprune_env.common.checks import row_seeds, whole
 from dynprune_env.common.files import atomic_write
 from dynprune_env.envs.frames import Frames
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
@@ -61,8 +62,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         for name in settings:
             if name not in known:
                 raise TypeError(f"unknown argument {name!r}; there are {', '.join(known)}")
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        num_envs = whole("num_envs", num_envs, 1)
         if render_mode not in (None, *METADATA["render_modes"]):
             raise ValueError(f"render_mode must be 'human', 'rgb_array' or None, got {render_mode}")
         self.settings = Settings(**settings)
@@ -113,12 +113,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
                 raise ValueError(f"reset_mask must be a bool array of shape ({self.num_envs},)")
             if self._trainer is None and not mask.all():
                 raise ResetNeeded("the first reset must reset every row")
-        if seed is None or isinstance(seed, int):
-            seeds = [None if seed is None else seed + row for row in range(self.num_envs)]
-        else:
-            seeds = list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
+        seeds = row_seeds(seed, self.num_envs)
         if not self._random:
             drawn = [seeding.np_random(each) for each in seeds]
             self._random, self._seeds = [rng for rng, _ in drawn], [number for _, number in drawn]
@@ -196,8 +191,8 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     @property
     def dataset(self) -> Dataset:
-        """The data with what is known about their corruption; for analysis, never observed."""
-        return self.trainer.dataset
+        """A copy of the data, with what is known of their corruption; for analysis only."""
+        return self.trainer.dataset.apart
 
     def episode(self, seeds: int | Sequence[int]) -> Episode:
         """What an agent may know; `seeds`, one per replica, are for its own draws."""
@@ -319,8 +314,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def _make_trainer(self) -> Trainer:
         settings, task = self.settings, self.settings.resolved
-        device = settings.find_device()
-        info = task.info
+        device, info = settings.find_device(), task.info
         data = load_dataset(info, task.variant, settings.data_dir, settings.download, device)
         make = partial(make_model, task.model, info.input_shape, info.num_classes)
         if is_own(settings.task):
@@ -334,6 +328,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             raw_weights=settings.weights == "raw",
             rescore=settings.observe == "all",
             device=device,
+            threads=settings.threads,
             learner=settings.learner,
             averaging=settings.averaging,
             bf16=settings.use_bf16(device),

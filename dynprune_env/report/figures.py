@@ -160,14 +160,21 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
     """Val accuracy against visits spent, one panel per budget; means with 95 % intervals.
 
     Args:
-        runs: of one (env, variant); those of agents without a style, or at budget 1, are left out.
+        runs: of one (env, variant); those of agents without a style, at budget 1, or that had
+            diverged before their first epoch are left out.
         styles: what `choose_styles` gives.
+
+    Raises:
+        ValueError: none is left.
     """
     found: defaultdict[float, defaultdict[str, list[Result]]]
     found = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        if run.config.agent in styles and run.config.budget < 1:
+        drawn = run.config.agent in styles and run.config.budget < 1
+        if drawn and run.history.get("spent"):
             found[run.config.budget][run.config.agent].append(run)
+    if not found:
+        raise ValueError("none of these runs has a curve")
     columns = len(found) if len(found) < 4 else 2
     lines = -(-len(found) // columns)
     figure = new_figure(3.3 * lines + 0.7)

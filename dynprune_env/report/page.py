@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from dynprune_env.benchmark.results import Failure, Result
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.files import write_text
 from dynprune_env.report import figures
 from dynprune_env.report.published import published_tables
 from dynprune_env.report.selections import summarize_selections
@@ -102,8 +102,7 @@ def write_page(results: Sequence[Result], failures: Sequence[Failure], path: Pat
         + "\n".join(part for part in parts if part).replace(" %", "\N{NO-BREAK SPACE}%")
         + "\n</body></html>\n"
     )
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _name(key: tuple[str, str]) -> str:
@@ -204,13 +203,16 @@ def _panel(
     parts.append(
         f"<details><summary>All numbers</summary>{numbers_table(rows).to_html()}</details>"
     )
-    curves = [run for run in runs if run.config.agent in styles and run.config.budget < 1]
-    if curves and all(run.history.get("spent") for run in curves):
+    shown_runs = [run for run in runs if run.config.agent in styles and run.config.budget < 1]
+    curves = [run for run in shown_runs if run.history.get("spent")]
+    if curves:
+        over = len(shown_runs) - len(curves)
+        lost = f" Without the {_runs(over)} that had diverged before the first epoch." * (over > 0)
         parts += [
             "<h3>Learning curves</h3>",
             _draw(
                 figures.to_svg(figures.draw_curves(curves, styles), f"curves{number}"),
-                f"Val accuracy after each epoch, {means}.",
+                f"Val accuracy after each epoch, {means}.{lost}",
             ),
             "<h3>What was kept when</h3>",
             _draw(
@@ -220,7 +222,8 @@ def _panel(
                 ),
                 "Share of the samples trained in every, in some and in no epoch that trained any; "
                 "turnover: one minus the Jaccard index of successive selections; drift: one minus "
-                "Spearman's correlation of all losses before and after an epoch. Means over seeds.",
+                "Spearman's correlation of all losses before and after an epoch. Means over seeds."
+                + lost,
             ),
         ]
     return "\n".join([*parts, "</section>"])

@@ -6,11 +6,15 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from dynprune_env.common.spelling import spelled
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 NOTHING = "there are no results to report"
 
@@ -59,20 +63,19 @@ class Grid:
     others: int = 0
 
     def print(self, console: Console) -> None:
-        """Prints it; meant for 80 columns and more."""
+        """Prints it, spelled in what the console can show; meant for 80 columns and more."""
         from rich import box
         from rich.table import Table
-        from rich.text import Text
 
         gap, room = 2, 23
         if self.others:
             gap = 2 if console.width >= 100 else 1
             room = console.width - self.others - gap * (len(self.headers) - self.hidden - 1)
-        # Text throughout: a cell may hold brackets that rich would take for markup.
+        write = partial(_text, encoding=console.encoding)
         table = Table(
-            title=Text.assemble((self.title, "bold"), self.subtitle and f"\n{self.subtitle}"),
+            title=write(self.title, "bold").append(self.subtitle and write(f"\n{self.subtitle}")),
             title_justify="left",
-            caption=Text("\n" + self.caption) if self.caption else None,
+            caption=write("\n" + self.caption) if self.caption else None,
             caption_justify="left",
             box=box.SIMPLE_HEAD,
             show_edge=False,
@@ -82,7 +85,7 @@ class Grid:
         for column, header in enumerate(self._headers()[self.hidden :], self.hidden):
             text = column in self.text_columns
             table.add_column(
-                header,
+                write(header),
                 justify="left" if text else "right",
                 overflow="fold",
                 no_wrap=not text,
@@ -91,12 +94,12 @@ class Grid:
         for row, section in zip(self.rows, self.sections or [""] * len(self.rows), strict=True):
             if section != above:
                 table.add_section()
-                table.add_row(Text(section, style="italic"))
+                table.add_row(write(section, "italic"))
                 above = section
             first, *others = row[self.hidden :]
             first = first if len(first) <= room else first.replace("(", "\n(", 1)
             style = "bold" if any(isinstance(cell, Bold) for cell in row) else ""
-            table.add_row(*map(Text, (first, *others)), style=style)
+            table.add_row(*map(write, (first, *others)), style=style)
         console.print(table)
         console.print()
 
@@ -145,6 +148,13 @@ class Grid:
             + (f"<tr>{over}</tr>" if over else "")
             + f"<tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>{note}"
         )
+
+
+def _text(text: str, style: str = "", encoding: str = "utf-8") -> Text:
+    """Spelled before it is laid out; as Text, since brackets in it would be taken for markup."""
+    from rich.text import Text
+
+    return Text(spelled(text, encoding), style)
 
 
 def _td(cell: str, kind: str) -> str:

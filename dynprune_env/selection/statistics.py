@@ -72,6 +72,13 @@ def plain_sample_values(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss, confidence, margin, el2n, (margin > 0).float()])
 
 
+def finite_values(values: SampleValues) -> SampleValues:
+    """The same, (V,) float32 each; a prediction that is not finite counts as entirely wrong."""
+    wrong = np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
+    broken = ~np.isfinite(values).all(0)
+    return SampleValues(*np.where(broken, wrong[:, None], values))
+
+
 class SampleStatistics:
     """The table that observations are made from. Only visited samples are re-scored.
 
@@ -108,7 +115,7 @@ class SampleStatistics:
 
     def __init__(self, num_replicas: int, labels: np.ndarray, num_classes: int):
         shape = (num_replicas, len(labels))
-        self.labels = labels
+        self.labels = _read_only(np.array(labels))  # a copy: they may be the caller's
         self.num_classes = num_classes
         self._table = {
             name: np.empty(
@@ -160,9 +167,7 @@ class SampleStatistics:
             epoch: (V,) the epoch (from 1) in which each was trained; None if it was only scored.
         """
         table = {name: column.reshape(-1) for name, column in self._table.items()}
-        wrong = np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
-        broken = ~np.isfinite(values).all(0)  # such a prediction counts as entirely wrong
-        loss, confidence, margin, el2n, correct = np.where(broken, wrong[:, None], values)
+        loss, confidence, margin, el2n, correct = finite_values(values)
         loss = np.clip(loss, 0, MAX_LOSS)
         scored = self._scored.reshape(-1)
         seen = scored[where]
@@ -185,13 +190,13 @@ class SampleStatistics:
 
     @property
     def loss(self) -> np.ndarray:
-        """The last losses, (R, n) float32: the table itself, not a copy."""
-        return self._table["loss"]
+        """The last losses, (R, n) float32: the table itself, for reading only."""
+        return _read_only(self._table["loss"])
 
     @property
     def visits(self) -> np.ndarray:
-        """How often each sample was trained, (R, n) int32: the table itself, not a copy."""
-        return self._table["visits"]
+        """How often each sample was trained, (R, n) int32: the table itself, for reading only."""
+        return _read_only(self._table["visits"])
 
     def columns(self, epoch: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh copies of all columns after `epoch` (R,) epochs, each (R, n) float32."""
@@ -213,3 +218,9 @@ class SampleStatistics:
             column[...] = state[name].numpy()
         self._last_visit[...] = state["last_visit"].numpy()
         self._scored[...] = state["scored"].numpy()
+
+
+def _read_only(table: np.ndarray) -> np.ndarray:
+    view = table.view()
+    view.flags.writeable = False
+    return view

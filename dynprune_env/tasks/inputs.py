@@ -15,6 +15,8 @@ from torch.utils.data import get_worker_info
 from dynprune_env.common.randomness import Purpose, kept_generators, stream_seed
 from dynprune_env.tasks.datasets import Split
 
+LABELS = "labels are (n,) integers, one class per sample"
+
 
 class Streamed:
     """Inputs of a map-style data set, read when they are needed: stands in for their tensor.
@@ -56,12 +58,17 @@ def as_inputs(batch: Any) -> Tensor:
     Pixels (n, C, H, W) or (n, H, W) stay uint8, all other numbers become float32, integers int64.
 
     Raises:
-        ValueError: these are not numbers, or not in that layout, or not finite.
+        ValueError: these are not numbers, or not in that layout, or not finite as float32, or
+            none.
     """
     try:
         inputs = torch.as_tensor(batch)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"inputs are tensors, arrays or images of numbers: {error}") from error
+    if inputs.dim() and not len(inputs):
+        raise ValueError("there are no samples")
+    if not inputs.numel():
+        raise ValueError(f"every axis of the inputs has a size, got {tuple(inputs.shape)}")
     if inputs.dim() < 2:
         raise ValueError(f"inputs are (n, ...), at least two axes, got {tuple(inputs.shape)}")
     if inputs.dtype == torch.uint8 and inputs.dim() in (3, 4):
@@ -69,10 +76,22 @@ def as_inputs(batch: Any) -> Tensor:
         if inputs.shape[1] > 4 and inputs.shape[3] <= 4:
             raise ValueError(f"images are (n, C, H, W), channels first, got {tuple(inputs.shape)}")
         return inputs
-    if inputs.is_floating_point():
-        if not inputs.isfinite().all():
-            raise ValueError("inputs are finite, got NaN or infinite values")
-        return inputs.float()
+    return _as_features(inputs) if inputs.is_floating_point() else _as_integers(inputs)
+
+
+def _as_features(inputs: Tensor) -> Tensor:
+    """(n, ...) float32."""
+    if not inputs.isfinite().all():
+        raise ValueError("inputs are finite, got NaN or infinite values")
+    features = inputs.float()
+    if features is not inputs and not features.isfinite().all():
+        largest = inputs.abs().max().item()
+        raise ValueError(f"inputs are finite as float32, got {largest:g} in {inputs.dtype}")
+    return features
+
+
+def _as_integers(inputs: Tensor) -> Tensor:
+    """(n, ...) int64, or float32 where they are bits or bytes."""
     if inputs.dtype in (torch.uint8, torch.bool):
         return inputs.float()
     if inputs.is_complex():
@@ -93,15 +112,43 @@ def as_labels(labels: Any) -> Tensor:
     """(n,) int64.
 
     Raises:
-        ValueError: they are of another shape, or no integers.
+        ValueError: they are of another shape, or no integers; the message says how to convert
+            them.
     """
-    table = torch.as_tensor(labels)
-    if table.dim() != 1 or table.is_floating_point() or table.is_complex():
+    try:
+        apart = isinstance(labels, list | tuple) and any(isinstance(y, Tensor) for y in labels)
+        table = torch.stack([*map(torch.as_tensor, labels)]) if apart else torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
-            f"labels are (n,) integers, one class per sample, got {tuple(table.shape)} "
-            f"{table.dtype}"
-        )
-    return table.long()
+            f"{LABELS}, got {_kind_of(labels)}: np.unique(labels, return_inverse=True)[1] numbers "
+            "the classes of whatever can be sorted"
+        ) from error
+    if table.dim() == 1 and not table.is_floating_point() and not table.is_complex():
+        return table.long()
+    raise ValueError(f"{LABELS}, got {tuple(table.shape)} {table.dtype}{_remedy(table)}")
+
+
+def _kind_of(labels: Any) -> str:
+    """What labels that are no numbers are: their dtype, or the type of the first."""
+    if hasattr(labels, "dtype"):
+        return f"an array of {labels.dtype}"
+    if not hasattr(labels, "__iter__"):
+        return type(labels).__name__
+    kinds = list(dict.fromkeys(type(label).__name__ for label in labels))[:3]
+    return f"{type(labels).__name__} of {', '.join(kinds)}"
+
+
+def _remedy(table: Tensor) -> str:
+    """How to turn them into classes, where that is plain to see."""
+    if not table.numel() or table.is_complex():
+        return ""
+    if table.dim() == 2 and table.shape[1] == 1:
+        return ": labels[:, 0] has that shape"
+    if table.dim() == 2 and ((table == 0) | (table == 1)).all() and (table.sum(1) == 1).all():
+        return ": these are one-hot, labels.argmax(1) are the classes"
+    if table.dim() == 1 and (table == table.round()).all():
+        return ": these are whole, convert them with labels.long() or labels.astype(int)"
+    return ""
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from math import prod
 
 from torch import Tensor, nn
 
+from dynprune_env.common.checks import shown
 from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
 
 InputShape = tuple[int, ...]
@@ -122,9 +123,14 @@ def check_model(model: Model, input_shape: InputShape) -> None:
         ValueError: unknown model or parameter, or a convolutional net on plain features.
     """
     if not isinstance(model, str):
-        if not callable(model):
-            raise ValueError(f"a model is a spec or a function that makes one, got {model!r}")
+        if isinstance(model, nn.Module) or not callable(model):
+            raise ValueError(
+                f"a model is a spec or a function that makes one, got {shown(model)}"
+                + (", which is made already" if isinstance(model, nn.Module) else "")
+            )
         return
+    if not model.strip():
+        raise ValueError(f"a model is a spec or a function that makes one, got {model!r}")
     name, arguments = parse_spec(model)
     checked_arguments(lookup(name, MODELS, "model"), arguments, f"the model {name}")
     for key, least in (("width", 1), ("depth", 0)):

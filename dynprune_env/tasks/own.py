@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.common.checks import flag, real, shown, whole
+from dynprune_env.common.threads import torch_threads
 from dynprune_env.tasks.datasets import DatasetInfo, RawData, Split, apportion
 from dynprune_env.tasks.inputs import (
     Streamed,
@@ -19,8 +21,9 @@ from dynprune_env.tasks.inputs import (
     read_samples,
     read_split,
 )
+from dynprune_env.tasks.models import check_model
 from dynprune_env.tasks.recipes import Recipe
-from dynprune_env.tasks.registry import UNCHANGED, Task
+from dynprune_env.tasks.registry import UNCHANGED, Task, check_parts
 from dynprune_env.tasks.variants import Variant
 
 
@@ -50,10 +53,10 @@ def own_task(
             its weights from torch's default generator; or a spec such as "mlp(width=32)".
         recipe: how to train. Its augmentation crops and flips pixels.
         val_size: samples held out of `train`, stratified by class; None holds out a tenth.
-        num_classes: C; None means one more than the largest label.
-        mean: of pixels scaled to [0, 1], per channel; None takes that of train (of at most 1,000
-            samples).
-        std: likewise.
+        num_classes: C, at least 2; None means one more than the largest label.
+        mean: of pixels scaled to [0, 1], one number per channel; None takes that of train (of at
+            most 1,000 samples).
+        std: likewise, positive.
         variant: label noise, imbalance, ... that belong to the task.
         stream: reads map-style data sets when they are needed, with `workers` processes, instead
             of keeping all inputs on the device. Transforms are then drawn afresh at every visit,
@@ -62,18 +65,27 @@ def own_task(
         workers: see `stream`; each split that is read has as many.
 
     Raises:
-        ValueError: shapes or types do not fit, a label is out of range, or the data are too few.
+        ValueError: an argument is not as described, shapes or types do not fit, a label is out of
+            range, or the data are too few.
     """
-    splits = _read(train, test, stream, workers)
+    if num_classes is not None:
+        num_classes = whole("num_classes", num_classes, 2)
+    if val_size is not None:
+        val_size = whole("val_size", val_size, 1)
+    splits = _read(train, test, flag("stream", stream), whole("workers", workers, 0))
     classes = _check_labels(splits, num_classes)
     shape, dtype = _kind(splits["train"])
+    check_model(model, shape)
+    check_parts(recipe, variant)
     pixels = dtype == torch.uint8
-    if not pixels and (recipe.augmentation or mean or std):
+    if not pixels and (recipe.augmentation or mean is not None or std is not None):
         raise ValueError(
             "mean, std and augmentation are for (n, C, H, W) uint8 images, inputs are "
             f"{('n', *shape)} {dtype}".replace("'", "")
         )
-    if pixels and not (mean and std):
+    mean = None if mean is None else _per_channel("mean", mean, shape[0], "[0, 1]")
+    std = None if std is None else _per_channel("std", std, shape[0], "(0, inf)")
+    if pixels and (mean is None or std is None):
         found = _moments(splits["train"])
         mean, std = mean or found[0], std or found[1]
     n = len(splits["train"])
@@ -99,17 +111,26 @@ def own_task(
     return Task(info, model, recipe, variant)
 
 
+def _per_channel(name: str, values: Any, channels: int, interval: str) -> tuple[float, ...]:
+    """One number for each channel of pixels scaled to [0, 1]."""
+    given = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(given, tuple | list) or len(given) != channels:
+        raise ValueError(f"{name} is one number per channel, {channels} in all, got {shown(given)}")
+    what = f"{name} is of pixels scaled to [0, 1], each"
+    return tuple(real(what, value, interval) for value in given)
+
+
 def _read(train: Any, test: Any, stream: bool, workers: int) -> dict[str, Split]:
     """Both splits, whose inputs are alike."""
-    splits = {}
+    splits, kinds = {}, []
     for name, data in (("train", train), ("test", test)):
         try:
             splits[name] = _streamed(data, workers) if stream else read_split(data)
+            kinds.append(_kind(splits[name]))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        if not len(splits[name]):
-            raise ValueError(f"{name}: there are no samples")
-    kinds = [_kind(split) for split in splits.values()]
+        if is_pair(data):  # copies: the arrays may be used for something else afterwards
+            splits[name] = Split(splits[name].inputs.clone(), splits[name].labels.clone())
     if kinds[0] != kinds[1]:
         raise ValueError(
             "the inputs of train and test have one shape and type, got "
@@ -120,7 +141,8 @@ def _read(train: Any, test: Any, stream: bool, workers: int) -> dict[str, Split]
 
 def _check_labels(splits: dict[str, Split], num_classes: int | None) -> int:
     """The number of classes, at least 2, that all labels lie in."""
-    classes = num_classes or 1 + int(max(split.labels.max() for split in splits.values()))
+    largest = int(max(split.labels.max() for split in splits.values()))
+    classes = 1 + largest if num_classes is None else num_classes
     for name, split in splits.items():
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= classes:
@@ -159,4 +181,5 @@ def _some(split: Split, count: int) -> Tensor:
 def _moments(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixels scaled to [0, 1]."""
     pixels = _some(split, 1000).double().transpose(0, 1).flatten(1) / 255
-    return tuple(pixels.mean(1).tolist()), tuple(pixels.std(1).clamp(min=1e-3).tolist())
+    with torch_threads(1):  # the last bits depend on the number
+        return tuple(pixels.mean(1).tolist()), tuple(pixels.std(1).clamp(min=1e-3).tolist())

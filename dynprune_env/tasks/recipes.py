@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynprune_env.common.checks import flag, real, shown, whole
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -22,6 +24,15 @@ class Augmentation:
     crop: int = 0
     flip: bool = False
 
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            ValueError: one is not as described above.
+        """
+        object.__setattr__(self, "crop", whole("crop", self.crop, 0))
+        object.__setattr__(self, "flip", flag("flip", self.flip))
+
     def __bool__(self) -> bool:
         return self.crop > 0 or self.flip
 
@@ -34,6 +45,17 @@ class Augmentation:
 
 NO_AUGMENTATION = Augmentation()
 
+_REALS = {
+    "learning_rate": ("a number", "(0, inf)"),
+    "warmup": ("a share", "[0, 1)"),
+    "momentum": ("a number", "[0, 1)"),
+    "weight_decay": ("a number", "[0, inf)"),
+    "label_smoothing": ("a share", "[0, 1]"),
+    "budget_exponent": ("a number", "[0, inf)"),
+    "budget_floor": ("a share", "[0, 1]"),
+}
+"""What the numbers of a recipe are, and where they lie."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -44,12 +66,13 @@ class Recipe:
         batch_size: samples per gradient step, but for the last of an epoch (`batch_sizes`).
         learning_rate: at the peak of the schedule of a full run.
         warmup: share of the run in which the learning rate rises, in [0, 1).
-        momentum: Nesterov momentum.
-        weight_decay: added to the gradient of every parameter.
-        label_smoothing: share of the target spread over all classes; only training sees it.
+        momentum: Nesterov momentum, in [0, 1).
+        weight_decay: how much of each parameter is added to its gradient, at least 0.
+        label_smoothing: share of the target spread over all classes, in [0, 1]; only training
+            sees it.
         augmentation: random changes of the training images.
         budget_exponent: how the rate grows as the budget shrinks: the peak is learning_rate /
-            budget ** budget_exponent. Few gradient steps have to be larger ones.
+            budget ** budget_exponent, at least 0. Few gradient steps have to be larger ones.
         budget_floor: the budget below which the rate grows no further, in [0, 1].
     """
 
@@ -64,9 +87,28 @@ class Recipe:
     budget_exponent: float = 0.0
     budget_floor: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Checks the values; numpy's numbers become Python's.
+
+        Raises:
+            ValueError: one is not as described above.
+        """
+        for name in ("epochs", "batch_size"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
+        for name, (what, interval) in _REALS.items():
+            number = real(f"{name} is {what}", getattr(self, name), interval)
+            object.__setattr__(self, name, number)
+        if not isinstance(self.augmentation, Augmentation):
+            raise ValueError(f"augmentation is an Augmentation, got {shown(self.augmentation)}")
+
     def at_budget(self, budget: float) -> Recipe:
-        """The recipe of runs with a budget in (0, 1], its rate put in."""
-        rate = self.learning_rate / max(budget, self.budget_floor) ** self.budget_exponent
+        """The recipe of runs with a budget in (0, 1], its rate put in.
+
+        Raises:
+            ValueError: the rate would not be finite.
+        """
+        shrunk = max(budget, self.budget_floor) ** self.budget_exponent
+        rate = self.learning_rate / shrunk if shrunk else math.inf
         return replace(self, learning_rate=rate, budget_exponent=0.0)
 
     def rate(self, progress: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from dynprune_env.common.checks import shown
 from dynprune_env.common.registration import register_env
 from dynprune_env.common.specs import lookup
 from dynprune_env.tasks.datasets import (
@@ -18,7 +19,7 @@ from dynprune_env.tasks.datasets import (
     PLANTED,
     DatasetInfo,
 )
-from dynprune_env.tasks.models import Model
+from dynprune_env.tasks.models import Model, check_model
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.variants import Variant
 
@@ -41,6 +42,28 @@ class Task:
     model: Model
     recipe: Recipe
     variant: Variant = UNCHANGED
+
+    def __post_init__(self) -> None:
+        """Checks that the parts are what they should be.
+
+        Raises:
+            ValueError: one is not.
+        """
+        if not isinstance(self.info, DatasetInfo):
+            raise ValueError(f"info is a DatasetInfo, got {shown(self.info)}")
+        check_model(self.model, self.info.input_shape)
+        check_parts(self.recipe, self.variant)
+
+
+def check_parts(recipe: Recipe, variant: Variant) -> None:
+    """Checks what a task is trained with.
+
+    Raises:
+        ValueError: these are no `Recipe` and no `Variant`.
+    """
+    for name, value, kind in (("recipe", recipe, Recipe), ("variant", variant, Variant)):
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} is a {kind.__name__}, got {shown(value)}")
 
 
 # Rates and exponents: within 0.3 points of the best that `benchmarks.step_size` finds, budget by
@@ -109,12 +132,14 @@ def register_task(name: str, make_task: Callable[[], Task]) -> None:
     Raises:
         ValueError: the name is not valid, or that of a task of dynprune.
     """
-    if not name.isidentifier() or not name.isascii():
-        raise ValueError(f"a task's name is made of letters, digits and underscores, got {name!r}")
+    if not isinstance(name, str) or not name.isidentifier() or not name.isascii():
+        raise ValueError(
+            f"a task's name is made of letters, digits and underscores, got {shown(name)}"
+        )
     if name in TASKS and name not in _OWN:
         raise ValueError(f"{name} is a task of dynprune: choose another name")
     if not callable(make_task):
-        raise ValueError(f"make_task is a function that makes a Task, got {make_task!r}")
+        raise ValueError(f"make_task is a function that makes a Task, got {shown(make_task)}")
     TASKS.pop(name, None)
     _OWN[name] = make_task
     register_env(name)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from dynprune_env.common.checks import real, whole
 from dynprune_env.tasks.datasets import (
     DatasetInfo,
     Split,
@@ -58,6 +60,37 @@ class Dataset:
                 found.update(array)
         return found.hexdigest()
 
+    @cached_property
+    def apart(self) -> Dataset:
+        """A copy: what is done to it reaches no training run. Made once, when it is asked for."""
+        return replace(
+            self,
+            train=_copied(self.train),
+            val=_copied(self.val),
+            test=_copied(self.test),
+            clean_labels=self.clean_labels.copy(),
+            redrawn=self.redrawn.copy(),
+            duplicate_of=self.duplicate_of.copy(),
+        )
+
+
+def _copied(split: Split) -> Split:
+    inputs = split.inputs.clone() if isinstance(split.inputs, Tensor) else split.inputs
+    return Split(inputs, split.labels.clone())
+
+
+def check_size(train_size: int | None, info: DatasetInfo) -> None:
+    """Checks n against a data set before it is read.
+
+    Raises:
+        ValueError: the data set has fewer samples, or n is below 1.
+    """
+    if train_size is not None and not 1 <= train_size <= info.num_train:
+        raise ValueError(
+            f"train_size must be in [1, {info.num_train}] for {info.name} "
+            f"({info.num_val} more are held out for val), got {train_size}"
+        )
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -78,23 +111,30 @@ class Variant:
     duplicates: float = 0.0
     data_seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the values; numpy's numbers become Python's.
+
+        Raises:
+            ValueError: one is not as described above.
+        """
+        checked = {
+            "label_noise": real("label_noise is a share", self.label_noise, "[0, 1]"),
+            "imbalance": real("imbalance is rarest / commonest", self.imbalance, "(0, 1]"),
+            "duplicates": real("duplicates is a share", self.duplicates, "[0, 1)"),
+            "data_seed": whole("data_seed", self.data_seed, 0),
+        }
+        if self.train_size is not None:
+            checked["train_size"] = whole("train_size", self.train_size, 1)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
     def check(self, info: DatasetInfo) -> None:
         """Checks the values against a data set before it is read.
 
         Raises:
-            ValueError: a value is out of its range, or the data set is too small.
+            ValueError: the data set is too small.
         """
-        if not 0 <= self.label_noise <= 1:
-            raise ValueError(f"label_noise is a share in [0, 1], got {self.label_noise}")
-        if not 0 < self.imbalance <= 1:
-            raise ValueError(f"imbalance is rarest / commonest in (0, 1], got {self.imbalance}")
-        if not 0 <= self.duplicates < 1:
-            raise ValueError(f"duplicates is a share in [0, 1), got {self.duplicates}")
-        if self.train_size is not None and not 1 <= self.train_size <= info.num_train:
-            raise ValueError(
-                f"train_size must be in [1, {info.num_train}] for {info.name} "
-                f"({info.num_val} more are held out for val), got {self.train_size}"
-            )
+        check_size(self.train_size, info)
         if self.imbalance < 1:
             counts = self._class_counts(info)
             chosen = f"imbalance={self.imbalance} with train_size={self.train_size}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,13 +12,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dynprune_env.common.randomness import seeded
+from dynprune_env.common.randomness import Purpose, seeded, stream_seed
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.allocator import keep_freed_memory
 from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
 from dynprune_env.training.loading import input_tables
+from dynprune_env.training.module_state import (
+    NewModels,
+    copy_of,
+    is_own,
+    load_module_state,
+    module_state,
+    move_into,
+    others,
+    unchanged,
+    with_own_state,
+)
+
+
+@dataclass(frozen=True)
+class _Replica:
+    """One module and all that belongs to it.
+
+    Attributes:
+        seed: that the module was made from.
+        model: the module.
+        forward: the same, or what `torch.compile` made of it.
+        optimizer: of its parameters.
+        average: of its parameters; None where none is kept.
+        made: a fingerprint of what cannot be saved, as it was when the module was made.
+        is_own: whether it may keep a state of its own kind.
+    """
+
+    seed: int
+    model: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    average: list[Tensor] | None
+    made: dict[str, str]
+    is_own: bool
 
 
 class ModuleLearner:
@@ -61,41 +96,56 @@ class ModuleLearner:
         self.layout = (
             torch.channels_last if len(dataset.info.input_shape) == 3 else torch.contiguous_format
         )
-        self.models: list[nn.Module] = []
-        self.averages: list[list[Tensor]] = []
-        self.optimizers: list[torch.optim.Optimizer] = []
+        self.torch_compile = torch_compile
+        self._made = NewModels()
+        self.replicas: list[_Replica] = []
         for row in range(num_replicas):
-            self.models.append(
-                fresh_model(make_model, row).to(device).to(memory_format=self.layout)
-            )
-            self.optimizers.append(
-                torch.optim.SGD(
-                    self.models[row].parameters(),
-                    lr=recipe.learning_rate,
-                    momentum=recipe.momentum,
-                    nesterov=recipe.momentum > 0,
-                    weight_decay=recipe.weight_decay,
-                    fused=True,
-                )
-            )
-            if averaging is not None:
-                self.averages.append([p.detach().clone() for p in self.models[row].parameters()])
-        self.forwards: list[Callable[[Tensor], Tensor]] = list(self.models)
-        if torch_compile:
-            mode = "reduce-overhead" if device.type == "cuda" else None
-            self.forwards = [torch.compile(model, mode=mode) for model in self.models]
+            self.replicas.append(self._make(row))
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """The modules themselves, not copies."""
+        return [replica.model for replica in self.replicas]
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """That of each module."""
+        return [replica.optimizer for replica in self.replicas]
+
+    def _make(self, seed: int, old: _Replica | None = None) -> _Replica:
+        """A new module and all that belongs to it: nothing is left of the one that it replaces."""
+        model = fresh_model(self.make_model, seed).to(self.device).to(memory_format=self.layout)
+        self._made.add(model)
+        model = with_own_state(model)
+        forward: Callable[[Tensor], Tensor] = model
+        if self.torch_compile:
+            if old is not None:
+                move_into(model, old.model)
+            mode = "reduce-overhead" if self.device.type == "cuda" else None
+            forward = torch.compile(model, mode=mode)
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.momentum > 0,
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+        )
+        average = None
+        if self.averaging is not None:
+            average = [p.detach().clone() for p in model.parameters()]
+        made = others(model)
+        return _Replica(seed, model, forward, optimizer, average, made, is_own(model))
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
-        """Re-initialises these replicas in place."""
+        """Gives these replicas new modules."""
         for row, seed in zip(rows, seeds, strict=True):
-            self.models[row].load_state_dict(fresh_model(self.make_model, seed).state_dict())
-            self.optimizers[row].state.clear()
-            if self.averaging is not None:
-                _copy_into(self.averages[row], self.models[row].parameters())
+            self.replicas[row] = self._make(seed, self.replicas[row])
 
     def _forward(self, row: int, x: Tensor, full: bool) -> Tensor:
         """Logits, float32; `full` says whether the batch has the size that was compiled for."""
-        model = self.forwards[row] if full else self.models[row]
+        replica = self.replicas[row]
+        model = replica.forward if full else replica.model
         x = x.contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return model(x).float()
@@ -112,9 +162,10 @@ class ModuleLearner:
 
     def _train_one(self, row: int, job: Pass, seen: Tensor) -> None:
         """The hot loop: one pass over one replica's kept samples; `seen` takes their logits."""
-        self.models[row].train()
+        replica = self.replicas[row]
+        replica.model.train()
         table, smoothing = self.inputs["train"], self.recipe.label_smoothing
-        optimizer, per_batch = self.optimizers[row], self.recipe.batch_size
+        optimizer, per_batch = replica.optimizer, self.recipe.batch_size
         sizes = batch_sizes(len(job.order), per_batch)
         for rate, ids, weights, x, logits in zip(
             job.rates.tolist(),
@@ -125,7 +176,7 @@ class ModuleLearner:
             strict=True,
         ):
             if len(ids) == 1:  # no variance: batch norm takes its running averages
-                _freeze_batch_norm(self.models[row])
+                _freeze_batch_norm(replica.model)
             found = self._forward(row, x, full=len(ids) == per_batch)
             losses = F.cross_entropy(
                 found, self.labels[ids], reduction="none", label_smoothing=smoothing
@@ -134,57 +185,73 @@ class ModuleLearner:
             optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
-            if self.averaging is not None:
-                parameters = [p.detach() for p in self.models[row].parameters()]
-                torch._foreach_lerp_(self.averages[row], parameters, 1 - self.averaging)
+            if self.averaging is not None and replica.average is not None:
+                parameters = [p.detach() for p in replica.model.parameters()]
+                torch._foreach_lerp_(replica.average, parameters, 1 - self.averaging)
             logits[...] = found.detach()
 
     @torch.no_grad()
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits in evaluation mode; see `Learner.score`."""
         for row in rows:
-            self.models[row].eval()
+            self.replicas[row].model.eval()
+        with ExitStack() as stack:
+            for row in rows:
+                if self.replicas[row].is_own:  # no run depends on who has looked at it
+                    stack.enter_context(unchanged(self.replicas[row].model))
+            return self._score(split, ids, rows)
+
+    def _score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         logits = torch.empty(len(rows), len(ids), self.num_classes, device=self.device)
         start = 0
         for x in self.inputs[split].batches(ids, SCORING_BATCH):
             chunk = slice(start, start := start + len(x))
             for i, row in enumerate(rows):
-                logits[i, chunk] = self._forward(row, x, full=len(x) == SCORING_BATCH)
+                own = x.clone() if i + 1 < len(rows) else x  # a model may work in place
+                seed = stream_seed(self.replicas[row].seed, start, Purpose.SCORING)
+                with seeded(seed, self.device):  # some models draw in evaluation mode too
+                    logits[i, chunk] = self._forward(row, own, full=len(x) == SCORING_BATCH)
         return logits
 
     def module(self, row: int, averaged: bool = False) -> nn.Module:
         """A copy of one replica's model; an average has the buffers of its model."""
-        model = copy.deepcopy(self.models[row])
+        replica = self.replicas[row]
+        model = copy_of(replica.model)
         if averaged:
-            _copy_into(model.parameters(), self.averages[row])
+            _copy_into(model.parameters(), replica.average or ())
         return model
 
     def state(self) -> dict[str, Any]:
-        """Parameters, buffers, momenta and averages of every replica."""
+        """All that the modules hold, their seeds, momenta and averages, replica by replica.
+
+        Raises:
+            ValueError: a model holds what cannot be saved; see `module_state`.
+        """
+        replicas = self.replicas
         return {
-            "averages": [[_copy(tensor) for tensor in row] for row in self.averages],
-            "models": [
-                {name: _copy(tensor) for name, tensor in model.state_dict().items()}
-                for model in self.models
-            ],
+            "seeds": [each.seed for each in replicas],
+            "averages": [[_copy(tensor) for tensor in each.average or ()] for each in replicas],
+            "models": [module_state(each.model, each.made) for each in replicas],
             "momenta": [
                 [
-                    _copy(optimizer.state[p].get("momentum_buffer"))
-                    for p in optimizer.param_groups[0]["params"]
+                    _copy(each.optimizer.state[p].get("momentum_buffer"))
+                    for p in each.optimizer.param_groups[0]["params"]
                 ]
-                for optimizer in self.optimizers
+                for each in replicas
             ],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave."""
-        for model, saved in zip(self.models, state["models"], strict=True):
-            model.load_state_dict(saved)
-        for own, saved in zip(self.averages, state["averages"], strict=True):
-            _copy_into(own, saved)
-        for optimizer, saved in zip(self.optimizers, state["momenta"], strict=True):
-            optimizer.state.clear()
-            for parameter, momentum in zip(optimizer.param_groups[0]["params"], saved, strict=True):
+        names = ("seeds", "models", "averages", "momenta")
+        for row, parts in enumerate(zip(*(state[name] for name in names), strict=True)):
+            seed, saved, average, momenta = parts
+            replica = self.replicas[row] = self._make(seed, self.replicas[row])
+            load_module_state(replica.model, saved, self.device)
+            _copy_into(replica.average or (), average)
+            optimizer = replica.optimizer
+            parameters = optimizer.param_groups[0]["params"]
+            for parameter, momentum in zip(parameters, momenta, strict=True):
                 if momentum is not None:  # None where no gradient has ever come
                     buffer = torch.empty_like(parameter).copy_(momentum)
                     optimizer.state[parameter]["momentum_buffer"] = buffer

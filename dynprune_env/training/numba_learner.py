@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from dynprune_env.common.threads import allowed_threads, blas_threads
 from dynprune_env.training.kernels import score_rows, train_passes
 from dynprune_env.training.learner import Pass
 from dynprune_env.training.stacked_learner import StackedLearner
@@ -23,11 +22,14 @@ class NumbaLearner(StackedLearner):
 
     A replica's numbers do not depend on its company, nor on the number of threads. The recipe must
     have no augmentation.
+
+    Attributes:
+        threads: that the replicas are dealt out to, as many as torch was allowed.
     """
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
-        self.threads = torch.get_num_threads()
+        self.threads = allowed_threads()
         self._sizes = np.array(self.sizes, dtype=np.int64)
         self._labels = self.labels.numpy()
         self._tables = {name: table.rows() for name, table in self.inputs.items()}
@@ -80,15 +82,9 @@ class NumbaLearner(StackedLearner):
 
     def _share(self, kernel: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
         """Makes the calls, one in each thread."""
-        with _blas().limit(limits=1, user_api="blas"):  # a product this small is one core's work
+        with blas_threads(1):  # a product this small is one core's work
             if len(calls) == 1:
                 kernel(*calls[0])
             elif calls:
                 with ThreadPoolExecutor(len(calls)) as raw:
                     list(raw.map(lambda call: kernel(*call), calls))
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """The linear algebra libraries of this process, looked up once."""
-    return ThreadpoolController()

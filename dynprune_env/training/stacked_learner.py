@@ -19,17 +19,33 @@ STACK = 16
 
 
 def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
-    """The layers of a plain ReLU net (Flatten, Linear, ReLU, ..., Linear), None for any other."""
-    modules = list(model) if isinstance(model, nn.Sequential) else []
-    if modules and isinstance(modules[0], nn.Flatten):
+    """The layers of a plain ReLU net (Flatten, Linear, ReLU, ..., Linear), None for any other.
+
+    One with a forward pass of its own, hooks, or parameters that are tied, frozen or of another
+    type than float32 is not plain.
+    """
+    if type(model) is not nn.Sequential or any(map(_is_changed, model.modules())):
+        return None
+    modules = list(model)
+    if modules and type(modules[0]) is nn.Flatten:
+        if (modules[0].start_dim, modules[0].end_dim) != (1, -1):
+            return None
         modules = modules[1:]
     linear, between = modules[0::2], modules[1::2]
     plain = (
         len(linear) == len(between) + 1
+        and len(list(model.parameters())) == 2 * len(linear)
         and all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
         and all(type(layer) is nn.ReLU for layer in between)
+        and all(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
     )
     return linear if plain else None  # type: ignore[return-value]
+
+
+def _is_changed(module: nn.Module) -> bool:
+    """Whether somebody has given it hooks or a forward pass of its own."""
+    hooks = (value for name, value in vars(module).items() if name.endswith("_hooks"))
+    return "forward" in vars(module) or any(map(len, hooks))
 
 
 class StackedLearner:
@@ -37,12 +53,7 @@ class StackedLearner:
 
     The parameters of replica r are one row of `parameters`, (R, P); a layer's weights are a view
     of it. Same arguments as ModuleLearner; `make_model` must build a net of `linear_layers`.
-
-    Attributes:
-        threads: more bring nothing to products this small, and are slow on a busy machine.
     """
-
-    threads = 1
 
     def __init__(
         self,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.common.jit import HAS_NUMBA
-from dynprune_env.common.randomness import Purpose, stream, stream_seed
+from dynprune_env.common.randomness import Purpose, seeded, stream, stream_seed
+from dynprune_env.common.threads import torch_threads
 from dynprune_env.selection.budget import (
     SCORING_COST,
     VisitBudget,
@@ -27,6 +28,7 @@ from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import Learner, Pass, fresh_model
 from dynprune_env.training.loading import input_table
 from dynprune_env.training.module_learner import ModuleLearner
+from dynprune_env.training.module_state import NewModels
 from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
 
 
@@ -50,6 +52,8 @@ class Trainer:
             mean of one over what an epoch trains: they shift emphasis, not the step size.
         rescore: whether dropped samples are scored, and charged a third of a visit each.
         device: where to train.
+        threads: of torch on a CPU; plain ReLU nets always take one, since more bring nothing to
+            products this small, and are slow on a busy machine.
         learner: its kind; see `make_learner`.
         averaging: whether each model gets an average, and how slow; see `Learner`.
         bf16: whether modules train under bf16 autocast.
@@ -57,6 +61,7 @@ class Trainer:
 
     Attributes:
         budget: what the runs may spend and have spent.
+        threads: of torch, whatever is computed on the models.
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
         train_loss: (R,) float64, mean loss of the last epoch's visits, in nats (ln C at first).
         seconds: wall-clock seconds since construction, `train` and `evaluate`.
@@ -73,6 +78,7 @@ class Trainer:
         raw_weights: bool = False,
         rescore: bool = False,
         device: torch.device,
+        threads: int = 1,
         learner: str = "auto",
         averaging: float | None = None,
         bf16: bool = False,
@@ -96,7 +102,7 @@ class Trainer:
             bf16=bf16,
             torch_compile=torch_compile,
         )
-        self._threads = 1 if isinstance(self.learner, StackedLearner) else None
+        self.threads = 1 if isinstance(self.learner, StackedLearner) else threads
         labels, classes = dataset.train.labels, dataset.info.num_classes
         self.statistics = SampleStatistics(num_replicas, labels.cpu().numpy(), classes)
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
@@ -122,7 +128,8 @@ class Trainer:
         self.train_loss[rows] = np.log(self.dataset.info.num_classes)
         self.statistics.reset(rows)
         models = [stream_seed(int(seed), 0, Purpose.MODEL) for seed in seeds]
-        self.learner.reset(rows.tolist(), models)
+        with self.thread_limit():
+            self.learner.reset(rows.tolist(), models)
 
     def train_epoch(self, weights: np.ndarray) -> list[np.ndarray]:
         """One step of the game: one pass over the kept samples of every unfinished replica.
@@ -147,7 +154,7 @@ class Trainer:
         scoring = running & affordable & (dropped > 0) & self.rescore
         budget.scored += np.where(scoring, dropped, 0)
         rates = self._rates(before, budget.progress, counts)
-        with self._thread_limit():
+        with self.thread_limit():
             logits = self.learner.train(
                 [
                     self._pass(row, order, weights[row], rates[row])
@@ -237,7 +244,7 @@ class Trainer:
         start = time.perf_counter()
         rows = np.arange(len(self.seeds)) if rows is None else rows
         data = getattr(self.dataset, split)
-        with self._thread_limit():
+        with self.thread_limit():
             ids = torch.arange(len(data), device=self.device)
             logits = self.learner.score(split, ids, rows.tolist())
             values = sample_values(logits.flatten(0, 1), data.labels.repeat(len(rows)))
@@ -249,18 +256,9 @@ class Trainer:
             self.diverged[rows] |= loss == MAX_LOSS
         return Evaluation(loss, correct.mean(1))
 
-    @contextmanager
-    def _thread_limit(self) -> Iterator[None]:
-        """One thread for small nets: more bring nothing, and are very slow on a busy machine."""
-        if self._threads is None or self.device.type != "cpu":
-            yield
-            return
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+    def thread_limit(self) -> AbstractContextManager[None]:
+        """Holds torch to `threads`: for all that computes on the models."""
+        return torch_threads(self.threads)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, as tensors: copies, not views."""
@@ -273,7 +271,8 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave; the next epoch is then the same, bit for bit on a CPU."""
-        self.learner.load_state(state["learner"])
+        with self.thread_limit():
+            self.learner.load_state(state["learner"])
         self.statistics.load_state(state["statistics"])
         self.budget.load_state({name: value.numpy() for name, value in state["budget"].items()})
         for name in self._OWN:
@@ -311,10 +310,14 @@ def make_learner(
         torch_compile: likewise.
 
     Raises:
-        ValueError: what is to be trained does not fit the kind.
+        ValueError: what is to be trained does not fit the kind, or `make_model` does not build a
+            new module at every call.
     """
     streamed = isinstance(dataset.train.inputs, Streamed)
-    plain = not streamed and linear_layers(fresh_model(make_model, 0)) is not None
+    made, first = NewModels(), fresh_model(make_model, 0)
+    for model in (first, fresh_model(make_model, 0)):
+        made.add(model)
+    plain = not streamed and linear_layers(first) is not None
     on_cpu = device.type == "cpu" and not recipe.augmentation
     if kind == "auto":
         kind = "modules" if not plain else "numba" if on_cpu and HAS_NUMBA else "stacked"
@@ -342,27 +345,57 @@ def make_learner(
     return NumbaLearner(make_model, dataset, recipe, num_replicas, device, averaging=averaging)
 
 
-@torch.no_grad()
 def check_outputs(
     task: str, make_model: Callable[[], nn.Module], dataset: Dataset, device: torch.device
 ) -> None:
-    """Runs a fresh model on two train samples.
+    """Runs a fresh model on two train samples, as in training and as in evaluation.
+
+    Logits that are not finite are legal: such a run diverges.
 
     Raises:
-        ValueError: it fails, or does not give a logit for each class.
+        ValueError: it fails, is not made afresh, does not give a logit for each class, or none of
+            its parameters gets a gradient.
     """
-    inputs = input_table(dataset.train.inputs, dataset.info).batch(
-        torch.arange(min(2, len(dataset.train)), device=device)
-    )
-    expected = (len(inputs), dataset.info.num_classes)
+    ids = torch.tensor([0, min(1, len(dataset.train) - 1)], device=device)
+    inputs = input_table(dataset.train.inputs, dataset.info).batch(ids)
     given = f"inputs {tuple(inputs.shape)} {inputs.dtype}"
     try:
-        output = fresh_model(make_model, 0).to(device).eval()(inputs)
+        model, other = fresh_model(make_model, 0), fresh_model(make_model, 0)
+        wrong = _not_fresh(model, other) or _not_trainable(
+            model.to(device), inputs, dataset.info.num_classes
+        )
     except Exception as error:  # whatever a user's own model raises
         raise ValueError(f"the model of {task} fails on {given}: {error}") from error
-    if not isinstance(output, Tensor) or output.shape != expected:
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"the model of {task} gives {found} for {given}, expected logits {expected}: "
-            "one for each class"
-        )
+    if wrong:
+        raise ValueError(f"the model of {task} {wrong}".replace("INPUTS", given))
+
+
+def _not_fresh(model: Any, other: Any) -> str:
+    """What is wrong with two models made one after the other, or ""."""
+    if not isinstance(model, nn.Module):
+        return f"is of type {type(model).__name__}, expected a torch module"
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    if model is other or trained & {id(p) for p in other.parameters()}:
+        return "shares its parameters with the one made before, expected a fresh one each time"
+    return ""
+
+
+def _not_trainable(model: nn.Module, inputs: Tensor, num_classes: int) -> str:
+    """What is wrong with a model's logits or their gradient, or ""."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with seeded(0, inputs.device):  # a model may draw, as dropout does
+        trained = model.train()(inputs)
+        with torch.no_grad():
+            scored = model.eval()(inputs)
+    for output in (scored, trained):
+        expected = (len(inputs), num_classes)
+        if not isinstance(output, Tensor) or output.shape != expected:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            return f"gives {found} for INPUTS, expected logits {expected}: one for each class"
+        if not output.is_floating_point():
+            return f"gives {output.dtype} for INPUTS, expected floating-point logits"
+    if parameters and trained.requires_grad:
+        gradients = torch.autograd.grad(trained.sum(), parameters, allow_unused=True)
+        if any(gradient is not None for gradient in gradients):
+            return ""
+    return "gives logits without a gradient, expected a parameter to train that reaches them"

@@ -178,7 +178,7 @@ def test_the_key_is_the_configuration_and_nothing_else() -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_other(
     where: str, finished: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Any, *_: Any) -> None:
+    def fail(self: Any, *_: Any, **__: Any) -> None:
         if where == "write":
             self.write_bytes(b'{"half')
         raise OSError("no space left")
@@ -290,18 +290,11 @@ def cells_of(*agents: str, seeds: tuple[int, ...] = (0, 1)) -> list[RunGroup]:
 
 
 def test_a_sweep_goes_on_where_it_was_and_repeats_nothing(tmp_path: Path) -> None:
-    made: list[str] = []
-
-    def make_agent(spec: str) -> Agent:
-        made.append(spec)
-        return dynprune_agents.make(spec)
-
     groups = cells_of("ucb", "static_random")
-    outcomes = list(run_sweep(groups, make_agent, tmp_path))
-    assert [(each.group, each.runs, each.error) for each in outcomes] == [
-        (c, 2, None) for c in groups
+    outcomes = list(run_sweep(groups, dynprune_agents.make, tmp_path))
+    assert [(each.group, each.runs, each.error, len(each.results)) for each in outcomes] == [
+        (c, 2, None, 2) for c in groups
     ]
-    assert made == ["ucb", "static_random"]
     first = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert set(first) == {f"{config.key}.json" for group in groups for config in group.configs()}
 
@@ -309,16 +302,18 @@ def test_a_sweep_goes_on_where_it_was_and_repeats_nothing(tmp_path: Path) -> Non
     expected = numbers(Result.load(lost))
     lost.unlink()
     wider = [*groups, *cells_of("full_data", seeds=(0,))]
-    assert [each.error for each in run_sweep(wider, make_agent, tmp_path)] == [None] * 3
-    assert made == ["ucb", "static_random", "static_random", "full_data"]
+    outcomes = list(run_sweep(wider, dynprune_agents.make, tmp_path))
+    assert [each.error for each in outcomes] == [None] * 3
+    played = {(each.group.agent, len(each.results)) for each in outcomes}
+    assert played == {("ucb", 0), ("static_random", 1), ("full_data", 1)}
     kept = {name for name, text in first.items() if (tmp_path / name).read_text() == text}
     assert kept == set(first) - {lost.name}
     again = numbers(Result.load(lost))
     assert again["selections"] == expected["selections"]
     assert again["test_loss"] == pytest.approx(expected["test_loss"], rel=1e-4)
 
-    list(run_sweep(wider, make_agent, tmp_path))
-    assert len(made) == 4
+    outcomes = list(run_sweep(wider, dynprune_agents.make, tmp_path))
+    assert not any(each.results for each in outcomes)
 
 
 def test_a_broken_agent_is_reported_and_stops_nobody_else(tmp_path: Path) -> None:

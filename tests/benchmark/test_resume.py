@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +355,9 @@ def test_a_state_is_gone_on_with_unless_the_task_was_edited(
     stop_after(1, "ucb", tmp_path / "run.state", **task)
     if edited:
         module.write_text(module.read_text() + "# edited\n")
+        sys.modules.pop(module.stem)  # as a new process would read it
+        invalidate_caches()
+        import_module(module.stem)
     epochs: list[Any] = []
     play("ucb", Checkpoint(tmp_path / "run.state"), on_epoch=epochs.append, **task)
     assert len(epochs) == full - (not edited)

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 import dynprune_agents
+from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
+from dynprune_agents.learning.mixture import Mixture
+from dynprune_agents.learning.training import Plan, train
 from dynprune_env import register_task
 from dynprune_env.benchmark import identity
 from dynprune_env.benchmark.episodes import RunGroup
@@ -304,3 +307,46 @@ def test_code_that_is_loaded_is_the_one_that_counts(place: Workplace) -> None:
 
 def test_what_python_and_installed_packages_bring_is_no_code_of_ones_own() -> None:
     assert sources.own_sources([Path, print, np.linspace, register_task]) == {}
+
+
+# -- a training ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["code", "data", "file", "package", "nothing"])
+def test_a_training_goes_on_only_where_all_of_it_is_the_same(
+    what: str, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(place.folder / "table.npy", table(0))
+    place.write("own_tables.py", TASK)
+    start = place.folder / "start.npz"
+    start.write_bytes(b"one")
+
+    def again(stop: bool) -> None:
+        place.forget()
+        import_module("own_tables")
+        mixture = Mixture(envs=("DynPrune-OwnTable-v0",), env_kwargs={"epochs": 2})
+        few = EvolutionSettings(width=2, members=4, imitation=0)
+        trainer = EvolutionTrainer(mixture, num_envs=8, steps=40, settings=few)
+        plan = Plan(40, place.folder / "out.npz", files=(start,), checkpoint_every=0)
+
+        def interrupt(steps: int, metrics: dict[str, float]) -> None:
+            if stop:
+                raise KeyboardInterrupt
+
+        train(trainer, plan, interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        again(stop=True)
+    if what == "code":
+        place.write("own_tables.py", TASK.replace("width=8", "width=9"))
+    elif what == "data":
+        np.save(place.folder / "table.npy", table(1))
+    elif what == "file":
+        start.write_bytes(b"two")
+    elif what == "package":
+        monkeypatch.setattr(identity, "package_hash", lambda: "another")
+    if what == "nothing":
+        again(stop=False)
+        return
+    with pytest.raises(ValueError, match="holds a training that cannot go on"):
+        again(stop=False)

@@ -9,7 +9,7 @@ import gymnasium as gym
 import typer
 
 from dynprune_agents.cli import lists, play, report, train
-from dynprune_agents.cli.terminal import complain
+from dynprune_agents.cli.terminal import complain, spell_output
 from dynprune_env.common.registration import import_all
 
 app = typer.Typer(
@@ -61,6 +61,7 @@ for command in (
 
 def main() -> None:
     """Runs the command; a mistake in its arguments is one line, not a traceback."""
+    spell_output()
     sys.path.insert(0, "")  # so that --agent module:Class finds modules of the working directory
     try:
         app()

@@ -27,7 +27,7 @@ from dynprune_agents.cli.options import (
     parse_env_kwargs,
 )
 from dynprune_agents.cli.report import complain_of_foreign, load, write_report
-from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of
+from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of, say
 from dynprune_env.benchmark.results import load_failures, load_results
 
 VARIANTS = (
@@ -70,7 +70,7 @@ def run(
     wanted = (repr(player), budget)  # without the reference that a benchmark adds
     groups = [group for group in everything if (group.agent, group.env_kwargs["budget"]) == wanted]
     check_folder(out)  # before any work that could be lost
-    results = []
+    results, unsaved = [], 0
     with progress_of("epochs") as progress:
         for group in groups:
             label = f"seed {', '.join(map(str, group.seeds))}"
@@ -88,11 +88,18 @@ def run(
                     task, completed=float(done.mean())
                 ),
             )
+            progress.update(task, completed=1.0)  # also of runs that were over at once
             for result in results[-len(group.seeds) :]:
-                result.save(out)
+                try:
+                    result.save(out)
+                except OSError as error:
+                    unsaved += 1
+                    complain(f"the result of seed {result.config.seed} cannot be written: {error}")
     for grid in accuracy_tables(summarize(results)):
         grid.print(console)
-    console.print(f"Results: {out}/*.json")
+    say(f"Results: {out}/*.json")
+    if unsaved:
+        raise typer.Exit(1)
 
 
 def bench(
@@ -213,13 +220,12 @@ def bench(
     results = [r for r in load_results([out], foreign.append) if r.config.key in wanted]
     failed = [each for each in load_failures([out]) if each.config.key in wanted]
     complain_of_foreign(foreign)
-    if results:
-        write_report(results, failed, out)
+    whole = not results or write_report(results, failed, out)
     if failures:
         complain(
             f"{failures} of {len(groups)} groups of runs failed; see above, and {out}/failed/."
         )
-    if failures or foreign:
+    if failures or foreign or not whole:
         raise typer.Exit(1)
 
 

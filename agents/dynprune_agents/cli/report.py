@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dynprune_agents.cli.options import FoldersArgument
-from dynprune_agents.cli.terminal import complain, console
+from dynprune_agents.cli.terminal import complain, console, say
 from dynprune_env.benchmark.results import Failure, Result, load_failures, load_results
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.files import write_text
 
 
 def report(
@@ -24,8 +26,8 @@ def report(
     foreign: list[str] = []
     results = load(folders, foreign)
     complain_of_foreign(foreign)
-    write_report(results, load_failures(folders), out or folders[0])
-    if foreign:
+    whole = write_report(results, load_failures(folders), out or folders[0])
+    if foreign or not whole:
         raise typer.Exit(1)
 
 
@@ -42,8 +44,10 @@ def kept(folders: FoldersArgument) -> None:
     rows = summarize_selections(load(folders))
     for grid in selection_tables(rows):
         grid.print(console)
-    save(draw_selections(rows, choose_styles(rows)), folders[0] / "kept.png")
-    console.print(f"Picture: {folders[0]}/kept.png")
+    figure = draw_selections(rows, choose_styles(rows))
+    if not write_files(folders[0], {"kept.png": partial(save, figure)}):
+        raise typer.Exit(1)
+    say(f"Picture: {folders[0]}/kept.png")
 
 
 def load(folders: list[Path], foreign: list[str] | None = None) -> list[Result]:
@@ -66,8 +70,35 @@ def complain_of_foreign(messages: list[str]) -> None:
         complain(f"left out: {message}")
 
 
-def write_report(results: list[Result], failures: list[Failure], folder: Path) -> None:
-    """Prints the tables, and writes them with the page and the pictures."""
+def write_files(folder: Path, files: dict[str, Callable[[Path], None]]) -> bool:
+    """Writes each file of a folder; where one cannot be, says so and goes on with the others.
+
+    Args:
+        folder: where.
+        files: by name, what writes it to a path.
+
+    Returns:
+        Whether all were written.
+    """
+    missing = []
+    for name, write in files.items():
+        try:
+            write(folder / name)
+        except OSError as error:
+            missing.append(name)
+            complain(f"{folder / name} cannot be written: {error}")
+    if missing:
+        names = ", ".join(missing)
+        complain(f"the results are saved; once there is room the same command writes {names}")
+    return not missing
+
+
+def write_report(results: list[Result], failures: list[Failure], folder: Path) -> bool:
+    """Prints the tables, and writes them with the page and the pictures.
+
+    Returns:
+        Whether all could be written.
+    """
     from dynprune_env.report.figures import draw_accuracy, draw_overall, save
     from dynprune_env.report.page import failure_table, write_page
     from dynprune_env.report.published import published_tables
@@ -92,11 +123,13 @@ def write_report(results: list[Result], failures: list[Failure], folder: Path) -
     if over:
         texts["overall.csv"] = to_csv(over.rows)
         figures["overall.png"] = draw_overall(over)
-    for name, text in texts.items():
-        with atomic_write(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    for name, figure in figures.items():
-        save(figure, folder / name)
-    write_page(results, failures, folder / "report.html")
-    console.print(f"Tables in {folder}: {', '.join(texts)}; pictures: {', '.join(figures)}")
-    console.print(f"Page: {folder}/report.html")
+    files: dict[str, Callable[[Path], None]] = {
+        **{name: partial(write_text, text=text) for name, text in texts.items()},
+        **{name: partial(save, figure) for name, figure in figures.items()},
+        "report.html": partial(write_page, results, failures),
+    }
+    whole = write_files(folder, files)
+    if whole:
+        say(f"Tables in {folder}: {', '.join(texts)}; pictures: {', '.join(figures)}")
+        say(f"Page: {folder}/report.html")
+    return whole

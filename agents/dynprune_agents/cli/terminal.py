@@ -1,10 +1,15 @@
-"""What the command shows in the terminal: progress, and one-line complaints."""
+"""What the command shows: progress, and one-line complaints, on whatever reads them."""
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -21,14 +26,81 @@ from rich.text import Text
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.runner import Outcome
 from dynprune_env.benchmark.sweeps import cost
+from dynprune_env.common.spelling import SPELLED, spelled
 
-console = Console()
+
+class _Output(io.TextIOBase):
+    """Standard output or error, as it is at the time: the work goes on whatever becomes of it.
+
+    Args:
+        name: "stdout" or "stderr".
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+
+    @property
+    def _stream(self) -> Any:
+        """The one beneath the one that a progress bar puts in its place; None if it is closed."""
+        stream = getattr(sys, self._name)
+        return getattr(stream, "rich_proxied_file", stream)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """What decides which characters can be shown."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether somebody watches."""
+        return self._stream is not None and bool(self._stream.isatty())
+
+    def write(self, text: str) -> int:
+        """Writes it, spelled in what can be shown."""
+        if self._stream is not None:
+            try:
+                self._stream.write(spelled(text, self.encoding))
+            except OSError as error:
+                self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what was held back."""
+        if self._stream is not None:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Nobody reads on, or there is no room: from now on it goes nowhere."""
+        with suppress(OSError, ValueError):  # no file of the system, as in tests
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        if self._name == "stdout" and not isinstance(error, BrokenPipeError):
+            complain(f"what follows cannot be shown: {error}")
+
+
+console = Console(file=_Output("stdout"))
+_errors = Console(file=_Output("stderr"))
+
+
+def spell_output() -> None:
+    """Makes the standard output and error take any text, also what typer writes to them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=SPELLED)
 
 
 def complain(text: str) -> None:
     """One line on the standard error, whatever brackets the text holds."""
     line = Text(" ".join(text.split()), style="red")
-    Console(stderr=True).print(line, soft_wrap=True)
+    _errors.print(line, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line or more on the standard output, whatever brackets the text holds."""
+    console.print(Text(text))
 
 
 def progress_of(unit: str) -> Progress:

@@ -19,7 +19,7 @@ from dynprune_agents.cli.options import (
     parse_lists,
     parse_pairs,
 )
-from dynprune_agents.cli.terminal import console, progress_of
+from dynprune_agents.cli.terminal import progress_of, say
 
 if TYPE_CHECKING:
     from dynprune_agents.learning.training import PolicyTrainer
@@ -216,14 +216,14 @@ def train(
         def show(done: int, metrics: dict[str, float]) -> None:
             lead = f", {100 * metrics['lead']:+.2f} points" if "lead" in metrics else None
             if lead:
-                progress.console.print(f"{done:,} steps: val accuracy{lead} above dynamic random")
+                say(f"{done:,} steps: val accuracy{lead} above dynamic random")
             progress.update(task, completed=min(done, steps))
 
         curve = train_policy(trainer, plan, show)
     inside = curve.seconds_in_env / max(jobs, 1) / max(curve.seconds, 1e-9)
-    console.print(
+    say(
         f"{trainer.steps:,} steps in {curve.seconds:.0f} s "
         f"({trainer.steps / max(curve.seconds, 1e-9):,.0f} a second, {inside:.0%} of it in the "
         f"environment), {curve.visits:,} sample visits"
     )
-    console.print(f"Policy: {out} · curve: {out.with_suffix('.curve.png')}")
+    say(f"Policy: {out} · curve: {out.with_suffix('.curve.png')}")

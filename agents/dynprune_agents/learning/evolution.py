@@ -239,12 +239,12 @@ class EvolutionTrainer:
         """Writes the state of the search."""
         np.savez(folder / "search.npz", **{name: getattr(self, name) for name in self._ARRAYS})
         counts = {name: getattr(self, name) for name in self._COUNTS}
-        (folder / "search.json").write_text(json.dumps(counts))
+        (folder / "search.json").write_text(json.dumps(counts), encoding="utf-8")
 
     def load_checkpoint(self, folder: Path) -> None:
         """Goes on from a checkpoint."""
         with np.load(folder / "search.npz", allow_pickle=False) as file:
             for name in self._ARRAYS:
                 setattr(self, name, file[name])
-        for name, value in json.loads((folder / "search.json").read_text()).items():
+        for name, value in json.loads((folder / "search.json").read_text(encoding="utf-8")).items():
             setattr(self, name, value)

@@ -199,11 +199,11 @@ class SB3Trainer:
         if isinstance(self._env, VecNormalize):
             rms = self._env.ret_rms
             state["rewards"] = [float(rms.mean), float(rms.var), float(rms.count)]
-        (folder / "trainer.json").write_text(json.dumps(state))
+        (folder / "trainer.json").write_text(json.dumps(state), encoding="utf-8")
 
     def load_checkpoint(self, folder: Path) -> None:
         """Goes on from there. Unpickles, like all of Stable-Baselines3: trusted files only."""
-        state = json.loads((folder / "trainer.json").read_text())
+        state = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
         with _undisturbed_generators():
             self.model = type(self.model).load(
                 folder / "model.zip", env=self._env, device=self.model.device

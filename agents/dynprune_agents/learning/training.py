@@ -20,7 +20,7 @@ from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_env.benchmark.episodes import run_episodes
 from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.files import atomic_write, write_text
 from dynprune_env.common.palette import BLUE, INK, LINE, PALE
 from dynprune_env.common.provenance import versions
 from dynprune_env.common.sources import hash_file
@@ -110,7 +110,8 @@ class PolicyEvaluation:
             own = {k: v for k, v in kwargs.items() if k not in ("observation", "action")}
             where = {"device": own.pop("device", "auto"), "data_dir": own.pop("data_dir", None)}
             for result in run_episodes(env, agent, self._seeds, env_kwargs=own, **where):
-                found.append(result.history["val_accuracy"][-1])
+                # Of runs that had diverged before they began there is none: all was wrong.
+                found.append((result.history["val_accuracy"] or [0.0])[-1])
         return np.array(found)
 
 
@@ -185,8 +186,7 @@ def train(
                 saved = time.monotonic()
             on_update(trainer.steps, metrics)
     trainer.save(plan.out)
-    with atomic_write(plan.out.with_suffix(".curve.json")) as temporary:
-        temporary.write_text(json.dumps(asdict(curve)))
+    write_text(plan.out.with_suffix(".curve.json"), json.dumps(asdict(curve)))
     plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
     checkpoints.remove()
     return curve
@@ -209,7 +209,7 @@ class _Checkpoints:
         found = sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
         if not found:
             return Curve()
-        kept = json.loads((found[-1] / "training.json").read_text())
+        kept = json.loads((found[-1] / "training.json").read_text(encoding="utf-8"))
         if kept["arguments"] != json.loads(json.dumps(self.plan.arguments)):
             raise ValueError(
                 f"{self.folder} holds a training with other arguments ({kept['arguments']}): "
@@ -247,7 +247,7 @@ class _Checkpoints:
             "versions": dict(versions()),
             "curve": asdict(curve),
         }
-        (temporary / "training.json").write_text(json.dumps(content))
+        (temporary / "training.json").write_text(json.dumps(content), encoding="utf-8")
         temporary.rename(self.folder / f"{trainer.steps:012d}")
         for path in older:
             shutil.rmtree(path)

@@ -12,7 +12,8 @@ import numpy as np
 
 from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
 from dynprune_agents.policies._networks import Scorer
-from dynprune_env.common.files import atomic_write, stand_in
+from dynprune_env.common.files import atomic_write
+from dynprune_env.common.luggage import stand_in
 
 FOLDER = Path(__file__).parent
 
