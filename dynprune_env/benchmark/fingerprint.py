@@ -81,10 +81,11 @@ def mixed_parts(made_by: Iterable[Fingerprint | None]) -> tuple[str, ...]:
             names = value if isinstance(value, dict) else {"": value}
             for name, one in names.items():
                 known.setdefault(part, {}).setdefault(name, set()).add(one)
-    for part in known.values():
-        for values in part.values():
-            values.discard("")
-    found = [part for part, names in known.items() if any(len(v) > 1 for v in names.values())]
+    found = [
+        part
+        for part, names in known.items()
+        if any(len(values - {""}) > 1 for values in names.values())
+    ]
     if unknown and known and "package" not in found:
         found.insert(0, "package")
     return tuple(found)

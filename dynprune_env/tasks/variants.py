@@ -57,7 +57,7 @@ class Dataset:
             for table in (inputs, split.labels):
                 array = table.cpu().contiguous().numpy()
                 found.update(f"{array.dtype} {array.shape}".encode())
-                found.update(array)
+                found.update(array.data)
         return found.hexdigest()
 
     @cached_property

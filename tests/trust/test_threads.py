@@ -246,7 +246,7 @@ def test_an_old_result_is_replayed_in_the_threads_that_it_had() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1])
 def test_there_is_at_least_one_thread(wrong: int) -> None:
-    with pytest.raises(ValueError, match=f"threads is at least 1, got {wrong}"):
+    with pytest.raises(ValueError, match=f"threads is a whole number of at least 1, got {wrong}"):
         Settings(threads=wrong)
 
 
