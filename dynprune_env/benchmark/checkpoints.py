@@ -41,13 +41,17 @@ class Checkpoint:
     stop: Path | None = None
     _saved: float = field(default_factory=time.monotonic)
 
+    def stopping(self) -> bool:
+        """Whether the runs are to stop."""
+        return self.stop is not None and self.stop.exists()
+
     def pause(self, state: Callable[[], dict[str, Any]]) -> None:
         """Called between epochs: saves `state()` if it is time to.
 
         Raises:
             Stopped: the runs are to stop.
         """
-        stopping = self.stop is not None and self.stop.exists()
+        stopping = self.stopping()
         if stopping or time.monotonic() - self._saved >= self.every:
             self.save(state)
             self._saved = time.monotonic()

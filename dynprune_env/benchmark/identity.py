@@ -28,7 +28,7 @@ def fingerprint(
     """
     task = settings.resolved
     device = settings.find_device()
-    inside = [each for agent in agents for each in _with_parts(agent)]
+    inside = [each for agent in agents for each in with_parts(agent)]
     factory = own_factory(settings.task)
     things: list[Any] = [type(agent) for agent in inside]
     things += [thing for thing in (factory, task.model) if callable(thing)]
@@ -41,7 +41,7 @@ def fingerprint(
     return Fingerprint(
         package=package_hash(),
         code=own_sources(things, imports),
-        policy={path.name: hash_file(path) for agent in inside for path in _files(agent)},
+        policy={path.name: hash_file(path) for agent in inside for path in files_of(agent)},
         data=data,
         engine={
             "device": device.type,
@@ -52,11 +52,12 @@ def fingerprint(
     )
 
 
-def _with_parts(agent: Any) -> list[Any]:
+def with_parts(agent: Any) -> list[Any]:
     """An agent and those that it holds."""
     parts = agent.parts() if hasattr(agent, "parts") else []
-    return [agent, *(each for part in parts for each in _with_parts(part))]
+    return [agent, *(each for part in parts for each in with_parts(part))]
 
 
-def _files(agent: Any) -> list[Path]:
+def files_of(agent: Any) -> list[Path]:
+    """The files that an agent names, without those of its parts."""
     return list(agent.files()) if hasattr(agent, "files") else []

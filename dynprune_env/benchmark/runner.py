@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
+from dynprune_env.benchmark.checkpoints import Stopped
 from dynprune_env.benchmark.episodes import RunGroup, run_episodes
+from dynprune_env.benchmark.exchange import (
+    RUNNING,
+    Assignment,
+    Exchange,
+    FolderExchange,
+    MailExchange,
+    state_path,
+)
+from dynprune_env.benchmark.packing import pack
 from dynprune_env.benchmark.results import Failure, Result, RunConfig, failure_path
 from dynprune_env.benchmark.standing import review
-from dynprune_env.common.processes import call_each, make_workers
+from dynprune_env.common.processes import Worker, call_each, local_workers
 from dynprune_env.common.registration import import_all
 from dynprune_env.selection.agent import SelectionAgent
 
 logger = logging.getLogger(__name__)
-RUNNING = "running"
-"""Subfolder of the states of unfinished runs."""
+BACKENDS = ("loky", "ray")
+Item = tuple[RunGroup, tuple[int, ...]]
+"""A group and those of its seeds that have no result."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,11 @@ def run_sweep(
         folder: takes one JSON file per run; states of unfinished ones lie in `running/`, records
             of those that ended with an error in `failed/`.
         jobs: worker processes; 1 runs everything in this one, unless on Ray.
-        backend: "loky" or "ray"; see `make_workers`.
-        gpus: GPUs that Ray reserves for each group.
+        backend: "loky", or "ray": the cluster at $RAY_ADDRESS or the one of this machine; where
+            there is none it is started here, with `jobs` processors. Its workers see nothing of
+            `folder`: the user's modules and policy files travel to them, states and results
+            back.
+        gpus: GPUs that Ray reserves for each group; 0.5 lets two share one.
         device: where to train.
         data_dir: folder of the data sets.
         save_every: seconds between two savings of an unfinished run's state.
@@ -92,7 +104,10 @@ def run_sweep(
     Raises:
         KeyboardInterrupt: it was stopped; the same call goes on.
         OSError: the folder cannot be made.
+        ValueError: there is no such backend, it is not installed, or it has too few GPUs.
     """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is one of {', '.join(BACKENDS)}, got {backend!r}")
     folder = folder.absolute()  # workers may have another working directory
     folder.mkdir(parents=True, exist_ok=True)
     _sweep_up(folder)
@@ -110,73 +125,54 @@ def run_sweep(
     for note in standing.notes():
         on_note(note)
     missing = standing.missing
-    stop = folder / RUNNING / f".stop-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    work = _Work(make_agent, folder, device, data_dir, save_every, tuple(imports or ()), stop)
+    work = _Work(make_agent, device, data_dir, save_every, tuple(imports or ()))
     todo = [(group, missing[group.key]) for group in groups if missing[group.key]]
     for group in groups:
         if not missing[group.key]:
-            _state_path(folder, group).unlink(missing_ok=True)  # of one killed at its very end
+            state_path(folder, group).unlink(missing_ok=True)  # of one killed at its very end
             yield Outcome(group, len(group.seeds))
-    alone = jobs == 1 and backend == "loky"
-    workers = make_workers(backend, jobs, gpus) if todo and not alone else []
-    with _stoppable(stop):  # after Ray has set its own signal handlers
-        if alone:
-            outcomes = _in_this_process(work, todo, on_start)
-        else:
-            outcomes = (
-                found
-                if isinstance(found, Outcome | None)
-                else Outcome(item[0], len(item[0].seeds), f"WorkerDied: twice. {found}")
-                for item, found in call_each(
-                    work,
-                    todo,
-                    workers,
-                    on_start=lambda item: on_start(item[0]),
-                    stopping=stop.exists,
-                )
-            )
-        for outcome in outcomes:
-            if outcome is not None:
-                yield _record(outcome, folder)
-        if stop.exists():
-            raise KeyboardInterrupt
+    if todo:
+        exchange, workers = _engage(work, todo, folder, jobs, backend, gpus)
+        with _stoppable(exchange):  # after Ray has set its own signal handlers
+            for outcome in _play(work, todo, exchange, workers, on_start):
+                yield _record(outcome, folder, exchange)
+            if exchange.stopping():
+                raise KeyboardInterrupt
     with suppress(OSError):  # not empty, if another sweep is under way
         (folder / RUNNING).rmdir()
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What a worker does with one group; picklable."""
+    """What a worker does with one group; picklable, and without a path of the driver's."""
 
     make_agent: Callable[[str], SelectionAgent]
-    folder: Path
     device: str
     data_dir: str | None
     save_every: float
     imports: tuple[str, ...]
-    stop: Path
 
-    def __call__(self, item: tuple[RunGroup, tuple[int, ...]]) -> Outcome | None:
-        """Plays the missing seeds of a group and saves them; None if it was stopped."""
-        group, missing = item
-        checkpoint = Checkpoint(_state_path(self.folder, group), self.save_every, self.stop)
+    def __call__(self, told: Assignment) -> Outcome | None:
+        """Plays the missing seeds of a group and keeps them; None if it was stopped."""
+        group, store = told.group, told.store
         results: list[Result] = []
         try:
-            import_all(self.imports)
-            results = run_episodes(
-                group.env,
-                self.make_agent(group.agent),
-                missing,
-                env_kwargs=group.env_kwargs,
-                device=self.device,
-                data_dir=self.data_dir,
-                imports=self.imports,
-                checkpoint=checkpoint,
-            )
-            results = [result for result in results if result.config.seed in missing]
-            for result in results:
-                result.save(self.folder)
-            checkpoint.remove()
+            with store.checkpoint(self.save_every) as checkpoint:
+                import_all(self.imports)
+                results = run_episodes(
+                    group.env,
+                    self.make_agent(group.agent),
+                    told.seeds,
+                    env_kwargs=group.env_kwargs,
+                    device=self.device,
+                    data_dir=self.data_dir,
+                    imports=self.imports,
+                    checkpoint=checkpoint,
+                )
+                results = [result for result in results if result.config.seed in told.seeds]
+                for result in results:
+                    store.keep(result)
+                checkpoint.remove()
         except Stopped:
             return None
         except Exception as error:  # one broken agent must not lose the other runs
@@ -186,32 +182,62 @@ class _Work:
         return Outcome(group, len(group.seeds), results=tuple(results))
 
 
-def _in_this_process(
+def _engage(
+    work: _Work, todo: Sequence[Item], folder: Path, jobs: int, backend: str, gpus: float
+) -> tuple[Exchange, list[Worker]]:
+    """Who plays, and how one hears of it; no workers if it is this process."""
+    if backend == "loky":
+        return FolderExchange(folder), local_workers(jobs) if jobs > 1 else []
+    from dynprune_env.common.ray_cluster import Cluster
+
+    luggage = pack([group for group, _ in todo], work.make_agent, work.imports)
+    cluster = Cluster(jobs, gpus, luggage)
+    return MailExchange(folder, cluster.mailbox), cluster.workers(jobs)
+
+
+def _play(
     work: _Work,
-    todo: Sequence[tuple[RunGroup, tuple[int, ...]]],
+    todo: Sequence[Item],
+    exchange: Exchange,
+    workers: Sequence[Worker],
     on_start: Callable[[RunGroup], None],
-) -> Iterator[Outcome | None]:
-    for item in todo:
-        if work.stop.exists():
-            return
-        on_start(item[0])
-        yield work(item)
+) -> Iterator[Outcome]:
+    """The outcomes of the groups that were not stopped."""
+    if not workers:
+        for item in todo:
+            if exchange.stopping():
+                return
+            on_start(item[0])
+            if (outcome := work(exchange.assign(item))) is not None:
+                yield outcome
+        return
+    for item, found in call_each(
+        work,
+        todo,
+        workers,
+        assign=exchange.assign,
+        on_start=lambda item: on_start(item[0]),
+        stopping=exchange.stopping,
+        meanwhile=exchange.collect,
+        got_on=exchange.got_on,
+    ):
+        if isinstance(found, BaseException):
+            yield Outcome(item[0], len(item[0].seeds), f"{type(found).__name__}: {found}")
+        elif found is not None:
+            yield found
 
 
-def _state_path(folder: Path, group: RunGroup) -> Path:
-    """Where the state of a group's unfinished runs lies."""
-    return folder / RUNNING / f"{group.key}.state"
-
-
-def _record(outcome: Outcome, folder: Path) -> Outcome:
+def _record(outcome: Outcome, folder: Path, exchange: Exchange) -> Outcome:
     """Writes what the worker could not (its disk may be another one), and keeps book of errors."""
     configs = {config.seed: config for config in outcome.group.configs()}
     try:
         for result in outcome.results:
-            if not (folder / f"{result.config.key}.json").exists():
+            if not exchange.workers_write or not (folder / f"{result.config.key}.json").exists():
                 result.save(folder)
         for config in configs.values():
             _keep_book(outcome, config, folder)
+        if outcome.error is None:
+            exchange.forget(outcome.group)
     except OSError as error:
         text = f"{type(error).__name__}: {error}"
         return replace(outcome, error=outcome.error or text)
@@ -228,28 +254,24 @@ def _keep_book(outcome: Outcome, config: RunConfig, folder: Path) -> None:
 
 
 @contextmanager
-def _stoppable(stop: Path) -> Iterator[None]:
-    """Turns the first Ctrl-C or SIGTERM into the file `stop`."""
+def _stoppable(exchange: Exchange) -> Iterator[None]:
+    """Hands the first Ctrl-C or SIGTERM on to the workers; closes the exchange at the end."""
 
     def ask(signum: int, frame: object) -> None:
-        if stop.exists():
+        if exchange.stopping():
             raise KeyboardInterrupt
-        stop.parent.mkdir(parents=True, exist_ok=True)
-        stop.touch()
+        exchange.ask_to_stop()
         logger.warning("stopping when the epochs under way have ended; once more stops at once")
 
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread can handle signals
-        return
-    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    old: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # only it can handle signals
+        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-        stop.unlink(missing_ok=True)
-        with suppress(OSError):
-            stop.parent.rmdir()
+        exchange.close()
 
 
 def _sweep_up(folder: Path) -> None:

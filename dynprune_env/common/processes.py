@@ -1,10 +1,9 @@
-"""Calls in other processes that may die: on this machine (loky) or on a Ray cluster."""
+"""Calls in other processes that may die; those of a cluster are in `ray_cluster`."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -12,13 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
 
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
-BACKENDS = ("loky", "ray")
+
+
+class WorkerDied(Exception):
+    """The process of a call died, and that of its second try."""
 
 
 class Worker(Protocol):
@@ -29,6 +32,9 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """Ends its process, if it has one; the next call gets a fresh one."""
+
+    def refusal(self, error: BaseException) -> BaseException | None:
+        """The reason why a call was refused, in vain to be tried again; None for a death."""
 
 
 class LokyWorker:
@@ -54,6 +60,10 @@ class LokyWorker:
             self._pool.shutdown(kill_workers=True)
             self._pool = None
 
+    def refusal(self, error: BaseException) -> BaseException | None:
+        """None: only deaths reach the parent, since calls return their errors."""
+        return None
+
 
 def _serve(parent: int) -> None:
     """Leaves Ctrl-C to the parent, and ends with it: an orphan would play runs a second time."""
@@ -67,82 +77,39 @@ def _serve(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class RayWorker:
-    """One call at a time on a Ray cluster, wherever there is room for it."""
-
-    def __init__(self, gpus: float):
-        self._gpus = gpus
-
-    def submit(self, call: Callable[[T], R], item: T) -> Future[R]:
-        """Begins a call."""
-        import ray
-
-        @ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=0)
-        def task(item: T) -> R:  # Ray takes nothing but functions
-            return call(item)
-
-        future: Future[R] = task.remote(item).future()
-        return future
-
-    def close(self) -> None:
-        """Nothing to do: Ray replaces dead processes."""
-
-
-def make_workers(backend: str, jobs: int, gpus: float = 0) -> list[Worker]:
-    """`jobs` workers.
-
-    Args:
-        backend: "loky", or "ray": the cluster at $RAY_ADDRESS or the one of this machine; where
-            there is none it is started here, with `jobs` processors.
-        jobs: how many calls at once.
-        gpus: GPUs that Ray reserves for each call; 0.5 lets two share one.
-
-    Raises:
-        ValueError: there is no such backend, or it is not installed.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is one of {', '.join(BACKENDS)}, got {backend!r}")
-    if backend == "loky":
-        return [LokyWorker() for _ in range(jobs)]
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError('--backend ray needs Ray: pip install "dynprune[ray]"') from error
-    if not ray.is_initialized():
-        try:
-            ray.init("auto", log_to_driver=False)
-        except ConnectionError:
-            paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-            ray.init(
-                num_cpus=jobs,
-                include_dashboard=False,
-                log_to_driver=False,
-                runtime_env={"env_vars": {"PYTHONPATH": paths}},  # finds one's own agents
-            )
-    return [RayWorker(gpus) for _ in range(jobs)]
+def local_workers(jobs: int) -> list[Worker]:
+    """`jobs` processes of this machine."""
+    return [LokyWorker() for _ in range(jobs)]
 
 
 def call_each(
-    call: Callable[[T], R],
+    call: Callable[[S], R],
     items: Sequence[T],
     workers: Sequence[Worker],
     *,
+    assign: Callable[[T], S],
     on_start: Callable[[T], None],
     stopping: Callable[[], bool],
+    meanwhile: Callable[[], None] = lambda: None,
+    got_on: Callable[[T], bool] = lambda item: False,
 ) -> Iterator[tuple[T, R | BaseException]]:
-    """Calls `call(item)` for each item, in the workers.
+    """Calls `call(assign(item))` for each item, in the workers.
 
-    A call whose process dies is made once more, in a fresh one; the others notice nothing.
+    A call whose process dies is made once more, in a fresh one; the others notice nothing. One
+    that got on before its process died has its second try still before it.
 
     Args:
-        call: what to do; what it and the items hold has to be picklable.
+        call: what to do; what it and the assignments hold has to be picklable.
         items: what to do it with.
         workers: who does it; they are closed at the end.
+        assign: what a worker is told of an item, made anew for each try.
         on_start: told of each call that begins.
         stopping: once true, no further calls begin.
+        meanwhile: done at least twice a second, and after a call has ended before it is yielded.
+        got_on: whether more of an item is done than when it was assigned.
 
     Yields:
-        Each item with what came back, or with the error if its process died twice.
+        Each item with what came back, or with the error if its process died twice or refused it.
     """
     waiting = deque((item, 0) for item in items)
     idle = list(workers)
@@ -152,8 +119,10 @@ def call_each(
             while waiting and idle and not stopping():
                 worker, (item, deaths) = idle.pop(), waiting.popleft()
                 on_start(item)
-                busy[worker.submit(call, item)] = worker, item, deaths
-            for future in wait(busy, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                busy[worker.submit(call, assign(item))] = worker, item, deaths
+            ended = wait(busy, timeout=0.5, return_when=FIRST_COMPLETED).done
+            meanwhile()
+            for future in ended:
                 worker, item, deaths = busy.pop(future)
                 idle.append(worker)
                 error = future.exception()
@@ -161,10 +130,12 @@ def call_each(
                     yield item, future.result()
                     continue
                 worker.close()
-                if deaths == 0:
+                if refusal := worker.refusal(error):
+                    yield item, refusal
+                elif deaths == 0 or got_on(item):
                     waiting.appendleft((item, 1))
                 else:
-                    yield item, error
+                    yield item, WorkerDied(f"twice. {error}")
     finally:
         for worker in workers:
             worker.close()

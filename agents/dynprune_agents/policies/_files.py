@@ -13,6 +13,7 @@ import numpy as np
 from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
 from dynprune_agents.policies._networks import Scorer
 from dynprune_env.common.files import atomic_write
+from dynprune_env.common.luggage import stand_in
 
 FOLDER = Path(__file__).parent
 
@@ -26,8 +27,8 @@ def find_policy(policy: str, suffix: str) -> Path:
     shipped = FOLDER / f"{policy}{suffix}"
     if shipped.is_file():
         return shipped
-    if Path(policy).is_file():
-        return Path(policy)
+    if (path := stand_in(policy)).is_file():
+        return path
     names = ", ".join(sorted(path.stem for path in FOLDER.glob(f"*{suffix}")))
     raise ValueError(f"there is no policy file {policy!r}; the shipped ones are {names or 'none'}")
 
