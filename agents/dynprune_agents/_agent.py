@@ -6,6 +6,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,6 +47,18 @@ class Agent(ABC):
     def __init_subclass__(cls) -> None:
         """Keeps @dataclass from replacing the repr, which is the agent's label."""
         cls.__repr__ = Agent.__repr__  # type: ignore[method-assign]
+
+    def files(self) -> list[Path]:
+        """Files whose bytes decide what this agent does, e.g. a policy's; those of its parts aside.
+
+        Raises:
+            ValueError: one of them is not there.
+        """
+        return []
+
+    def parts(self) -> list[Agent]:
+        """Agents inside this one, e.g. the rule that a wrapper plays."""
+        return []
 
     def prepare(self, runs: ScoringRuns) -> None:  # noqa: B027 - a hook: few agents need it
         """Scores samples before the first episode, in training runs that are charged."""

@@ -44,6 +44,10 @@ class WrappingAgent(Agent):
         """Those of the rule."""
         return dict(self._rule.env_kwargs)
 
+    def parts(self) -> list[Agent]:
+        """The rule."""
+        return [self._rule]
+
     def prepare(self, runs: ScoringRuns) -> None:
         """Lets the rule prepare, at its cost."""
         self._rule.prepare(runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,6 +53,10 @@ class InTraining(Learned):
     def __init__(self, scorer: Scorer, parameters: np.ndarray):
         super().__init__("in training")
         self._given = scorer, parameters
+
+    def files(self) -> list[Path]:
+        """None: it plays what it was given."""
+        return []
 
     def network(self) -> tuple[Scorer, np.ndarray]:
         """What was given."""

@@ -7,13 +7,14 @@ beside the shipped policies, in `policies/`, say with what and how they do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
 from dynprune_agents.policies._features import sample_features
-from dynprune_agents.policies._files import load_scorer
+from dynprune_agents.policies._files import find_policy, load_scorer
 from dynprune_agents.policies._networks import Scorer, gumbel
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import with_replica_axis
@@ -45,6 +46,10 @@ class Learned(Agent):
             ValueError: there is no such policy, or the file is something else.
         """
         return {"action": "weights"} if self.network()[0].max_weight else {}
+
+    def files(self) -> list[Path]:
+        """The policy's."""
+        return [find_policy(self.policy, ".npz")]
 
     def network(self) -> tuple[Scorer, np.ndarray]:
         """The scorer and its parameters, (P,) or one row per replica, (R, P)."""

@@ -69,6 +69,10 @@ class SB3(Agent):
         trained = self._trained()
         return {"observation": trained.observation, "action": trained.action}
 
+    def files(self) -> list[Path]:
+        """The policy's; none for a live model's."""
+        return [] if self._live is not None else [find_policy(self.policy, ".zip")]
+
     def _trained(self) -> Trained:
         if self._live is not None:
             return self._live
