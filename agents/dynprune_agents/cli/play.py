@@ -59,13 +59,13 @@ def run(
     Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
     """
     from dynprune_env.benchmark.episodes import run_episodes
-    from dynprune_env.benchmark.sweeps import plan_groups
+    from dynprune_env.benchmark.sweeps import plan_groups, seed_range
     from dynprune_env.report.summary import summarize
     from dynprune_env.report.summary_tables import accuracy_tables
 
     player = dynprune_agents.make(agent)
     kwargs = parse_env_kwargs(env_kwargs, label_noise)
-    everything = plan_groups(env, [repr(player)], [budget], range(seed, seed + seeds), kwargs)
+    everything = plan_groups(env, [repr(player)], [budget], seed_range(seed, seeds), kwargs)
     wanted = (repr(player), budget)  # without the reference that a benchmark adds
     groups = [group for group in everything if (group.agent, group.env_kwargs["budget"]) == wanted]
     check_folder(out)  # before any work that could be lost
@@ -152,7 +152,7 @@ def bench(
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
     from dynprune_env.benchmark.runner import run_sweep
-    from dynprune_env.benchmark.sweeps import load_sweep
+    from dynprune_env.benchmark.sweeps import load_sweep, seed_range
 
     check_folder(out)
     plan = load_sweep(sweep)
@@ -160,7 +160,7 @@ def bench(
         plan = replace(plan, envs=tuple(env))
     if seeds or seed is not None:
         first = plan.seeds[0] if seed is None else seed
-        plan = replace(plan, seeds=tuple(range(first, first + (seeds or len(plan.seeds)))))
+        plan = replace(plan, seeds=seed_range(first, seeds or len(plan.seeds)))
     plan = replace(plan, budgets=tuple(budgets or plan.budgets))
     plan = plan.scaled(scale).with_kwargs(parse_env_kwargs(env_kwargs, label_noise))
     specs = agents or plan.agents or [*dynprune_agents.names(), *VARIANTS]
