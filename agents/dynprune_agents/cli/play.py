@@ -28,6 +28,7 @@ from dynprune_agents.cli.options import (
 )
 from dynprune_agents.cli.report import complain_of_foreign, load, write_report
 from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of
+from dynprune_agents.cli.trust import TrustOption, check_sweep, without_foreign
 from dynprune_env.benchmark.results import load_failures, load_results
 
 VARIANTS = (
@@ -142,6 +143,7 @@ def bench(
     out: OutOption = Path("results"),
     device: DeviceOption = "auto",
     data_dir: DataDirOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Plays several agents at several budgets, and full data as the reference.
 
@@ -158,6 +160,9 @@ def bench(
     plan = load_sweep(sweep)
     if env:
         plan = replace(plan, envs=tuple(env))
+    if not trust:  # what the options name are the user's own words
+        kept = replace(plan, envs=() if env else plan.envs, agents=() if agents else plan.agents)
+        check_sweep(kept)
     if seeds or seed is not None:
         first = plan.seeds[0] if seed is None else seed
         plan = replace(plan, seeds=seed_range(first, seeds or len(plan.seeds)))
@@ -220,8 +225,12 @@ def validate(
     ] = 0.02,
     device: DeviceOption = "auto",
     data_dir: DataDirOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Replays runs from their configurations alone and says whether the numbers match.
+
+    What the results name is played only if it ships with this package, agents, policies and
+    environments, or with --trust: results of others cannot run code of theirs here.
 
     On the machine that made a result, with the same libraries and on its CPU, all numbers but the
     seconds have to be the same, bit for bit. Elsewhere roundings differ and training amplifies
@@ -233,8 +242,17 @@ def validate(
     for key in keys or ():
         if key not in results:
             raise ValueError(f"there is no {key}.json in {', '.join(map(str, folders))}")
+    if not trust:
+        named = [results[key] for key in keys] if keys else results.values()
+        safe, reasons = without_foreign(named)
+        for reason in reasons:
+            complain(f"left out: {reason}")
+        results = {result.config.key: result for result in safe}
+    if not results:
+        complain("no run could be checked")
+        raise typer.Exit(1)
     drawn = random.Random(seed).sample(sorted(results), min(runs, len(results)))
-    chosen = [results[key] for key in keys or drawn]
+    chosen = [results[key] for key in keys or drawn if key in results]
     table = Table("run", "recorded", "replayed", "verdict", box=box.SIMPLE_HEAD)
     wrong = 0
     with progress_of("runs") as progress:

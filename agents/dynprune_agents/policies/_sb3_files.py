@@ -79,18 +79,22 @@ def read_policy(file: IO[bytes], name: str) -> BasePolicy:
     make = data["policy_class"]
     if not isinstance(make, type) or hasattr(make, "_process_sequence"):
         raise ValueError(f"{name}: policies of the kind {make} cannot play here")
+    try:
+        return _made(make, data, parameters["policy"])
+    except Exception as error:  # what was unpickled may be anything
+        raise ValueError(f"{name}: its policy cannot be made again: {error!r}") from error
+
+
+def _made(make: type[BasePolicy], data: dict[str, Any], weights: Any) -> BasePolicy:
+    """The policy of a model."""
     arguments = dict(data["policy_kwargs"])
     known = signature(make).parameters
     for key, value in (("lr_schedule", lambda _: 0.0), ("use_sde", data.get("use_sde", False))):
         if key in known:
             arguments.setdefault(key, value)
     with kept_generators():  # new networks draw their first weights
-        policy: BasePolicy = make(data["observation_space"], data["action_space"], **arguments)
-    weights: Any = parameters["policy"]  # a dict of tensors, whatever SB3 annotates
-    try:
-        policy.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{name}: its weights do not fit its networks: {error}") from error
+        policy = make(data["observation_space"], data["action_space"], **arguments)
+    policy.load_state_dict(weights)
     return policy
 
 
