@@ -97,12 +97,14 @@ def _check_numbers(value: Any, key: str = "") -> None:
 
 def _in_words(message: str, given: dict[str, Any]) -> str:
     """What msgspec says of a value, with the value."""
-    found = re.fullmatch(r"(.*) - at `\$\.(\w+)(?:\[(\d+)\])?.*`", message)
+    found = re.fullmatch(r"(.*) - at `\$\.(\w+)(?:\[(\d+)\])?(.*)`", message)
     if found is None:
         return message
-    expected, key, place = found.groups()
+    expected, key, place, inside = found.groups()
     value = given[key] if place is None else given[key][int(place)]
     shown = reprlib.repr(value)
+    if inside:
+        return f"{key}: {expected}, in {shown}"
     if expected.startswith("Expected `array"):
         return f"{key} is a list that is not empty, got {shown}"
     if key == "seeds" and type(value) is int:
@@ -111,8 +113,7 @@ def _in_words(message: str, given: dict[str, Any]) -> str:
         return f"seed is the first, from 0 to 2^62, got {shown}"
     if key == "budgets":
         return f"budgets: {shown} is not float and in (0, 1]"
-    if place is None or not isinstance(value, dict):
-        for kind, name in (("str", "text"), ("object", "a table"), ("int", "int")):
-            if expected.startswith(f"Expected `{kind}"):
-                return f"{key}: {shown} is not {name}"
-    return f"{key}: {expected}, in {shown}"
+    for kind, name in (("str", "text"), ("object", "a table")):
+        if expected.startswith(f"Expected `{kind}"):
+            return f"{key}: {shown} is not {name}"
+    return f"{key}: {shown} is not int"

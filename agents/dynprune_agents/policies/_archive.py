@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ Shape = tuple[int, ...]
 _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = re.compile(
     r"\{'descr': '<(f4|f8|U\d{1,9})', 'fortran_order': (False|True), "
-    r"'shape': \(((?:\d{1,12}, ?)*(?:\d{1,12},?)?)\), \} *\n"
+    r"'shape': \(((?:\d{1,12}, ?){0,8}(?:\d{1,12},?)?)\), \} *\n"
 )
 
 
@@ -83,12 +84,12 @@ class Archive:
             length = int.from_bytes(start[8:], "little")
             header = _HEADER.fullmatch(file.read(length).decode("latin-1"))
         if not name.endswith(".npy") or start[:8] != _MAGIC or header is None:
-            raise ValueError(f"{name} is not an array of numbers")
+            raise ValueError(f"{reprlib.repr(name)} is not an array of numbers")
         kind, fortran, sizes = header.groups()
         shape = tuple(int(size) for size in re.findall(r"\d+", sizes))
         width = 4 * int(kind[1:]) if kind[0] == "U" else int(kind[1:])
         if 10 + length + width * math.prod(shape) != self._archive.getinfo(name).file_size:
-            raise ValueError(f"{name} is not as large as its shape {shape}")
+            raise ValueError(f"{reprlib.repr(name)} is not as large as its shape {shape}")
         return _Member(kind, shape, fortran == "True", 10 + length)
 
     def _text(self, member: _Member) -> str:
@@ -97,6 +98,21 @@ class Archive:
         if self._archive.getinfo("head.npy").file_size > HEAD_LIMIT:
             raise ValueError(f"its head has more than {HEAD_LIMIT >> 20} MB")
         return self._archive.read("head.npy")[member.start :].decode("utf-32-le").rstrip("\0")
+
+    def check_shapes(self, expected: Mapping[str, Shape]) -> None:
+        """Checks the arrays that are there.
+
+        Raises:
+            ValueError: one is missing, too many, or of another shape than expected.
+        """
+        for name in sorted({*expected, *self.shapes}):
+            if name not in self.shapes:
+                raise ValueError(f"it has no array {name}")
+            if name not in expected:
+                raise ValueError(f"it has an array {reprlib.repr(name)} that is not one of it")
+            if self.shapes[name] != expected[name]:
+                wanted = reprlib.repr(expected[name])
+                raise ValueError(f"{name} is of shape {wanted}, got {self.shapes[name]}")
 
     def array(self, name: str) -> np.ndarray:
         """Reads an array as float32.

@@ -86,7 +86,9 @@ def _read(path: Path, changed: int) -> tuple[Scorer, np.ndarray]:
                 raise ValueError(f"it is one of Stable-Baselines3: play it as sb3(policy={name!r})")
             return _scorer(decoded(archive.head, ScorerHead), archive)
     except ValueError as error:
-        raise ValueError(f"{path} is not a policy that `dynprune train` wrote: {error}") from error
+        raise ValueError(
+            f"{path} is not a policy that `dynprune train` wrote: {error!s:.1000}"
+        ) from error
 
 
 def _scorer(head: ScorerHead, archive: Archive) -> tuple[Scorer, np.ndarray]:
@@ -101,8 +103,7 @@ def _scorer(head: ScorerHead, archive: Archive) -> tuple[Scorer, np.ndarray]:
         name: (len(places[name]), *shape[1:]) if name in places else shape
         for name, shape in scorer.shapes.items()
     }
-    if shapes != archive.shapes:
-        raise ValueError(f"its head promises arrays of {shapes}, got {archive.shapes}")
+    archive.check_shapes(shapes)
     flat = np.zeros(scorer.num_parameters, dtype=np.float32)
     for name, part in scorer.split(flat).items():
         part[places.get(name, slice(None))] = archive.array(name)

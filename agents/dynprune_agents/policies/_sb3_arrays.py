@@ -51,7 +51,7 @@ def read_arrays(path: Path) -> BasePolicy:
     except ValueError as error:
         raise ValueError(
             f"{path} is not a model that Stable-Baselines3 saved, nor a policy that "
-            f"`dynprune train` wrote: {error}"
+            f"`dynprune train` wrote: {error!s:.1000}"
         ) from error
 
 
@@ -62,8 +62,7 @@ def _policy(networks: Networks, archive: Archive) -> BasePolicy:
         raise ValueError(f"its head promises more than the {archive.size:,} weights that it has")
     policy = _built(networks)
     shapes = {name: tuple(value.shape) for name, value in policy.state_dict().items()}
-    if shapes != archive.shapes:
-        raise ValueError(f"its head promises arrays of {shapes}, got {archive.shapes}")
+    archive.check_shapes(shapes)
     policy.load_state_dict({name: torch.from_numpy(archive.array(name)) for name in shapes})
     return policy
 
