@@ -97,8 +97,17 @@ def kinds(folder: Path) -> Iterator[Kind]:
     yield Kind("run state", ".pt", _run_state(folder), _read_run, state)
 
 
-def fuzz(kind: Kind, mutations: int, seed: int, folder: Path) -> tuple[Counter[str], list[Fault]]:
+def fuzz(
+    kind: Kind, mutations: int, seed: int, folder: Path, keep: bool = False
+) -> tuple[Counter[str], list[Fault]]:
     """Breaks a file so many times.
+
+    Args:
+        kind: the kind of file.
+        mutations: how many.
+        seed: draws them.
+        folder: where the files lie while they are read.
+        keep: whether those of faults stay there.
 
     Returns:
         How many were refused, how many loaded, and the faults.
@@ -116,7 +125,8 @@ def fuzz(kind: Kind, mutations: int, seed: int, folder: Path) -> tuple[Counter[s
         path = folder / f"{kind.name.replace(' ', '_')}_{number}{kind.suffix}"
         path.write_bytes(broken(kind, number, seed))
         outcome = _outcome(kind, path)
-        path.unlink()
+        if outcome in ("refused", "loaded") or not keep:
+            path.unlink()
         counts[outcome if outcome in ("refused", "loaded") else "faults"] += 1
         if outcome not in ("refused", "loaded"):
             faults.append(Fault(kind.name, number, outcome))
@@ -205,7 +215,8 @@ def _sampler_state(folder: Path) -> bytes:
 def _read_sampler(path: Path) -> Any:
     sampler = _sampler()
     sampler.load_state_dict(_torch_load(path))
-    return sampler.state_dict()
+    # What an agent remembers may be infinite, e.g. the bound of an arm that was never tried.
+    return {name: value for name, value in sampler.state_dict().items() if name != "agent"}
 
 
 def _run() -> Any:
@@ -236,17 +247,22 @@ def _torch_load(path: Path) -> Any:
 def main(
     mutations: Annotated[int, typer.Option("--mutations", min=1, help="Of each kind.")] = 10_000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws them.")] = 0,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Folder for the files of faults. [none kept]")
+    ] = None,
     only: Annotated[list[str] | None, typer.Option("--kind", help="Repeatable. [all]")] = None,
 ) -> None:
     """Breaks files of every kind, and prints a line for each kind and for each fault."""
     torch.set_num_threads(1)
     found = 0
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
     print(f"{'kind':16}{'files':>8}{'refused':>9}{'loaded':>8}{'faults':>8}")
     with tempfile.TemporaryDirectory() as name:
         for kind in kinds(Path(name)):
             if only and kind.name not in only:
                 continue
-            counts, faults = fuzz(kind, mutations, seed, Path(name))
+            counts, faults = fuzz(kind, mutations, seed, keep or Path(name), keep is not None)
             columns = (counts["refused"], counts["loaded"], len(faults))
             print(f"{kind.name:16}{mutations:8,}{columns[0]:9,}{columns[1]:8,}{columns[2]:8,}")
             for fault in faults:

@@ -1,4 +1,4 @@
-"""A short version of `python -m benchmarks.fuzz`: broken files are refused, or load and are finite."""
+"""Broken files are refused, or load and are finite: `python -m benchmarks.fuzz`, but shorter."""
 
 from __future__ import annotations
 
