@@ -19,9 +19,8 @@ from helpers.episodes import make_vector
 from stable_baselines3 import PPO
 
 import dynprune_agents
-from dynprune_agents.learning.vec_env import DynPruneVecEnv
+from dynprune_agents.learning import DynPruneVecEnv, save_policy
 from dynprune_agents.policies._files import FOLDER, shipped_policies
-from dynprune_agents.policies._sb3_files import save_model
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env.benchmark.results import load_results
 
@@ -218,7 +217,7 @@ def test_a_model_as_stable_baselines_saves_it_is_not_unpickled_without_trust(fol
 def test_with_trust_a_whole_model_plays_as_its_arrays_do(folder: Path) -> None:
     made = model()
     for name in ("mine.zip", "mine.npz"):
-        save_model(Path(name), made, {"seed": 1})
+        save_policy(name, made)
     assert PPO.load("mine.zip", device="cpu").n_envs == 2
     seen = np.random.default_rng(0).normal(size=36).astype(np.float32)
     acts = [

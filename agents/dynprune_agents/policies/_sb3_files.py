@@ -98,7 +98,9 @@ def _made(make: type[BasePolicy], data: dict[str, Any], weights: Any) -> BasePol
     return policy
 
 
-def save_model(path: Path, model: BaseAlgorithm, origin: dict[str, Any]) -> None:
+def save_model(
+    path: str | Path, model: BaseAlgorithm, origin: dict[str, Any] | None = None
+) -> None:
     """Writes what the agent `SB3` plays: arrays, or where the path ends in .zip a whole model.
 
     Args:
@@ -109,8 +111,8 @@ def save_model(path: Path, model: BaseAlgorithm, origin: dict[str, Any]) -> None
     Raises:
         ValueError: the policy has a part that is not known here, and the path is no .zip.
     """
-    write = write_model if path.suffix == ".zip" else write_arrays
-    write(path, model, origin)
+    write = write_model if Path(path).suffix == ".zip" else write_arrays
+    write(Path(path), model, origin or {})
 
 
 def write_model(path: Path, model: BaseAlgorithm, origin: dict[str, Any]) -> None:
