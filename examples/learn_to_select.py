@@ -5,7 +5,7 @@ import numpy as np
 from stable_baselines3 import PPO
 
 import dynprune_agents
-from dynprune_agents.learning.vec_env import DynPruneVecEnv
+from dynprune_agents.learning import DynPruneVecEnv, save_policy
 from dynprune_env import run_episodes
 
 # Sixteen training runs side by side, on data seeds that the comparison below does not use.
@@ -27,9 +27,9 @@ model = PPO(
     policy_kwargs={"net_arch": [32]},
 )
 model.learn(6_400)  # 320 training runs
-model.save("policy.zip")
+save_policy("policy.npz", model)
 
-for spec in ("sb3(policy='policy.zip')", "ucb"):
+for spec in ("sb3(policy='policy.npz')", "ucb"):
     agent = dynprune_agents.make(spec)
     results = run_episodes("DynPrune-Digits-v0", agent, range(10), env_kwargs=game)
     accuracies = [result.test_accuracy for result in results]

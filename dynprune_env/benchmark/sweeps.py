@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from dynprune_env.benchmark.episodes import RunGroup
+from dynprune_env.benchmark.sweep_files import LIMIT, MOST_SEEDS, read_sweep_file
 from dynprune_env.envs.settings import settings_of
 from dynprune_env.tasks.models import is_mlp
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SCALED_MODEL_BELOW = 0.5
 """The share of a sweep's full scale below which its smaller model takes the place of its model."""
@@ -126,6 +121,19 @@ def plan_groups(
     ]
 
 
+def seed_range(first: int, count: int) -> tuple[int, ...]:
+    """So many seeds from the first on.
+
+    Raises:
+        ValueError: they are none, or more than anybody runs; or the first is negative.
+    """
+    if not 1 <= count <= MOST_SEEDS:
+        raise ValueError(f"seeds is how many, at least 1 and at most {MOST_SEEDS:,}, got {count}")
+    if first < 0:
+        raise ValueError(f"seeds begin at 0 or later, got {first}")
+    return tuple(range(first, first + count))
+
+
 def cost(group: RunGroup) -> float:
     """Sample visits that a group may spend."""
     settings = settings_of(group.env, group.env_kwargs)
@@ -154,54 +162,37 @@ def load_sweep(name: str) -> Sweep:
         ValueError: there is no such sweep, or the file is not the description of one.
     """
     if name.endswith(".toml"):
-        if not Path(name).exists():
-            raise FileNotFoundError(f"there is no file {name}")
-        read: Callable[..., str] = Path(name).read_text
-    elif name in names():
-        read = files("dynprune_env.benchmark").joinpath("named_sweeps", f"{name}.toml").read_text
-    else:
-        raise ValueError(
-            f"no sweep is called {name!r}; there are {', '.join(names())}, or FILE.toml"
-        )
+        return parse_sweep(_content(Path(name)), name)
+    if name in names():
+        shipped = files("dynprune_env.benchmark").joinpath("named_sweeps", f"{name}.toml")
+        return parse_sweep(shipped.read_bytes(), name)
+    raise ValueError(f"no sweep is called {name!r}; there are {', '.join(names())}, or FILE.toml")
+
+
+def _content(path: Path) -> bytes:
+    """As much of a file as is needed to see that it is too long."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a sweep: it is no file")
+    with path.open("rb") as file:
+        return file.read(LIMIT + 1)
+
+
+def parse_sweep(content: bytes, name: str) -> Sweep:
+    """The sweep that a TOML text describes.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+        name: for messages.
+
+    Raises:
+        ValueError: it is not the description of a sweep.
+    """
     try:
-        return _read(tomllib.loads(read(encoding="utf-8")))
-    except ValueError as error:  # of TOML and of UTF-8 too
+        given = read_sweep_file(content)
+        seeds = seed_range(given.pop("seed", 0), given.pop("seeds", len(Sweep.seeds)))
+        lists = {name: tuple(each) for name, each in given.items() if isinstance(each, list)}
+        return Sweep(**{**given, **lists}, seeds=seeds)
+    except ValueError as error:
         raise ValueError(f"{name} is not a sweep: {error}") from error
-
-
-def _read(content: dict[str, Any]) -> Sweep:
-    """Checks what a TOML file says."""
-    known = [field.name for field in fields(Sweep)] + ["seed"]
-    for key in content:
-        if key not in known:
-            raise ValueError(f"unknown key {key!r}; there are {', '.join(known)}")
-    of_list = {"envs": str, "agents": str, "budgets": float, "variants": dict}
-    of_one = {"env_kwargs": dict, "scaled_model": str, "description": str}
-    for key, value in content.items():
-        if key in of_list:
-            content[key] = _checked_list(value, of_list[key], key)
-        elif key in of_one:
-            _checked(value, of_one[key], key)
-    first = _checked(content.pop("seed", 0), int, "seed")
-    count = _checked(content.pop("seeds", len(Sweep.seeds)), int, "seeds")
-    if count < 1:
-        raise ValueError(f"seeds is how many, at least 1, got {count}")
-    for kwargs in (content.get("env_kwargs", {}), *content.get("variants", ())):
-        if "budget" in kwargs:
-            raise ValueError("budget is not a keyword argument here: use budgets")
-    return Sweep(seeds=tuple(range(first, first + count)), **content)
-
-
-def _checked_list(value: Any, kind: type, key: str) -> tuple[Any, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{key} is a list that is not empty, got {value!r}")
-    return tuple(_checked(each, kind, key) for each in value)
-
-
-def _checked(value: Any, kind: type, key: str) -> Any:
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        name = {"str": "text", "dict": "a table"}.get(kind.__name__, kind.__name__)
-        raise ValueError(f"{key}: {value!r} is not {name}")
-    return value

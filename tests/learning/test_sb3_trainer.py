@@ -93,11 +93,19 @@ def check_that_it_trains_and_resumes(
 
     path = tmp_path / "policy.zip"
     resumed.save(path)
+    resumed.save(path.with_suffix(".npz"))
     small = {"train_size": 60, "epochs": 3}
-    for agent in (SB3(str(path)), resumed.agent()):
+    played = []
+    for agent in (
+        SB3(str(path), trust=True),
+        SB3(str(path.with_suffix(".npz"))),
+        resumed.agent(),
+    ):
         assert agent.env_kwargs == {"observation": observation, "action": action}
         results = run_episodes(DIGITS, agent, [0, 1], env_kwargs=small, device="cpu")
         assert results[0].visits > 0
+        played.append([(result.test_loss, result.selections) for result in results])
+    assert played[0] == played[1] == played[2]
     type(resumed.model).load(path, device="cpu")
     if observation == "summary" or action == "mask":
         assert path.stat().st_size < 100_000
@@ -167,8 +175,11 @@ def test_a_saved_policy_says_how_it_was_made(tmp_path: Path) -> None:
     made = trainer("ppo", "summary", "score_weights")
     made.advance()
     made.save(tmp_path / "policy.zip")
+    made.save(tmp_path / "policy.npz")
     with zipfile.ZipFile(tmp_path / "policy.zip") as archive:
         origin = json.loads(archive.read("dynprune.json"))
+    with np.load(tmp_path / "policy.npz") as file:
+        assert json.loads(str(file["head"]))["origin"] == origin
     assert origin["algorithm"] == "ppo"
     assert origin["mixture"]["envs"] == [DIGITS, PLANTED]
     assert (origin["seed"], origin["segments"]) == (3, 1)

@@ -173,14 +173,14 @@ def test_the_command_trains_a_policy_that_plays(
     done = call(*COMMAND, *options, "--vary", "Digits:epochs=[2, 3]")
     assert done.exit_code == 0, (done.output, done.exception)
     assert "above dynamic random" in done.output
-    assert "Policy: policy.zip" in done.output
-    with np.load("policy.zip") as file:
+    assert "Policy: policy.npz" in done.output
+    with np.load("policy.npz") as file:
         origin = json.loads(str(file["head"]))["origin"]
     assert origin["mixture"]["budgets"] == [0.3, 0.6]
     assert origin["mixture"]["vary"] == {"Digits:epochs": [2, 3]}
     assert origin["steps"] >= 60
     small = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2"]
-    played = call("run", *small, "--agent", "learned(policy='policy.zip')")
+    played = call("run", *small, "--agent", "learned(policy='policy.npz')")
     assert played.exit_code == 0, (played.output, played.exception)
 
 
@@ -197,10 +197,10 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path
         time.sleep(0.05)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    assert not (killed / "policy.zip").exists()
+    assert not (killed / "policy.npz").exists()
     for folder in (killed, whole):
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
-    one, other = (load_scorer(str(folder / "policy.zip"))[1] for folder in (killed, whole))
+    one, other = (load_scorer(str(folder / "policy.npz"))[1] for folder in (killed, whole))
     assert np.array_equal(one, other)
 
 

@@ -182,12 +182,12 @@ def test_an_overwritten_policy_is_played_again(place: Workplace) -> None:
     from dynprune_agents.policies._files import find_policy
 
     path = place.folder / "policy.npz"
-    path.write_bytes(find_policy("generalist", ".npz").read_bytes())
+    path.write_bytes(find_policy("generalist").read_bytes())
     spec = f"learned(policy={str(path)!r})"
     place.sweep(spec)
     assert place.sweep(spec) == []
     old = [result.selections for result in place.results()]
-    path.write_bytes(find_policy("weighted", ".npz").read_bytes())
+    path.write_bytes(find_policy("weighted").read_bytes())
     assert place.sweep(spec) == [0, 1]
     assert "the policy file policy.npz changed" in place.notes[0]
     assert [result.selections for result in place.results()] != old

@@ -28,6 +28,7 @@ from dynprune_agents.cli.options import (
 )
 from dynprune_agents.cli.report import complain_of_foreign, load, write_report
 from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of, say
+from dynprune_agents.cli.trust import TrustOption, check_sweep, without_foreign
 from dynprune_env.benchmark.results import load_failures, load_results
 
 VARIANTS = (
@@ -60,13 +61,13 @@ def run(
     Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
     """
     from dynprune_env.benchmark.episodes import run_episodes
-    from dynprune_env.benchmark.sweeps import plan_groups
+    from dynprune_env.benchmark.sweeps import plan_groups, seed_range
     from dynprune_env.report.summary import summarize
     from dynprune_env.report.summary_tables import accuracy_tables
 
     player = dynprune_agents.make(agent)
     kwargs = parse_env_kwargs(env_kwargs, label_noise)
-    everything = plan_groups(env, [repr(player)], [budget], range(seed, seed + seeds), kwargs)
+    everything = plan_groups(env, [repr(player)], [budget], seed_range(seed, seeds), kwargs)
     wanted = (repr(player), budget)  # without the reference that a benchmark adds
     groups = [group for group in everything if (group.agent, group.env_kwargs["budget"]) == wanted]
     check_folder(out)  # before any work that could be lost
@@ -162,6 +163,7 @@ def bench(
     out: OutOption = Path("results"),
     device: DeviceOption = "auto",
     data_dir: DataDirOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Plays several agents at several budgets, and full data as the reference.
 
@@ -173,15 +175,18 @@ def bench(
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
     from dynprune_env.benchmark.runner import run_sweep
-    from dynprune_env.benchmark.sweeps import load_sweep
+    from dynprune_env.benchmark.sweeps import load_sweep, seed_range
 
     check_folder(out)
     plan = load_sweep(sweep)
     if env:
         plan = replace(plan, envs=tuple(env))
+    if not trust:  # what the options name are the user's own words
+        kept = replace(plan, envs=() if env else plan.envs, agents=() if agents else plan.agents)
+        check_sweep(kept)
     if seeds or seed is not None:
         first = plan.seeds[0] if seed is None else seed
-        plan = replace(plan, seeds=tuple(range(first, first + (seeds or len(plan.seeds)))))
+        plan = replace(plan, seeds=seed_range(first, seeds or len(plan.seeds)))
     plan = replace(plan, budgets=tuple(budgets or plan.budgets))
     plan = plan.scaled(scale).with_kwargs(parse_env_kwargs(env_kwargs, label_noise))
     specs = agents or plan.agents or [*dynprune_agents.names(), *VARIANTS]
@@ -243,8 +248,12 @@ def validate(
     ] = 0.02,
     device: DeviceOption = "auto",
     data_dir: DataDirOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Replays runs from their configurations alone and says whether the numbers match.
+
+    What the results name is played only if it ships with this package, agents, policies and
+    environments, or with --trust: results of others cannot run code of theirs here.
 
     On the machine that made a result, with the same libraries and on its CPU, all numbers but the
     seconds have to be the same, bit for bit. Elsewhere roundings differ and training amplifies
@@ -256,8 +265,17 @@ def validate(
     for key in keys or ():
         if key not in results:
             raise ValueError(f"there is no {key}.json in {', '.join(map(str, folders))}")
+    if not trust:
+        named = [results[key] for key in keys] if keys else results.values()
+        safe, reasons = without_foreign(named)
+        for reason in reasons:
+            complain(f"left out: {reason}")
+        results = {result.config.key: result for result in safe}
+    if not results:
+        complain("no run could be checked")
+        raise typer.Exit(1)
     drawn = random.Random(seed).sample(sorted(results), min(runs, len(results)))
-    chosen = [results[key] for key in keys or drawn]
+    chosen = [results[key] for key in keys or drawn if key in results]
     table = Table("run", "recorded", "replayed", "verdict", box=box.SIMPLE_HEAD)
     wrong = 0
     with progress_of("runs") as progress:

@@ -159,7 +159,14 @@ def train(
         str | None, typer.Option("--start", help="es: the policy to go on from, name or path.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="es: processes.")] = 1,
-    out: Annotated[Path, typer.Option("--out", help="The policy's file.")] = Path("policy.zip"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="The policy's file. Not for es: one that ends in .zip is a whole model, to go on "
+            "from in Stable-Baselines3, and plays only with trust=True.",
+        ),
+    ] = Path("policy.npz"),
     device: DeviceOption = "auto",
     data_dir: DataDirOption = None,
     checkpoint_every: Annotated[
@@ -173,7 +180,7 @@ def train(
 
     Every draw of the mixture takes one value of each repeatable option, and data of its own. A
     training that was stopped goes on from its last checkpoint: run the same command again. Play
-    the result with --agent "learned(policy='policy.zip')" (es) or "sb3(policy='policy.zip')".
+    the result with --agent "learned(policy='policy.npz')" (es) or "sb3(policy='policy.npz')".
 
     Example: dynprune train --algo es --budgets 0.3 --label-noise 0 --label-noise 0.4 --jobs 2
     """
@@ -206,7 +213,7 @@ def train(
         seed=seed,
         arguments=asdict(arguments),
         imports=tuple(context.obj),
-        files=(find_policy(start, ".npz"),) if start else (),
+        files=(find_policy(start),) if start else (),
         checkpoint_every=checkpoint_every,
         tensorboard=tensorboard,
     )

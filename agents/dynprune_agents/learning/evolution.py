@@ -214,7 +214,7 @@ class EvolutionTrainer:
         return playing(self.network, self.averaged.astype(np.float32))
 
     def save(self, path: Path) -> None:
-        """Writes the averaged network; a planner as a model of Stable-Baselines3."""
+        """Writes the averaged network; a planner as a policy of Stable-Baselines3."""
         origin = {
             "algorithm": "evolution strategies",
             "mixture": asdict(self.mixture),

@@ -1,4 +1,4 @@
-"""A planner, found by evolution, as the file of a Stable-Baselines3 model."""
+"""A planner, found by evolution, as the policy of a Stable-Baselines3 model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from stable_baselines3 import PPO
 from dynprune_agents.learning.mixture import TaskDraw
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._networks import Planner
-from dynprune_agents.policies._sb3_files import write_model
+from dynprune_agents.policies._sb3_files import save_model
 from dynprune_env.common.randomness import kept_generators
 
 
 def save_planner(path: Path, planner: Planner, flat: np.ndarray, origin: dict[str, Any]) -> None:
-    """Writes a planner as the actor of a PPO model, which can go on from there.
+    """Writes a planner as the actor of a PPO model; a .zip can go on from there.
 
     Args:
         path: where to.
@@ -37,4 +37,4 @@ def save_planner(path: Path, planner: Planner, flat: np.ndarray, origin: dict[st
         for layer, weight, bias in zip(layers, ("A", "W"), ("b", "c"), strict=True):
             layer.weight.copy_(p[weight].T)
             layer.bias.copy_(p[bias])
-    write_model(path, model, origin)
+    save_model(path, model, origin)

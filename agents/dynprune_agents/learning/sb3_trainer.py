@@ -22,7 +22,7 @@ from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.learning.policy_fit import check_policy_fits
 from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Rollout
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
-from dynprune_agents.policies._sb3_files import NOT_FOR_TRAINING, write_model
+from dynprune_agents.policies._sb3_files import NOT_FOR_TRAINING, save_model
 from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env.common.randomness import kept_generators
@@ -176,7 +176,7 @@ class SB3Trainer:
         return SB3.of(self.model, self.algo)
 
     def save(self, path: Path) -> None:
-        """Writes what the agent `SB3` plays; see `write_model`."""
+        """Writes what the agent `SB3` plays; see `save_model`."""
         origin = {
             "algorithm": self.algo,
             "mixture": asdict(self.mixture),
@@ -187,7 +187,7 @@ class SB3Trainer:
             "steps": self.steps,
             "visits": self.visits,
         }
-        write_model(path, self.model, origin)
+        save_model(path, self.model, origin)
 
     def save_checkpoint(self, folder: Path) -> None:
         """Writes everything that the next segment depends on."""

@@ -1,4 +1,4 @@
-"""Files of models as Stable-Baselines3 saves them: reading the policy, writing a small model."""
+"""Files of models as Stable-Baselines3 saves them, which are pickles: only for whom one trusts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
+from dynprune_agents.policies._archive import member_names
+from dynprune_agents.policies._sb3_arrays import write_arrays
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.randomness import kept_generators
 
@@ -43,6 +45,11 @@ NOT_FOR_ACTING = (
 """What acting needs no part of, and may not unpickle under another version of Python."""
 
 
+def holds_pickles(path: Path) -> bool:
+    """Whether a file is a model as Stable-Baselines3 saves it; looks at its names alone."""
+    return "data" in member_names(path)
+
+
 def read_policy(file: IO[bytes], name: str) -> BasePolicy:
     """Reads the policy of a model that was saved by Stable-Baselines3. Unpickles.
 
@@ -65,27 +72,51 @@ def read_policy(file: IO[bytes], name: str) -> BasePolicy:
         )
     except ImportError as error:
         raise ValueError(f"{name} was trained with a package that is not here: {error}") from error
-    except ValueError as error:
+    except Exception as error:  # unpickling runs what the file says, and that may raise anything
         raise ValueError(f"{name} is not a model that Stable-Baselines3 saved: {error}") from error
     if not data or "policy_class" not in data or "policy" not in parameters:
         raise ValueError(f"{name} is not a model that Stable-Baselines3 saved")
     make = data["policy_class"]
     if not isinstance(make, type) or hasattr(make, "_process_sequence"):
         raise ValueError(f"{name}: policies of the kind {make} cannot play here")
+    try:
+        return _made(make, data, parameters["policy"])
+    except Exception as error:  # what was unpickled may be anything
+        raise ValueError(f"{name}: its policy cannot be made again: {error!r}") from error
+
+
+def _made(make: type[BasePolicy], data: dict[str, Any], weights: Any) -> BasePolicy:
+    """The policy of a model."""
     arguments = dict(data["policy_kwargs"])
     known = signature(make).parameters
     for key, value in (("lr_schedule", lambda _: 0.0), ("use_sde", data.get("use_sde", False))):
         if key in known:
             arguments.setdefault(key, value)
     with kept_generators():  # new networks draw their first weights
-        policy: BasePolicy = make(data["observation_space"], data["action_space"], **arguments)
-    weights: Any = parameters["policy"]  # a dict of tensors, whatever SB3 annotates
+        policy = make(data["observation_space"], data["action_space"], **arguments)
     policy.load_state_dict(weights)
     return policy
 
 
+def save_model(
+    path: str | Path, model: BaseAlgorithm, origin: dict[str, Any] | None = None
+) -> None:
+    """Writes what the agent `SB3` plays: arrays, or where the path ends in .zip a whole model.
+
+    Args:
+        path: where to.
+        model: of any algorithm.
+        origin: how it was made; numbers, strings, lists and dicts.
+
+    Raises:
+        ValueError: the policy has a part that is not known here, and the path is no .zip.
+    """
+    write = write_model if Path(path).suffix == ".zip" else write_arrays
+    write(Path(path), model, origin or {})
+
+
 def write_model(path: Path, model: BaseAlgorithm, origin: dict[str, Any]) -> None:
-    """Writes a model that the agent `SB3` plays and its algorithm's `load` opens.
+    """Writes a model that its algorithm's `load` opens, and the agent `SB3` with trust.
 
     Optimizers are saved without their moments, which are twice the size of the networks; the
     member `dynprune.json` says how the model was made.

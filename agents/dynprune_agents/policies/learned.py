@@ -49,7 +49,7 @@ class Learned(Agent):
 
     def files(self) -> list[Path]:
         """The policy's."""
-        return [find_policy(self.policy, ".npz")]
+        return [find_policy(self.policy)]
 
     def network(self) -> tuple[Scorer, np.ndarray]:
         """The scorer and its parameters, (P,) or one row per replica, (R, P)."""

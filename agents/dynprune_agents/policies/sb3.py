@@ -18,7 +18,9 @@ from gymnasium import spaces
 from dynprune_agents._agent import Agent
 from dynprune_agents.policies._features import TASK_SIZE_KEYS
 from dynprune_agents.policies._files import find_policy
-from dynprune_agents.policies._sb3_files import NOT_FOR_ACTING, read_policy
+from dynprune_agents.policies._sb3_arrays import read_arrays
+from dynprune_agents.policies._sb3_files import NOT_FOR_ACTING, holds_pickles, read_policy
+from dynprune_agents.policies._sb3_heads import kinds
 from dynprune_env.common.randomness import kept_generators, seeded
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.agent import Episode
@@ -38,18 +40,19 @@ class SB3(Agent):
     short action on any task; with a `SetPolicy` on masks of any n; other policies on masks or
     weights only with the n of their training.
 
-    Loading unpickles: load only files that you trust.
-
     Attributes:
-        policy: a shipped policy's name, or the path of a .zip that a model's `save` wrote.
+        policy: a shipped policy's name, or the path of a file that `dynprune train` wrote.
         deterministic: True takes the mode of the policy's actions, for a `SetPolicy` the most
             probable samples; False draws from it, as in training.
+        trust: whether the file may be a .zip that a model's `save` wrote. Reading one unpickles,
+            and so runs whatever its maker put into it.
     """
 
     source: ClassVar[str] = "trained by us with Stable-Baselines3, Raffin et al. 2021"
 
     policy: str = "planner"
     deterministic: bool = True
+    trust: bool = False
 
     _live: ClassVar[Trained | None] = None
 
@@ -71,13 +74,13 @@ class SB3(Agent):
 
     def files(self) -> list[Path]:
         """The policy's; none for a live model's."""
-        return [] if self._live is not None else [find_policy(self.policy, ".zip")]
+        return [] if self._live is not None else [find_policy(self.policy)]
 
     def _trained(self) -> Trained:
         if self._live is not None:
             return self._live
-        path = find_policy(self.policy, ".zip")
-        return load_policy(path, path.stat().st_mtime_ns)
+        path = find_policy(self.policy)
+        return load_policy(path, path.stat().st_mtime_ns, self.trust)
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode.
@@ -181,41 +184,20 @@ class Trained:
         return logits
 
 
-def kinds(
-    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-) -> tuple[str, str, int | None]:
-    """The observation kind, the action kind, and n where the spaces depend on it.
-
-    Raises:
-        ValueError: the spaces are not of this environment.
-    """
-    size = (action_space.shape or (1,))[0]
-    action = next((k for k, a in ACTIONS.items() if a().space(size) == action_space), None)
-    observation = None
-    for kind, make in OBSERVATIONS.items():
-        known = make(TaskSize(1, 1, 2)).space()
-        if isinstance(known, spaces.Dict) and isinstance(observation_space, spaces.Dict):
-            if known.spaces.keys() <= observation_space.spaces.keys():
-                observation = kind
-                size = (observation_space["loss"].shape or (1,))[0]
-        elif known == observation_space:
-            observation = kind
-    if observation is None or action is None:
-        raise ValueError(
-            f"the model was trained with other spaces than this environment's: observations "
-            f"{observation_space}, actions {action_space}"
-        )
-    depends = observation == "samples" or action in ("mask", "weights")
-    return observation, action, size if depends else None
-
-
 @lru_cache(maxsize=16)
-def load_policy(path: Path, changed: int) -> Trained:
+def load_policy(path: Path, changed: int, trust: bool) -> Trained:
     """Reads a file once; `changed` is when it was written (ns), since a newer one is another.
 
     Raises:
-        ValueError: the file is something else, its algorithm is not installed, or the model was
-            trained on another environment.
+        ValueError: the file is something else, or one that only its maker can trust; its algorithm
+            is not installed, or the model was trained on another environment.
     """
+    if not holds_pickles(path):
+        return Trained(read_arrays(path))
+    if not trust:
+        raise ValueError(
+            f"{path} is a model as Stable-Baselines3 saves it, and reading it runs what is in it: "
+            "if you trust whoever made it, say sb3(policy=..., trust=True)"
+        )
     with path.open("rb") as file:
         return Trained(read_policy(file, str(path)))
