@@ -62,12 +62,14 @@ class Dataset:
 
     @cached_property
     def apart(self) -> Dataset:
-        """A copy: what is done to it reaches no training run. Made once, when it is asked for."""
+        """A copy of what runs learn and observe; made once, when it is asked for.
+
+        What is done to it reaches no run. The test split is the one that evaluations read.
+        """
         return replace(
             self,
             train=_copied(self.train),
             val=_copied(self.val),
-            test=_copied(self.test),
             clean_labels=self.clean_labels.copy(),
             redrawn=self.redrawn.copy(),
             duplicate_of=self.duplicate_of.copy(),

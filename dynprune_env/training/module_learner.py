@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -208,10 +208,16 @@ class ModuleLearner:
             chunk = slice(start, start := start + len(x))
             for i, row in enumerate(rows):
                 own = x.clone() if i + 1 < len(rows) else x  # a model may work in place
-                seed = stream_seed(self.replicas[row].seed, start, Purpose.SCORING)
-                with seeded(seed, self.device):  # some models draw in evaluation mode too
+                with self._draws(row, start):
                     logits[i, chunk] = self._forward(row, own, full=len(x) == SCORING_BATCH)
         return logits
+
+    def _draws(self, row: int, start: int) -> AbstractContextManager[None]:
+        """Seeds what a model draws in evaluation mode, as few do."""
+        replica = self.replicas[row]
+        if not replica.is_own:
+            return nullcontext()
+        return seeded(stream_seed(replica.seed, start, Purpose.SCORING), self.device)
 
     def module(self, row: int, averaged: bool = False) -> nn.Module:
         """A copy of one replica's model; an average has the buffers of its model."""
@@ -246,10 +252,13 @@ class ModuleLearner:
         names = ("seeds", "models", "averages", "momenta")
         for row, parts in enumerate(zip(*(state[name] for name in names), strict=True)):
             seed, saved, average, momenta = parts
-            replica = self.replicas[row] = self._make(seed, self.replicas[row])
+            replica = self.replicas[row]
+            replica = self._make(seed, replica) if replica.is_own else replace(replica, seed=seed)
+            self.replicas[row] = replica
             load_module_state(replica.model, saved, self.device)
             _copy_into(replica.average or (), average)
             optimizer = replica.optimizer
+            optimizer.state.clear()
             parameters = optimizer.param_groups[0]["params"]
             for parameter, momentum in zip(parameters, momenta, strict=True):
                 if momentum is not None:  # None where no gradient has ever come

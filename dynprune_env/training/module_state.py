@@ -26,6 +26,7 @@ from torch.nn.parameter import is_lazy
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.Size, torch.dtype, torch.device)
 _BUILT_IN = frozenset(vars(nn.Module()))
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+_DRAWING = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)  # in evaluation mode too
 Table = dict[str, Any]
 """What holds a module's parameters, buffers or attributes by name."""
 
@@ -155,9 +156,18 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def is_own(model: nn.Module) -> bool:
-    """Whether somebody has written a part of it, who may keep a state where torch keeps none."""
+    """Whether a part of it may keep a state where torch keeps none, or draw in evaluation mode."""
     known = ("torch", "torchvision", "dynprune_env")
-    return not all(_is_from(part, *known) for part in model.modules())
+    return not all(
+        _is_from(part, *known) and not is_changed(part) and not isinstance(part, _DRAWING)
+        for part in model.modules()
+    )
+
+
+def is_changed(module: nn.Module) -> bool:
+    """Whether somebody has given it hooks or a forward pass of its own."""
+    hooks = (value for name, value in vars(module).items() if name.endswith("_hooks"))
+    return "forward" in vars(module) or any(map(len, hooks))
 
 
 class NewModels:

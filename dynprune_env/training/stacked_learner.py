@@ -13,6 +13,7 @@ from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
 from dynprune_env.training.loading import input_tables
+from dynprune_env.training.module_state import is_changed
 
 STACK = 16
 """Replicas stacked at a time on a CPU: their parameters then stay in the second-level cache."""
@@ -24,7 +25,7 @@ def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
     One with a forward pass of its own, hooks, or parameters that are tied, frozen or of another
     type than float32 is not plain.
     """
-    if type(model) is not nn.Sequential or any(map(_is_changed, model.modules())):
+    if type(model) is not nn.Sequential or any(map(is_changed, model.modules())):
         return None
     modules = list(model)
     if modules and type(modules[0]) is nn.Flatten:
@@ -40,12 +41,6 @@ def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
         and all(p.requires_grad and p.dtype == torch.float32 for p in model.parameters())
     )
     return linear if plain else None  # type: ignore[return-value]
-
-
-def _is_changed(module: nn.Module) -> bool:
-    """Whether somebody has given it hooks or a forward pass of its own."""
-    hooks = (value for name, value in vars(module).items() if name.endswith("_hooks"))
-    return "forward" in vars(module) or any(map(len, hooks))
 
 
 class StackedLearner:
