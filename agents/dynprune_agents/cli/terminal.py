@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -81,8 +81,8 @@ class _Output(io.TextIOBase):
             complain(f"what follows cannot be shown: {error}")
 
 
-console = Console(file=_Output("stdout"))
-_errors = Console(file=_Output("stderr"))
+console = Console(file=cast(IO[str], _Output("stdout")))
+_errors = Console(file=cast(IO[str], _Output("stderr")))
 
 
 def spell_output() -> None:
