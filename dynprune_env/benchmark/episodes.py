@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,18 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from dynprune_env.benchmark.checkpoints import Checkpoint, pack_agent, unpack_agent
+from dynprune_env.benchmark.checkpoints import Checkpoint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.provenance import code_hash, commit, machine, source_hash, versions
 from dynprune_env.envs.settings import Settings
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent
+from dynprune_env.selection.agent_state import pack_agent, unpack_agent
 from dynprune_env.tasks.registry import own_factory
 from dynprune_env.training.stacked_learner import StackedLearner
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,10 @@ def run_episodes(
         seeds = state["seeds"]
     else:
         state = None
-    game = _EpisodeRunner(env, agent, seeds, env_kwargs or {}, device, data_dir)
-    game.begin() if state is None else game.go_on(state)
+    trust = checkpoint is not None and checkpoint.trust
+    game = _EpisodeRunner(env, agent, seeds, env_kwargs or {}, device, data_dir, trust)
+    if state is None or not game.go_on(state):
+        game.begin()
     while not game.over:
         progress = game.step()
         if on_epoch is not None:
@@ -123,6 +128,7 @@ class _EpisodeRunner:
         env_kwargs: dict[str, Any],
         device: str,
         data_dir: str | None,
+        trust: bool,
     ):
         env_kwargs = {"budget": Settings.budget, **env_kwargs}
         self._group = RunGroup(env, env_kwargs, repr(agent), tuple(seeds))
@@ -135,7 +141,7 @@ class _EpisodeRunner:
             **(dict(agent.env_kwargs) | env_kwargs),
         )
         assert isinstance(vector, DynPruneVectorEnv)
-        self._vector, self._agent = vector, agent
+        self._vector, self._agent, self._trust = vector, agent, trust
         self._start = time.perf_counter()
         self._before = {"total": 0.0, "train": 0.0, "evaluate": 0.0}
         self._spent = {"prepare": 0.0, "select": 0.0}
@@ -173,32 +179,38 @@ class _EpisodeRunner:
         return self._spent | {name: self._before[name] + value for name, value in now.items()}
 
     def state(self) -> dict[str, Any]:
-        """All that the next epochs depend on, to be pickled before they begin."""
-        game = io.BytesIO()
-        torch.save(self._vector.get_state(), game)
+        """All that the next epochs depend on, to be saved before they begin."""
         return {
             "seeds": list(self._group.seeds),
             "origin": _origin(self._group.env, self._agent),
-            "game": game.getvalue(),
-            "agent": pack_agent(self._agent),
+            "game": self._vector.get_state(),
+            "agent": pack_agent(self._agent, pickled=self._trust),
             "observation": self._observation,
             "log": self._log.state(),
             "preparation": self._preparation,
             "seconds": self._seconds(),
         }
 
-    def go_on(self, state: dict[str, Any]) -> None:
-        """Takes what `state` gave, there or in another process; the numbers will be the same."""
-        self._vector.set_state(
-            torch.load(io.BytesIO(state["game"]), weights_only=True, map_location="cpu")
-        )
-        episode = self._vector.episode(self._group.seeds)
-        self._agent = unpack_agent(state["agent"], episode.probe)
+    def go_on(self, state: dict[str, Any]) -> bool:
+        """Takes what `state` gave, there or in another process; the numbers will be the same.
+
+        Returns:
+            Whether it could be; if not, the runs have to begin again.
+        """
+        vector = self._vector
+        try:
+            vector.set_state(state["game"])
+            probe = vector.episode(self._group.seeds).probe
+            unpack_agent(state["agent"], self._agent, lambda _: probe, trust=self._trust)()
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            logger.warning("the state of a run does not fit, the run starts again: %s", error)
+            return False
         self._observation, self._preparation = state["observation"], state["preparation"]
         self._log = RunLog(self._vector)
         self._log.load_state(state["log"])
         self._before = state["seconds"]
         self._spent = {name: self._before[name] for name in self._spent}
+        return True
 
     def results(self) -> list[Result]:
         """One per run, with its numbers on the test split."""
