@@ -77,7 +77,7 @@ def unpack_agent(
         trust: whether an agent may be unpickled, which runs whatever code the state holds.
 
     Returns:
-        Call it to make the agent go on from there.
+        Call it to make the agent go on from there; it raises a ValueError if the agent refuses.
 
     Raises:
         ValueError: the state is of another agent, is damaged, or is a pickle that is not trusted.
@@ -190,11 +190,12 @@ class _AgentUnpacker(Unpacker):
         try:
             for agent, values in self._filled:
                 _put(agent, values)
-        except Exception:
+        except Exception as error:
             for agent, old in before:
                 vars(agent).clear()
                 vars(agent).update(old)
-            raise
+            label = agent_label(self._agent_at_hand)
+            raise ValueError(f"the state of the agent {label} does not fit: {error}") from error
 
 
 def _attributes(agent: Any, wanted: dict[str, Any]) -> dict[str, Any]:
