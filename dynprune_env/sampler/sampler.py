@@ -90,11 +90,11 @@ class PruningSampler(Sampler[int]):
         drop_last: bool = False,
         weights: str = "mean_one",
     ):
-        if not hasattr(agent, "select"):
-            raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
         epochs, budget = whole("epochs", epochs, 1), share("budget", budget)
         lookup(weights, dict.fromkeys(WEIGHTS), "weights")
         table, classes, known = checked_labels(labels, num_classes)
+        if not hasattr(agent, "select") or isinstance(agent, type):
+            raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
         wants = {"observation": "samples", "action": "mask", "observe": "visited"}
         wants |= agent.env_kwargs
         if wants["observe"] == "all":
@@ -102,7 +102,7 @@ class PruningSampler(Sampler[int]):
         self.agent = agent
         self._ranks = Ranks.find(num_replicas, rank, drop_last)
         self._seed_drawn = seed is None
-        if seed is None:  # one for all processes
+        if seed is None:  # the same for all processes
             seed = self._ranks.gather(int(seeding.np_random()[0].integers(2**31)))[0]
         self._raw_weights = wants.get("weights", weights) == "raw"
         self._settings: dict[str, Any] = {

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynprune_env.common.plain import Packer, Unpacker
+from dynprune_env.common.plain import Packer, Unpacker, plain_hash
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SamplerState:
     def as_dict(self, settings: dict[str, Any]) -> dict[str, Any]:
         """As numbers, strings, lists, dicts and tensors, all copies."""
         arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in self.ARRAYS}
-        return {
+        state = {
             "settings": dict(settings),
             "ranks": self.ranks,
             "largest_batch": self.largest_batch,
@@ -58,6 +58,7 @@ class SamplerState:
             "action": Packer().pack(self.action, "the action"),
             "agent": self.agent,
         }
+        return {**state, "hash": plain_hash(state)}
 
 
 def labels_hash(labels: np.ndarray, known: bool) -> str:
@@ -111,12 +112,15 @@ def read_state(
         ValueError: something is missing or not as it should be.
     """
     try:
-        arrays = {name: state["arrays"][name].numpy().copy() for name in SamplerState.ARRAYS}
+        parts = {name: part for name, part in state.items() if name != "hash"}
+        if plain_hash(parts) != state["hash"]:
+            raise ValueError("its hash is another one")
+        arrays = {name: state["arrays"][name].cpu().numpy().copy() for name in SamplerState.ARRAYS}
         found = SamplerState(
             **arrays,
             action=Unpacker().unpack(state["action"]),
             largest_batch=state["largest_batch"],
-            statistics={name: state["statistics"][name].clone() for name in statistics},
+            statistics={name: state["statistics"][name].cpu().clone() for name in statistics},
             ranks=list(state["ranks"]),
             agent=state["agent"],
         )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dynprune_env.common.plain import Packer, Unpacker, class_name, restorable
+from dynprune_env.common.plain import Packer, Unpacker, class_name, plain_hash, restorable
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection.agent import Episode, Probe, SelectionAgent
 from dynprune_env.selection.statistics import SampleValues
@@ -21,6 +21,7 @@ from dynprune_env.selection.statistics import SampleValues
 ProbeOf = Callable[[Any], Probe]
 """Gives access to the running models to an agent with these seeds, see `Episode.seeds`."""
 
+KEYS = {"agent", "pickled", "state", "hash"}
 METHODS = ("prepare", "reset", "select", "update")
 REMEDY = "give the agent state_dict() and load_state_dict(), or allow a pickle with pickled=True"
 
@@ -52,8 +53,7 @@ def pack_agent(agent: SelectionAgent, *, pickled: bool = False) -> dict[str, Any
     """
     label = agent_label(agent)
     try:
-        packer = _AgentPacker(agent)
-        return {"agent": label, "pickled": False, "state": packer.pack(agent, "the agent")}
+        return _sealed(label, False, _AgentPacker(agent).pack(agent, "the agent"))
     except TypeError as error:
         if not pickled:
             raise TypeError(f"{label} cannot be saved: {error}; {REMEDY}") from error
@@ -61,8 +61,7 @@ def pack_agent(agent: SelectionAgent, *, pickled: bool = False) -> dict[str, Any
         content = _pickle(agent)
     except Exception as error:
         raise TypeError(f"{label} cannot be saved: {error}") from error
-    data = torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
-    return {"agent": label, "pickled": True, "state": data}
+    return _sealed(label, True, torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy()))
 
 
 def unpack_agent(
@@ -83,18 +82,20 @@ def unpack_agent(
         ValueError: the state is of another agent, is damaged, or is a pickle that is not trusted.
     """
     label = agent_label(agent)
-    if not isinstance(packed, dict) or not {"agent", "pickled", "state"} <= set(packed):
-        raise ValueError("this is no state of an agent: its keys are agent, pickled and state")
+    if not isinstance(packed, dict) or set(packed) != KEYS:
+        raise ValueError(f"the state of an agent has the keys {', '.join(sorted(KEYS))}")
     if packed["agent"] != label:
         raise ValueError(f"the state is of the agent {packed['agent']}, this one is {label}")
-    if packed["pickled"] and not trust:
+    if packed["hash"] != plain_hash(packed["state"]):
+        raise ValueError(f"the state of the agent {label} is damaged: its hash is another one")
+    if packed["pickled"] is not False and not trust:
         raise ValueError(
             f"the state holds {label} as a pickle, which runs code when it is opened: "
             "pass trust=True if you know where it is from"
         )
     try:
-        if packed["pickled"]:
-            values = _unpickle(packed["state"].numpy().tobytes(), probe_of)
+        if packed["pickled"] is not False:
+            values = _unpickle(packed["state"].cpu().numpy().tobytes(), probe_of)
             return lambda: _put(agent, values)
         reader = _AgentUnpacker(agent, probe_of)
         if reader.unpack(packed["state"], agent) is not agent:
@@ -102,6 +103,10 @@ def unpack_agent(
     except Exception as error:
         raise ValueError(f"the state of the agent {label} is damaged: {error}") from error
     return reader.finish
+
+
+def _sealed(label: str, pickled: bool, state: Any) -> dict[str, Any]:
+    return {"agent": label, "pickled": pickled, "state": state, "hash": plain_hash(state)}
 
 
 def _is_agent(thing: Any) -> bool:

@@ -21,7 +21,7 @@ import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_env import Episode, ReplicaRandom
-from dynprune_env.common.plain import Packer, Unpacker
+from dynprune_env.common.plain import Packer, Unpacker, plain_hash
 from dynprune_env.selection.agent_state import pack_agent, unpack_agent
 
 ROOM = {"epochs": 10, "budget": 0.8}
@@ -64,6 +64,11 @@ def episode(**changes: Any) -> Episode:
             **changes,
         }
     )
+
+
+def resealed(packed: dict[str, Any]) -> dict[str, Any]:
+    """A state that somebody changed, who also made its hash anew."""
+    return {**packed, "hash": plain_hash(packed["state"])}
 
 
 # -- values ------------------------------------------------------------------------------------
@@ -352,7 +357,7 @@ def test_no_state_makes_an_agent_that_names_a_file() -> None:
         packed = pack_agent(agent)
         parts = packed["state"]["parts"]
         parts["last"] = {"type": "agent", "agent": "sb3(policy='somewhere.zip')", "parts": {}}
-        unpack_agent(packed, Holding(late=agent.late), probe_of)
+        unpack_agent(resealed(packed), Holding(late=agent.late), probe_of)
 
 
 def test_a_text_among_the_parameters_is_not_taken_from_a_state() -> None:
@@ -361,7 +366,7 @@ def test_a_text_among_the_parameters_is_not_taken_from_a_state() -> None:
     packed = pack_agent(agent)
     packed["state"]["parts"]["policy"] = "/tmp/of_a_stranger.npz"
     fresh = dynprune_agents.make("learned")
-    unpack_agent(packed, fresh, probe_of)()
+    unpack_agent(resealed(packed), fresh, probe_of)()
     assert fresh.policy == "generalist"
 
 
@@ -450,12 +455,13 @@ def test_a_policy_that_changed_meanwhile_is_noticed() -> None:
     packed = pack_agent(agent)
     packed["state"]["parts"]["_player"] = "another"
     with pytest.raises(ValueError, match="another one than when it was saved"):
-        unpack_agent(packed, fresh, probe_of)()
+        unpack_agent(resealed(packed), fresh, probe_of)()
 
 
 DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "not a dict": lambda packed: [packed],
     "no state": lambda packed: {"agent": "ucb", "pickled": False},
+    "another hash": lambda packed: {**packed, "hash": "0"},
     "a state that is none": lambda packed: {**packed, "state": torch.zeros(3)},
     "parts that are none": lambda packed: {**packed, "state": {**packed["state"], "parts": 3}},
     "an unknown type": lambda packed: {**packed, "state": {"type": "mystery"}},
@@ -472,6 +478,24 @@ DAMAGES: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_damaged_state_meets_one_value_error_and_changes_nothing(damage: str) -> None:
     agent, fresh = (dynprune_agents.make("ucb") for _ in range(2))
     agent.reset(episode())
-    with pytest.raises(ValueError, match=r"no state of an agent|is damaged"):
-        unpack_agent(DAMAGES[damage](pack_agent(agent)), fresh, probe_of)
+    packed = DAMAGES[damage](pack_agent(agent))
+    if isinstance(packed, dict) and "state" in packed and damage != "another hash":
+        packed = resealed(packed)
+    with pytest.raises(ValueError, match=r"state of an agent has the keys|is damaged"):
+        unpack_agent(packed, fresh, probe_of)
     assert vars(fresh) == vars(dynprune_agents.make("ucb"))
+
+
+def test_whatever_is_missing_or_different_in_a_state_is_noticed() -> None:
+    agent, fresh = (dynprune_agents.make("ucb") for _ in range(2))
+    agent.reset(episode())
+    agent.moments.watch({"loss": np.ones(9), "visits": np.zeros(9)})
+    packed = pack_agent(agent)
+    mean = packed["state"]["parts"]["moments"]["parts"]["mean"]
+    for value in (mean["data"][:-1], mean["data"].float(), mean["data"] + 1e-9, None):
+        before, mean["data"] = mean["data"], value
+        with pytest.raises(ValueError, match="damaged: its hash"):
+            unpack_agent(packed, fresh, probe_of)
+        mean["data"] = before
+    unpack_agent(packed, fresh, probe_of)()
+    assert fresh.moments.mean.tolist() == [1.0] * 9

@@ -194,7 +194,7 @@ def without(path: Path) -> str:
 
 def damaged(path: Path) -> str:
     state = torch.load(path, weights_only=True)
-    del state["agent"]["state"]["parts"]["rng"]["class"]
+    del state["agent"]["state"]["parts"]["moments"]
     torch.save(state, path)
     return "ucb"
 
