@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynprune_agents._agent import Observation
-from dynprune_env.common.plain import restorable
+from dynprune_env.common.restorable import restorable
 
 
 @restorable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynprune_agents._agent import Observation
-from dynprune_env.common.plain import restorable
+from dynprune_env.common.restorable import restorable
 
 START = 3.0
 """The score of a sample before its first visit, in nats."""

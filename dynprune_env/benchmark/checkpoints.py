@@ -13,7 +13,8 @@ import torch
 
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.files import atomic_write
-from dynprune_env.common.plain import Packer, Unpacker, restorable
+from dynprune_env.common.plain import Packer, Unpacker, read_plain
+from dynprune_env.common.restorable import restorable
 
 for _cls in (Result, RunConfig):
     restorable(_cls)
@@ -78,8 +79,7 @@ class Checkpoint:
     def load(self) -> dict[str, Any] | None:
         """The saved state, its agent still packed (see `pack_agent`); None if there is none."""
         try:
-            content = torch.load(self.path, weights_only=True, map_location="cpu")
-            state: dict[str, Any] = Unpacker().unpack(content)
+            state: dict[str, Any] = Unpacker().unpack(read_plain(self.path))
             if not set(state) >= PARTS and not set(state) >= ENDED:
                 raise ValueError("it is no state of runs")
         except FileNotFoundError:

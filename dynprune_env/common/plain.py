@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import sys
+import io
+import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.random import MT19937, PCG64, PCG64DXSM, SFC64, Philox, SeedSequence
+
+from dynprune_env.common.plain_kinds import PUT_TOGETHER, TAKE_APART
+from dynprune_env.common.restorable import class_name, described, find_class
 
 LEAVES = (type(None), bool, int, float, str)
 """Kept as they are; everything else becomes a dict that says its type."""
@@ -22,23 +25,7 @@ NATIVE = {
 """Types of arrays that are kept as tensors; those of others are kept as bytes."""
 
 FACTORIES = {kind.__name__: kind for kind in (bool, int, float, str, list, dict, set, tuple)}
-BITS = {kind.__name__: kind for kind in (PCG64, PCG64DXSM, MT19937, Philox, SFC64)}
-HEAP_TYPE = 1 << 9
-OWN_PICKLING = {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__del__"}
-
-Class = TypeVar("Class", bound=type)
-_RESTORABLE: dict[str, type] = {}
-
-
-def restorable(cls: Class) -> Class:
-    """Says that instances of a class are their attributes, and may be made from a file's."""
-    _RESTORABLE[class_name(cls)] = cls
-    return cls
-
-
-def class_name(cls: type) -> str:
-    """Where a class is: package.module:Class."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+"""What a defaultdict may make."""
 
 
 class Packer:
@@ -88,8 +75,8 @@ class Packer:
         kind = type(value)
         if isinstance(value, np.generic) or kind in (np.ndarray, np.memmap):
             return self._array(np.asarray(value), where, isinstance(value, np.generic))
-        if kind in _PACK:
-            name, parts = _PACK[kind]
+        if kind in TAKE_APART:
+            name, parts = TAKE_APART[kind]
             return {"type": name, **{k: self.pack(v, where) for k, v in parts(value).items()}}
         if kind in (list, tuple, set, frozenset, deque):
             found = {"items": [self.pack(v, f"{where}[{i}]") for i, v in enumerate(value)]}
@@ -100,13 +87,13 @@ class Packer:
         if kind in (torch.Tensor, torch.nn.Parameter):
             data, grad = value.detach().cpu().clone(), value.requires_grad
             return {"type": kind.__name__, "data": data, "grad": grad, "on": str(value.device)}
-        if _class(class_name(kind), self.modules) is kind:
+        if find_class(class_name(kind), self.modules) is kind:
             if isinstance(value, tuple):
                 items: Any = [self.pack(v, f"{where}[{i}]") for i, v in enumerate(value)]
             else:
                 items = self.attributes(vars(value), where)
             return {"type": "object", "class": class_name(kind), "parts": items}
-        raise TypeError(f"{where} is {_described(kind)}, which is no plain value")
+        raise TypeError(f"{where} is {described(kind)}, which is no plain value")
 
     def attributes(self, values: dict[str, Any], where: str) -> dict[str, Any]:
         """Named values, plain each."""
@@ -187,9 +174,11 @@ class Unpacker:
             return self.made(node, data.requires_grad_(node["grad"]))
         if kind == "object":
             return self._object(node, held)
-        if kind in _UNPACK:
+        if kind in PUT_TOGETHER:
             parts = {name: part for name, part in node.items() if name not in ("type", "id")}
-            return self.made(node, _UNPACK[kind](**{k: self.unpack(v) for k, v in parts.items()}))
+            return self.made(
+                node, PUT_TOGETHER[kind](**{k: self.unpack(v) for k, v in parts.items()})
+            )
         raise ValueError(f"there is no type {str(kind)[:40]!r}")
 
     def made(self, node: dict[str, Any], value: Any) -> Any:
@@ -238,7 +227,7 @@ class Unpacker:
         return found
 
     def _object(self, node: dict[str, Any], held: Any) -> Any:
-        cls = _class(node["class"], self.modules)
+        cls = find_class(node["class"], self.modules)
         if cls is None:
             raise ValueError(f"there is no class {str(node['class'])[:80]!r} to make")
         parts = node["parts"]
@@ -272,7 +261,7 @@ def plain_hash(tree: Any) -> str:
             digest.update(f"{node.dtype}{tuple(node.shape)}".encode())
             if node.numel():
                 flat = node.detach().cpu().contiguous().reshape(-1)
-                digest.update(flat.view(torch.uint8).numpy())
+                digest.update(flat.view(torch.uint8).numpy().data)
             return
         inner = isinstance(node, dict | list | tuple)
         digest.update(f"{type(node).__name__}{len(node) if inner else repr(node)};".encode())
@@ -283,94 +272,20 @@ def plain_hash(tree: Any) -> str:
     return digest.hexdigest()
 
 
-def _class(name: str, modules: Iterable[str]) -> type | None:
-    """The class of that name if it may be made: a restorable one, or a simple one of `modules`."""
-    if name in _RESTORABLE:
-        return _RESTORABLE[name]
-    module, _, path = name.partition(":")
-    found: Any = sys.modules.get(module) if module in modules else None
-    for part in path.split("."):
-        found = vars(found).get(part) if hasattr(found, "__dict__") else None
-    if not isinstance(found, type) or class_name(found) != name:
-        return None
-    bases = [base for base in found.__mro__ if base not in (object, Generic)]
-    if issubclass(found, tuple) and hasattr(found, "_fields"):
-        bases.remove(tuple)
-        return found if len(bases) == 1 else None
-    slots = any(vars(base).get("__slots__") for base in bases)
-    simple = all(base.__flags__ & HEAP_TYPE and not OWN_PICKLING & {*vars(base)} for base in bases)
-    return found if simple and not slots else None
+def read_plain(path: str | Path) -> dict[str, Any]:
+    """A file of plain things, on the CPU.
 
-
-def _described(kind: type) -> str:
-    name = kind.__qualname__ if kind.__module__ == "builtins" else class_name(kind)
-    return f"a {name}"
-
-
-def _seed_sequence(seeds: SeedSequence) -> dict[str, Any]:
-    return {
-        "entropy": seeds.entropy,
-        "spawn_key": seeds.spawn_key,
-        "pool_size": seeds.pool_size,
-        "n_children_spawned": seeds.n_children_spawned,
-    }
-
-
-def _bits(bits: Any) -> dict[str, Any]:
-    seeds = bits.seed_seq
-    known = seeds if type(seeds) is SeedSequence else None
-    return {"name": type(bits).__name__, "state": bits.state, "seeds": known}
-
-
-def _bits_again(name: str, state: dict[str, Any], seeds: SeedSequence | None) -> Any:
-    bits: Any = BITS[name](seeds or 0)
-    bits.state = state
-    return bits
-
-
-def _python_again(state: tuple[Any, ...]) -> random.Random:
-    generator = random.Random()
-    generator.setstate(state)
-    return generator
-
-
-def _torch_again(device: str, state: torch.Tensor) -> torch.Generator:
-    generator = torch.Generator(device)
-    generator.set_state(state)
-    return generator
-
-
-_PACK: dict[type, tuple[str, Callable[[Any], dict[str, Any]]]] = {
-    bytes: ("bytes", lambda v: {"data": np.frombuffer(v, dtype=np.uint8)}),
-    bytearray: ("bytearray", lambda v: {"data": np.frombuffer(bytes(v), dtype=np.uint8)}),
-    complex: ("complex", lambda v: {"real": v.real, "imag": v.imag}),
-    range: ("range", lambda v: {"start": v.start, "stop": v.stop, "step": v.step}),
-    slice: ("slice", lambda v: {"start": v.start, "stop": v.stop, "step": v.step}),
-    SeedSequence: ("seeds", _seed_sequence),
-    np.random.Generator: ("generator", lambda v: {"bits": v.bit_generator}),
-    np.random.RandomState: ("random_state", lambda v: {"state": v.get_state(legacy=False)}),
-    random.Random: ("random", lambda v: {"state": v.getstate()}),
-    torch.Generator: ("torch", lambda v: {"device": str(v.device), "state": v.get_state()}),
-    **{kind: ("bits", _bits) for kind in BITS.values()},
-}
-
-
-def _random_state_again(state: dict[str, Any]) -> np.random.RandomState:
-    generator = np.random.RandomState(BITS[state["bit_generator"]](0))
-    generator.set_state(state)
-    return generator
-
-
-_UNPACK: dict[str, Callable[..., Any]] = {
-    "bytes": lambda data: data.tobytes(),
-    "bytearray": lambda data: bytearray(data.tobytes()),
-    "complex": complex,
-    "range": lambda start, stop, step: range(start, stop, step),
-    "slice": lambda start, stop, step: slice(start, stop, step),
-    "seeds": SeedSequence,
-    "generator": lambda bits: np.random.Generator(bits),
-    "random_state": _random_state_again,
-    "random": _python_again,
-    "torch": _torch_again,
-    "bits": _bits_again,
-}
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds something else, or is damaged.
+    """
+    content = io.BytesIO(Path(path).read_bytes())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles, which are refused
+            found = torch.load(content, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise ValueError(f"{path} is damaged, or no file that was saved here") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds {described(type(found))}, not a state")
+    return found

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, overload
 import torch
 
 from dynprune_env.common.files import atomic_write
+from dynprune_env.common.plain import read_plain
 from dynprune_env.envs.scoring import TrainerProbe
 from dynprune_env.selection.agent import Episode, SelectionAgent
 from dynprune_env.selection.agent_state import agent_label, pack_agent, unpack_agent
@@ -107,9 +108,10 @@ class SavedRuns:
             What is observed now, for the agent's next choice.
 
         Raises:
-            ValueError: the file is of another game or agent, or holds none, or an untrusted one.
+            ValueError: the file is of another game or agent, or holds none, or an untrusted one, or
+                is damaged: then neither has changed.
         """
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = read_plain(path)
         packed = state.pop("agent", None)
         if agent is None:
             self.set_state(state)

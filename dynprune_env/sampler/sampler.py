@@ -93,7 +93,7 @@ class PruningSampler(Sampler[int]):
         epochs, budget = whole("epochs", epochs, 1), share("budget", budget)
         lookup(weights, dict.fromkeys(WEIGHTS), "weights")
         table, classes, known = checked_labels(labels, num_classes)
-        if not hasattr(agent, "select") or isinstance(agent, type):
+        if isinstance(agent, type) or not hasattr(agent, "select"):
             raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
         wants = {"observation": "samples", "action": "mask", "observe": "visited"}
         wants |= agent.env_kwargs
@@ -118,9 +118,8 @@ class PruningSampler(Sampler[int]):
         self._budget = VisitBudget(1, len(table), epochs, budget)
         self._statistics = SampleStatistics(1, table, classes)
         self._records = Records(table, classes, known)
-        self._observation = OBSERVATIONS[wants["observation"]](
-            TaskSize(len(table), epochs, classes)
-        )
+        task_size = TaskSize(len(table), epochs, classes)
+        self._observation = OBSERVATIONS[wants["observation"]](task_size)
         self._action_kind = wants["action"]
         uniform = np.array([math.log(classes)])
         self._metrics = Metrics(uniform, np.array([1 / classes]), uniform)
@@ -283,14 +282,9 @@ class PruningSampler(Sampler[int]):
             drop_last: of the loader.
             whole_batches: whether `WholeBatches` makes the loader's batches.
         """
-        return batches_left(
-            self._budget,
-            self._ranks,
-            EpochCounts(len(self._order), len(self), len(self._done)),
-            whole("batch_size", batch_size, 1),
-            drop_last,
-            whole_batches,
-        )
+        size = whole("batch_size", batch_size, 1)
+        now = EpochCounts(len(self._order), len(self), len(self._done))
+        return batches_left(self._budget, self._ranks, now, size, drop_last, whole_batches)
 
     # -- state ----------------------------------------------------------------------------------
 

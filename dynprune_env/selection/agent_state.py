@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dynprune_env.common.plain import Packer, Unpacker, class_name, plain_hash, restorable
+from dynprune_env.common.plain import Packer, Unpacker, plain_hash
 from dynprune_env.common.randomness import ReplicaRandom
+from dynprune_env.common.restorable import class_name, restorable
 from dynprune_env.selection.agent import Episode, Probe, SelectionAgent
 from dynprune_env.selection.statistics import SampleValues
 

@@ -284,13 +284,40 @@ def test_a_pickle_is_made_where_it_is_allowed_and_opened_where_it_is_trusted(
     assert target.exists()
 
 
-def test_a_file_that_is_a_pickle_runs_nothing(tmp_path: Path) -> None:
-    path, target = tmp_path / "run.pt", tmp_path / "exploded"
+def torn(path: Path, target: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickled_bomb(path: Path, target: Path) -> None:
     path.write_bytes(pickle.dumps(Bomb(str(target))))
+
+
+def bomb_of_torch(path: Path, target: Path) -> None:
+    torch.save({**torch.load(path, weights_only=True), "agent": Bomb(str(target))}, path)
+
+
+def a_list(path: Path, target: Path) -> None:
+    torch.save([1, 2], path)
+
+
+@pytest.mark.parametrize("change", [torn, pickled_bomb, bomb_of_torch, a_list])
+def test_a_file_of_something_else_meets_one_sentence_and_runs_nothing(
+    change: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    path, target = tmp_path / "run.pt", tmp_path / "exploded"
+    saved_midway("ucb", "single", path, 2)
+    change(path, target)
     agent = dynprune_agents.make("ucb")
-    with pytest.raises(Exception, match=r"weights_only|Weights only"):
-        new_game(agent, "single").load(path, agent, trust=True)
+    env, observation = begin(agent, "single")
+    twin, player = env.fork(agent)
+    for kwargs in ({}, {"agent": agent, "trust": True}):
+        with pytest.raises(ValueError, match=r"run\.pt (is damaged|holds a list)") as caught:
+            env.load(path, **kwargs)
+        assert "\n" not in str(caught.value)
     assert not target.exists()
+    with pytest.raises(FileNotFoundError):
+        env.load(tmp_path / "nothing.pt", agent)
+    assert_same(list(go_on(env, agent, observation)), list(go_on(twin, player, observation)))
 
 
 # -- the states of a benchmark's unfinished runs ---------------------------------------------------

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
-from dynprune_env.common.plain import restorable
 from dynprune_env.common.randomness import ReplicaRandom
+from dynprune_env.common.restorable import restorable
 from dynprune_env.selection.actions import ScoreWeights
 from dynprune_env.selection.observations import Summary
 
