@@ -10,7 +10,7 @@ import torch
 
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.plain import read_plain
-from dynprune_env.envs.scoring import TrainerProbe
+from dynprune_env.envs.scoring import TrainerProbe, is_probe_of
 from dynprune_env.selection.agent import Episode, SelectionAgent
 from dynprune_env.selection.agent_state import agent_label, pack_agent, unpack_agent
 from dynprune_env.training.trainer import Trainer
@@ -132,8 +132,7 @@ def check_pair(agent: SelectionAgent, trainer: Trainer) -> None:
         ValueError: it was reset for another environment, which its scoring would be charged to.
     """
     episode = getattr(agent, "episode", None)
-    probe = episode.probe if isinstance(episode, Episode) else None
-    if probe is not None and not (isinstance(probe, TrainerProbe) and probe.belongs_to(trainer)):
+    if isinstance(episode, Episode) and not is_probe_of(episode.probe, trainer):
         raise ValueError(
             f"{agent_label(agent)} plays for another environment: begin its episode with "
             "agent.reset(env.episode(seed)) of this one"

@@ -41,10 +41,6 @@ class TrainerProbe:
             )
         return self._owner
 
-    def belongs_to(self, trainer: Trainer) -> bool:
-        """Whether it gives access to these models."""
-        return self._owner is trainer
-
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainerProbe:
         """To the copy of the models where they are copied too, before it; else to none."""
         return TrainerProbe(memo.get(id(self._owner)), self._batched)
@@ -129,6 +125,11 @@ class TrainerProbe:
 
     def _on_device(self, ids: np.ndarray) -> Tensor:
         return torch.from_numpy(ids).to(self._trainer.device)
+
+
+def is_probe_of(probe: object, trainer: Trainer) -> bool:
+    """Whether this gives access to these models, and charges them."""
+    return isinstance(probe, TrainerProbe) and probe._owner is trainer
 
 
 @torch.no_grad()
