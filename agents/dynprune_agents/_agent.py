@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_env.common.randomness import ReplicaRandom
+from dynprune_env.common.specs import parse_spec
 from dynprune_env.selection.agent import Episode, ScoringRuns
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import progress_entries
@@ -81,6 +82,32 @@ class Agent(ABC):
         next_observation: Observation,
     ) -> None:
         """Learns from one step; most agents learn all they need from the next observation."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a saved run keeps of the agent: its attributes, as they are.
+
+        Override both methods in an agent that holds what is no plain value, such as a network, to
+        keep something else in its place: `{**super().state_dict(), "net": self.net.state_dict()}`.
+        """
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` gave."""
+        vars(self).clear()
+        vars(self).update(state)
+
+    def remake(self, spec: str) -> Agent | None:
+        """The agent of this package that a saved run held, made anew from its spec.
+
+        None if it is of elsewhere or has a text among its parameters, which may name a file:
+        states come from files too.
+        """
+        from dynprune_agents import make, names  # which imports the agents
+
+        name, arguments = parse_spec(spec)
+        if name not in names() or any(isinstance(value, str) for value in arguments.values()):
+            return None
+        return make(spec)
 
     def progress(self, observation: Observation) -> np.ndarray:
         """How far the run is, (R,) or () in [0, 1]; schedules of a rule run on it."""

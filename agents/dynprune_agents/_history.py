@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from dynprune_agents._agent import Observation
+from dynprune_env.common.restorable import restorable
 
 
+@restorable
 class LossHistory:
     """The last `length` losses of each sample, one per visit, and when they were.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynprune_agents._agent import Observation
+from dynprune_env.common.restorable import restorable
 
 START = 3.0
 """The score of a sample before its first visit, in nats."""
@@ -17,6 +18,7 @@ def below_mean(values: np.ndarray) -> np.ndarray:
     return below
 
 
+@restorable
 class LossMoments:
     """Exponential moving averages of the losses that training revealed.
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import torch
 
+from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.files import atomic_write
-from dynprune_env.envs.scoring import TrainerProbe
-from dynprune_env.selection.agent import Probe
+from dynprune_env.common.plain import Packer, Unpacker, read_plain
+from dynprune_env.common.restorable import restorable
+
+for _cls in (Result, RunConfig):
+    restorable(_cls)
+
+PARTS = {"seeds", "origin", "game", "agent", "observation", "log", "preparation", "seconds"}
+"""What the state of runs under way consists of."""
+
+ENDED = {"seeds", "origin", "results"}
+"""What is kept of runs that have ended, until each result has its file."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +36,21 @@ class Stopped(Exception):
 class Checkpoint:
     """One file with the state of runs that share the replica axis.
 
-    It is a pickle: it lies in one's own results folder, and must not be taken from elsewhere.
+    It holds plain values, which `torch.load(path, weights_only=True)` opens. Only an agent that
+    holds others (one's own, say, with a network) is a pickle, and only if `trust` says so: opening
+    it runs whatever code it holds.
 
     Attributes:
         path: the file.
         every: seconds between two savings; 0 saves after every epoch.
         stop: when this file appears the runs are saved and `Stopped` is raised.
+        trust: whether agents that hold what is no plain value are pickled and unpickled.
     """
 
     path: Path
     every: float = 30.0
     stop: Path | None = None
+    trust: bool = False
     _saved: float = field(default_factory=time.monotonic)
 
     def stopping(self) -> bool:
@@ -61,17 +73,19 @@ class Checkpoint:
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
         """Writes `state()`. Where that fails, the run goes on; it only cannot be resumed."""
         try:
-            content = state()
-            with atomic_write(self.path) as temporary, temporary.open("wb") as file:
-                pickle.dump(content, file)
+            content = Packer().pack(state(), "the state")
+            with atomic_write(self.path) as temporary:
+                torch.save(content, temporary)
         except Exception as error:
-            # A full disk, or an agent with a member that cannot be pickled, such as a generator.
+            # A full disk, or an agent that holds what is no plain value.
             logger.warning("the state of a run cannot be saved: %s", error)
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, its agent still as bytes (see `pack_agent`); None if there is none."""
+        """The saved state, its agent still packed (see `pack_agent`); None if there is none."""
         try:
-            state: dict[str, Any] = pickle.loads(self.path.read_bytes())
+            state: dict[str, Any] = Unpacker().unpack(read_plain(self.path))
+            if not set(state) >= PARTS and not set(state) >= ENDED:
+                raise ValueError("it is no state of runs")
         except FileNotFoundError:
             return None
         except Exception as error:
@@ -82,30 +96,3 @@ class Checkpoint:
     def remove(self) -> None:
         """Forgets the state."""
         self.path.unlink(missing_ok=True)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def persistent_id(self, thing: Any) -> str | None:
-        """A probe is a door to the running models, not a part of the agent's state."""
-        return "probe" if isinstance(thing, TrainerProbe) else None
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, probe: Probe):
-        super().__init__(file)
-        self._probe = probe
-
-    def persistent_load(self, pid: str) -> Probe:
-        return self._probe
-
-
-def pack_agent(agent: Any) -> bytes:
-    """An agent with all it has learned, but without its access to the running models."""
-    file = io.BytesIO()
-    _Pickler(file).dump(agent)
-    return file.getvalue()
-
-
-def unpack_agent(packed: bytes, probe: Probe) -> Any:
-    """The agent again, with access to other models."""
-    return _Unpickler(io.BytesIO(packed), probe).load()

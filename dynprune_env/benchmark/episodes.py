@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from dynprune_env.benchmark.checkpoints import Checkpoint, pack_agent, unpack_agent
+from dynprune_env.benchmark.checkpoints import Checkpoint
 from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
@@ -26,8 +26,11 @@ from dynprune_env.common.threads import blas_threads, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent
+from dynprune_env.selection.agent_state import pack_agent, unpack_agent
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ def run_episodes(
         Stopped: the checkpoint said so, and has saved the runs.
     """
     seeds = run_seeds(seeds)
-    game = _EpisodeRunner(env, agent, env_kwargs or {}, device, data_dir, imports)
+    trust = checkpoint is not None and checkpoint.trust
+    game = _EpisodeRunner(env, agent, env_kwargs or {}, device, data_dir, imports, trust)
     state = checkpoint.load() if checkpoint else None
     if state and set(seeds) <= set(state["seeds"]) and game.made(state["origin"]):
         if "results" in state:
@@ -106,7 +110,8 @@ def run_episodes(
     else:
         state = None
     game.make(seeds)
-    game.begin() if state is None else game.go_on(state)
+    if state is None or not game.go_on(state):
+        game.begin()
     while not game.over:
         progress = game.step()
         if on_epoch is not None:
@@ -143,10 +148,12 @@ class _EpisodeRunner:
         device: str,
         data_dir: str | None,
         imports: Sequence[str],
+        trust: bool,
     ):
         self._env, self._agent, self._imports = env, agent, tuple(imports)
         self._env_kwargs = {"budget": Settings.budget, **env_kwargs}
         self._arguments = dict(agent.env_kwargs) | self._env_kwargs
+        self._trust = trust
         self._arguments |= {"device": device, "data_dir": data_dir}
         # As the runs begin: what is edited meanwhile has no part in them.
         self._fingerprint = self._now()
@@ -214,32 +221,38 @@ class _EpisodeRunner:
         return self._spent | {name: self._before[name] + value for name, value in now.items()}
 
     def state(self) -> dict[str, Any]:
-        """All that the next epochs depend on, to be pickled before they begin."""
-        game = io.BytesIO()
-        torch.save(self._vector.get_state(), game)
+        """All that the next epochs depend on, to be saved before they begin."""
         return {
             "seeds": list(self._group.seeds),
             "origin": self.origin(),
-            "game": game.getvalue(),
-            "agent": pack_agent(self._agent),
+            "game": self._vector.get_state(),
+            "agent": pack_agent(self._agent, pickled=self._trust),
             "observation": self._observation,
             "log": self._log.state(),
             "preparation": self._preparation,
             "seconds": self._seconds(),
         }
 
-    def go_on(self, state: dict[str, Any]) -> None:
-        """Takes what `state` gave, there or in another process; the numbers will be the same."""
-        self._vector.set_state(
-            torch.load(io.BytesIO(state["game"]), weights_only=True, map_location="cpu")
-        )
-        episode = self._vector.episode(self._group.seeds)
-        self._agent = unpack_agent(state["agent"], episode.probe)
+    def go_on(self, state: dict[str, Any]) -> bool:
+        """Takes what `state` gave, there or in another process; the numbers will be the same.
+
+        Returns:
+            Whether it could be; if not, the runs have to begin again.
+        """
+        vector = self._vector
+        try:
+            vector.set_state(state["game"])
+            probe = vector.episode(self._group.seeds).probe
+            unpack_agent(state["agent"], self._agent, lambda _: probe, trust=self._trust)()
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            logger.warning("the state of a run does not fit, the run starts again: %s", error)
+            return False
         self._observation, self._preparation = state["observation"], state["preparation"]
         self._log = RunLog(self._vector)
         self._log.load_state(state["log"])
         self._before = state["seconds"]
         self._spent = {name: self._before[name] for name in self._spent}
+        return True
 
     def results(self) -> list[Result]:
         """One per run, with its numbers on the test split."""

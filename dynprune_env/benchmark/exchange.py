@@ -39,8 +39,8 @@ def state_path(folder: Path, group: RunGroup) -> Path:
 class RunStore(Protocol):
     """The worker's side: where the states and results of one group's runs go. Picklable."""
 
-    def checkpoint(self, every: float) -> Any:
-        """A context manager with the `Checkpoint` of the runs; `every` is in seconds."""
+    def checkpoint(self, every: float, trust: bool) -> Any:
+        """A context manager with the `Checkpoint` of the runs; see there."""
 
     def keep(self, result: Result) -> None:
         """Writes a result if this is the place to."""
@@ -98,9 +98,9 @@ class FolderStore:
     stop: Path
 
     @contextmanager
-    def checkpoint(self, every: float) -> Iterator[Checkpoint]:
+    def checkpoint(self, every: float, trust: bool) -> Iterator[Checkpoint]:
         """One that writes into the folder."""
-        yield Checkpoint(self.path, every, self.stop)
+        yield Checkpoint(self.path, every, self.stop, trust)
 
     def keep(self, result: Result) -> None:
         """Writes it."""
@@ -194,7 +194,7 @@ class MailStore:
     state: bytes | None = field(repr=False)
 
     @contextmanager
-    def checkpoint(self, every: float) -> Iterator[Checkpoint]:
+    def checkpoint(self, every: float, trust: bool) -> Iterator[Checkpoint]:
         """One that sends."""
         path = scratch_folder() / f"{self.sender}.state"
         if self.state is not None:
@@ -203,6 +203,7 @@ class MailStore:
             yield SentCheckpoint(
                 path,
                 every,
+                trust=trust,
                 send=lambda content: self.mailbox.send(self.sender, content),
                 ask=self.mailbox.stopping,
             )

@@ -32,6 +32,8 @@ from dynprune_env.selection.agent import SelectionAgent
 
 logger = logging.getLogger(__name__)
 BACKENDS = ("loky", "ray")
+STALE = "stale"
+"""Subfolder of the results that were played again."""
 Item = tuple[RunGroup, tuple[int, ...]]
 """A group and those of its seeds that have no result."""
 
@@ -69,6 +71,7 @@ def run_sweep(
     imports: Sequence[str] = (),
     accept_stale: bool = False,
     refresh: bool = False,
+    trust: bool = False,
     on_start: Callable[[RunGroup], None] = lambda group: None,
     on_note: Callable[[str], None] = logger.warning,
 ) -> Iterator[Outcome]:
@@ -79,7 +82,8 @@ def run_sweep(
 
     Args:
         groups: what to run; runs whose result lies in `folder` already are skipped, unless other
-            code of the user's own, another policy file or other data made it (see `review`).
+            code of the user's own, another policy file or other data made it (see `review`): it
+            is moved into `stale/` then.
         make_agent: makes an agent from its spec, in the worker.
         folder: takes one JSON file per run; states of unfinished ones lie in `running/`, records
             of those that ended with an error in `failed/`.
@@ -95,6 +99,7 @@ def run_sweep(
         imports: modules that every worker imports, since they register tasks.
         accept_stale: see `review`.
         refresh: see `review`.
+        trust: whether states of unfinished runs may hold pickled agents; see `Checkpoint`.
         on_start: told of each group that begins.
         on_note: told in a sentence which results are played again or kept, and why.
 
@@ -125,7 +130,8 @@ def run_sweep(
     for note in standing.notes():
         on_note(note)
     missing = standing.missing
-    work = _Work(make_agent, device, data_dir, save_every, tuple(imports or ()))
+    _set_aside(groups, missing, folder)
+    work = _Work(make_agent, device, data_dir, save_every, tuple(imports or ()), trust)
     todo = [(group, missing[group.key]) for group in groups if missing[group.key]]
     for group in groups:
         if not missing[group.key]:
@@ -151,13 +157,14 @@ class _Work:
     data_dir: str | None
     save_every: float
     imports: tuple[str, ...]
+    trust: bool
 
     def __call__(self, told: Assignment) -> Outcome | None:
         """Plays the missing seeds of a group and keeps them; None if it was stopped."""
         group, store = told.group, told.store
         results: list[Result] = []
         try:
-            with store.checkpoint(self.save_every) as checkpoint:
+            with store.checkpoint(self.save_every, self.trust) as checkpoint:
                 import_all(self.imports)
                 results = run_episodes(
                     group.env,
@@ -272,6 +279,18 @@ def _stoppable(exchange: Exchange) -> Iterator[None]:
         for number, handler in old.items():
             signal.signal(number, handler)
         exchange.close()
+
+
+def _set_aside(
+    groups: Sequence[RunGroup], missing: dict[str, tuple[int, ...]], folder: Path
+) -> None:
+    """Moves results that do not stand, so that none is lost and none is taken for a new one."""
+    for group in groups:
+        for config in group.configs():
+            path = folder / f"{config.key}.json"
+            if config.seed in missing[group.key] and path.is_file():
+                (folder / STALE).mkdir(exist_ok=True)
+                path.replace(folder / STALE / path.name)
 
 
 def _sweep_up(folder: Path) -> None:

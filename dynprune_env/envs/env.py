@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.envs.rendering import Window
+from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns
 from dynprune_env.envs.vector_env import METADATA, DynPruneVectorEnv
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import row_of
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.training.trainer import Evaluation
+from dynprune_env.training.trainer import Evaluation, Trainer
 
 
-class DynPruneEnv(gym.Env[Any, np.ndarray]):
+class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     """A training run as an episode: each step is one epoch, each action says what it trains on.
 
     ## Description
@@ -151,20 +150,20 @@ class DynPruneEnv(gym.Env[Any, np.ndarray]):
         self._over = bool(self.vector.trainer.budget.epoch[0])
         self.np_random = self.vector.np_random[0]
 
-    def fork(self) -> DynPruneEnv:
-        """An independent copy that would go on in the same way."""
+    def like_this(self) -> DynPruneEnv:
+        """Another environment of the same settings, without a run."""
         other = type(self)(render_mode=self.render_mode, **self.settings.as_dict())
         other.spec = self.spec
-        other.set_state(self.get_state())
         return other
 
-    def save(self, path: str | Path) -> None:
-        """See `DynPruneVectorEnv.save`."""
-        self.vector.save(path)
+    def observe(self) -> Any:
+        """What is observed now; the same as `step` gave."""
+        return row_of(self.vector.observe())
 
-    def load(self, path: str | Path) -> None:
-        """See `DynPruneVectorEnv.load`."""
-        self.set_state(torch.load(path, weights_only=True, map_location="cpu"))
+    @property
+    def trainer(self) -> Trainer:
+        """See `DynPruneVectorEnv.trainer`."""
+        return self.vector.trainer
 
     def render(self) -> np.ndarray | None:
         """The panel, (H, W, 3) uint8, under "rgb_array"; "human" shows it at every step."""

@@ -27,9 +27,23 @@ class TrainerProbe:
         batched: whether results have the replica axis.
     """
 
-    def __init__(self, trainer: Trainer, batched: bool = True):
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer | None, batched: bool = True):
+        self._owner = trainer
         self._batched = batched
+
+    @property
+    def _trainer(self) -> Trainer:
+        """The engine that is looked at, and charged."""
+        if self._owner is None:
+            raise RuntimeError(
+                "this agent is a copy and belongs to no environment: env.fork(agent) copies both, "
+                "agent.reset(env.episode(seed)) begins an episode"
+            )
+        return self._owner
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainerProbe:
+        """To the copy of the models where they are copied too, before it; else to none."""
+        return TrainerProbe(memo.get(id(self._owner)), self._batched)
 
     def models(self, averaged: bool = False) -> list[nn.Module]:
         """See `Probe.models`.
@@ -112,6 +126,11 @@ class TrainerProbe:
 
     def _on_device(self, ids: np.ndarray) -> Tensor:
         return torch.from_numpy(ids).to(self._trainer.device)
+
+
+def is_probe_of(probe: object, trainer: Trainer) -> bool:
+    """Whether this gives access to these models, and charges them."""
+    return isinstance(probe, TrainerProbe) and probe._owner is trainer
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from dynprune_env.common.checks import row_seeds, whole
-from dynprune_env.common.files import atomic_write
 from dynprune_env.envs.frames import Frames
+from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.actions import ACTIONS, Action, decode
@@ -34,7 +33,7 @@ from dynprune_env.training.trainer import Evaluation, Trainer, check_outputs
 METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
 
 
-class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
+class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
     """R training runs on one copy of the data, stepped together.
 
     Row r behaves as a `DynPruneEnv` reset with the r-th seed. See there for the rules of the game.
@@ -121,7 +120,7 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             if mask[row] and each is not None:
                 self._random[row], self._seeds[row] = seeding.np_random(each)
         self._start(np.flatnonzero(mask))
-        return self._observe(), self._info(mask)
+        return self.observe(), self._info(mask)
 
     def step(
         self, actions: np.ndarray
@@ -152,16 +151,16 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         terminations = trainer.finished
         self._frames.add(np.flatnonzero(~ended_before), trained, trainer, self._metrics)
 
-        observations, infos = self._observe(), self._info(~ended_before, kept)
+        observations, infos = self.observe(), self._info(~ended_before, kept)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and ended_before.any():
             self._start(np.flatnonzero(ended_before))
             terminations = terminations & ~ended_before
-            observations, infos = self._observe(), self._info(None, kept)
+            observations, infos = self.observe(), self._info(None, kept)
         elif self.autoreset_mode is AutoresetMode.SAME_STEP and terminations.any():
             final: dict[str, Any] = {"final_obs": self._final(observations, terminations)}
             final["final_info"] = _masked(infos, terminations)
             self._start(np.flatnonzero(terminations))
-            observations, infos = self._observe(), self._info(None, np.where(terminations, 0, kept))
+            observations, infos = self.observe(), self._info(None, np.where(terminations, 0, kept))
             for name, value in final.items():
                 infos[name], infos[f"_{name}"] = value, terminations.copy()
         return observations, rewards, terminations, np.zeros_like(terminations), infos
@@ -274,22 +273,12 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             rng.bit_generator.state = json.loads(text)
         self._frames.start(range(self.num_envs), self._trainer, self._metrics)
 
-    def fork(self) -> DynPruneVectorEnv:
-        """An independent copy that would go on in the same way."""
+    def like_this(self) -> DynPruneVectorEnv:
+        """Another environment of the same settings, without a run."""
         settings = self.settings.as_dict()
         other = type(self)(self.num_envs, self.autoreset_mode, self.render_mode, **settings)
         other.spec = self.spec
-        other.set_state(self.get_state())
         return other
-
-    def save(self, path: str | Path) -> None:
-        """Writes the state to a file that `torch.load(path, weights_only=True)` opens."""
-        with atomic_write(path) as temporary:
-            torch.save(self.get_state(), temporary)
-
-    def load(self, path: str | Path) -> None:
-        """Goes on from a file that `save` wrote; see `set_state`."""
-        self.set_state(torch.load(path, weights_only=True, map_location="cpu"))
 
     def _signature(self) -> str:
         """The settings that a state belongs to; where it runs is not one of them."""
@@ -358,7 +347,8 @@ class DynPruneVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
             self.settings.action, actions, trainer.statistics, trainer.budget, trainer.seeds
         )
 
-    def _observe(self) -> Any:
+    def observe(self) -> Any:
+        """What is observed now, batched; the same as `step` gave."""
         trainer = self.trainer
         progress = progress_vector(trainer.budget, self._metrics)
         return self._observation.observe(trainer.statistics.columns(trainer.budget.epoch), progress)

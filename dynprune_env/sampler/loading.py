@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, Sampler
 
+from dynprune_env.sampler.checks import whole
 from dynprune_env.selection.budget import batch_sizes
 
 
@@ -42,10 +43,8 @@ class WholeBatches(Sampler[list[int]]):
     """
 
     def __init__(self, sampler: Sampler[int], batch_size: int):
-        if batch_size < 1:
-            raise ValueError(f"batch_size is at least 1, got {batch_size}")
         self.sampler = sampler
-        self.batch_size = batch_size
+        self.batch_size = whole("batch_size", batch_size, 1)
 
     def __iter__(self) -> Iterator[list[int]]:
         """The ids of each batch of this epoch."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch.distributed as dist
 
+from dynprune_env.sampler.checks import check_metric, whole
 from dynprune_env.selection.statistics import SampleValues
 
 
@@ -20,16 +21,16 @@ class Message(NamedTuple):
         ids: (V,) int64, the samples it recorded.
         values: (5, V) float32, their `SampleValues`.
         largest_batch: that it recorded so far.
-        val_loss: nats, or None.
-        val_accuracy: in [0, 1], or None.
+        val_loss: nats, or None; a text is what was given and is no number.
+        val_accuracy: in [0, 1], or None; likewise.
     """
 
     selection: tuple[Any, ...]
     ids: np.ndarray
     values: np.ndarray
     largest_batch: int
-    val_loss: float | None
-    val_accuracy: float | None
+    val_loss: float | str | None
+    val_accuracy: float | str | None
 
 
 class Epoch(NamedTuple):
@@ -74,7 +75,8 @@ class Ranks:
         running = dist.is_available() and dist.is_initialized()
         number = (dist.get_world_size() if running else 1) if number is None else number
         own = (dist.get_rank() if running else 0) if own is None else own
-        ranks = Ranks(number, own, drop_last)
+        number, own = whole("num_replicas", number, 1), whole("rank", own, 0)
+        ranks = Ranks(number, own, bool(drop_last))
         if not 0 <= own < number:
             raise ValueError(f"rank is in [0, num_replicas), got {own} of {number}")
         ranks.check()
@@ -146,10 +148,9 @@ class Ranks:
                 f"the losses of {len(broken)} samples are not finite ({_some(broken)}): the "
                 "training has diverged"
             )
-        val_loss = _mean([each.val_loss for each in messages])
-        return Epoch(
-            ids, values, largest_batch, val_loss, _mean([each.val_accuracy for each in messages])
-        )
+        val_loss = _mean("val_loss", [each.val_loss for each in messages])
+        val_accuracy = _mean("val_accuracy", [each.val_accuracy for each in messages])
+        return Epoch(ids, values, largest_batch, val_loss, val_accuracy)
 
 
 def _check_records(ids: np.ndarray, share: np.ndarray, largest_batch: int) -> None:
@@ -169,10 +170,12 @@ def _check_records(ids: np.ndarray, share: np.ndarray, largest_batch: int) -> No
         )
 
 
-def _mean(values: list[float | None]) -> float | None:
-    given = [float(value) for value in values if value is not None]
-    if not np.isfinite(given).all():
-        raise ValueError(f"val_loss and val_accuracy are finite, got {given[0]}")
+def _mean(name: str, values: list[float | str | None]) -> float | None:
+    given = []
+    for value in values:
+        if value is not None:
+            check_metric(name, value)
+            given.append(float(value))
     return float(np.mean(given)) if given else None
 
 

@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dynprune_env.sampler.checks import as_indices, as_tensor, check_range
 from dynprune_env.selection.statistics import MAX_MARGIN, plain_sample_values, sample_values
 
 PENDING = 1 << 22
 """Numbers kept as they came, before they are turned into five values a sample on their device."""
-
-
-def checked_labels(
-    labels: Sequence[int] | np.ndarray | Tensor | int, num_classes: int | None
-) -> tuple[np.ndarray, int]:
-    """The labels as a table, and the number of classes.
-
-    Args:
-        labels: (n,) integers in [0, C), or n itself where there are none.
-        num_classes: C; None means one more than the largest label, 2 without labels.
-
-    Returns:
-        (n,) int64, zeros where there are no labels, and C, at least 2.
-
-    Raises:
-        ValueError: they are not as described.
-    """
-    if isinstance(labels, int):
-        labels = np.zeros(labels, dtype=np.int64)
-        num_classes = 2 if num_classes is None else num_classes
-    table = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if table.ndim != 1 or not len(table) or table.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels are (n,) integers, or n alone, at least 1, got {table.shape} {table.dtype}"
-        )
-    classes = int(table.max()) + 1 if num_classes is None else num_classes
-    if table.min() < 0 or table.max() >= classes:
-        raise ValueError(
-            f"labels are in [0, {classes}), got values from {table.min()} to {table.max()}"
-        )
-    return table.astype(np.int64), max(2, classes)
 
 
 def from_losses(losses: Tensor, num_classes: int) -> Tensor:
@@ -93,53 +63,56 @@ class Records:
     def __len__(self) -> int:
         return self._count
 
-    def add(
-        self,
-        indices: Tensor | np.ndarray | Sequence[int],
-        logits: Tensor | None,
-        losses: Tensor | None,
-    ) -> None:
-        """Appends a batch; see `PruningSampler.record`."""
-        ids = torch.as_tensor(indices)
+    def checked(self, indices: Any, logits: Any, losses: Any) -> tuple[Tensor, Tensor]:
+        """A batch as tensors: ids (B,) int64, and logits (B, C) or losses (B,).
+
+        See `PruningSampler.record`.
+
+        Raises:
+            ValueError: it is none.
+        """
         if (logits is None) == (losses is None):
             raise ValueError("record takes either logits or losses=..., one of the two")
-        given = logits if losses is None else losses
-        assert given is not None
-        if ids.dim() != 1 or ids.dtype not in (torch.int64, torch.int32):
+        ids = as_indices(indices, len(self.labels))
+        if ids.dim() != 1:
             raise ValueError(
                 f"indices are (B,) integers, got {tuple(ids.shape)} {ids.dtype}: "
                 "Indexed(dataset) gives them"
             )
-        if losses is not None and losses.shape != ids.shape:
+        name = "logits" if losses is None else "losses"
+        given = as_tensor(name, logits if losses is None else losses)
+        if given.dtype == torch.bool or given.is_complex():
+            raise ValueError(f"{name} are real numbers, got {given.dtype}")
+        if losses is not None and given.shape != ids.shape:
             raise ValueError(
                 f"losses have one value per sample, {tuple(ids.shape)} as the indices, got "
-                f'{tuple(losses.shape)}: use reduction="none", and record before averaging'
+                f'{tuple(given.shape)}: use reduction="none", and record before averaging'
             )
-        if logits is not None:
-            if not self.has_labels:
-                raise ValueError("logits need labels: give the sampler labels, or record losses")
-            if logits.dim() != 2 or len(logits) != len(ids):
-                raise ValueError(
-                    f"logits are (B, C) for B = {len(ids)} indices, got {tuple(logits.shape)}"
-                )
-            if logits.shape[1] < self.num_classes:
-                raise ValueError(
-                    f"logits have a column for each of {self.num_classes} classes, "
-                    f"got {logits.shape[1]}"
-                )
-        if ids.device.type == "cpu":  # elsewhere this would wait for the device
-            self._check_range(ids.numpy())
-        # A copy: a captured graph, for one, writes its next output to the same place.
-        self._raw.append((ids, given.detach().clone()))
+        if losses is None:
+            self._check_logits(given, len(ids))
+        return ids, given
+
+    def _check_logits(self, logits: Tensor, count: int) -> None:
+        if not self.has_labels:
+            raise ValueError("logits need labels: give the sampler labels, or record losses")
+        if logits.dim() != 2 or len(logits) != count:
+            raise ValueError(
+                f"logits are (B, C) for B = {count} indices, got {tuple(logits.shape)}"
+            )
+        if logits.shape[1] < self.num_classes:
+            raise ValueError(
+                f"logits have a column for each of {self.num_classes} classes, "
+                f"got {logits.shape[1]}"
+            )
+
+    def add(self, ids: Tensor, given: Tensor) -> None:
+        """Appends a batch that was `checked`."""
+        # Copies: a captured graph, for one, writes its next output to the same place.
+        self._raw.append((ids.clone(), given.clone()))
         self._count += len(ids)
         self._pending += given.numel()
         if self._pending > PENDING:
             self._digest()
-
-    def _check_range(self, ids: np.ndarray) -> None:
-        if len(ids) and (ids.min() < 0 or ids.max() >= len(self.labels)):
-            worst = ids.max() if ids.min() >= 0 else ids.min()
-            raise ValueError(f"indices are in [0, {len(self.labels)}), got {worst}")
 
     def _digest(self) -> None:
         """Turns what is pending into values, batches of one shape together."""
@@ -149,7 +122,7 @@ class Records:
             if not batches:
                 continue
             ids = torch.cat([ids for ids, _ in batches]).cpu().numpy().astype(np.int64)
-            self._check_range(ids)
+            check_range(ids, len(self.labels))
             given = torch.cat([given for _, given in batches])
             if scored:
                 logits, labels = given.float(), torch.from_numpy(self.labels[ids])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
@@ -17,15 +16,19 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from dynprune_env.common.specs import lookup
+from dynprune_env.sampler.checks import as_indices, as_number, checked_labels, share, whole
+from dynprune_env.sampler.pace import EpochCounts, batches_left
+from dynprune_env.sampler.player import Player
 from dynprune_env.sampler.processes import Message, Ranks
-from dynprune_env.sampler.records import Records, checked_labels
+from dynprune_env.sampler.records import Records
 from dynprune_env.sampler.refusing import ONLY_IN_THE_GAME, Refusing
+from dynprune_env.sampler.state import SamplerState, check_settings, labels_hash, read_state
 from dynprune_env.selection.actions import decode
 from dynprune_env.selection.agent import Episode, SelectionAgent
+from dynprune_env.selection.agent_state import agent_label, pack_agent
 from dynprune_env.selection.budget import (
     WEIGHTS,
     VisitBudget,
-    batch_sizes,
     of_mean_one,
     visiting_order,
 )
@@ -61,7 +64,8 @@ class PruningSampler(Sampler[int]):
         budget: share of T n visits that the run may spend, in (0, 1].
         num_classes: C; None means one more than the largest label (2 without labels). Samples that
             were never visited carry the values of a uniform prediction over C classes.
-        seed: of everything, as in `env.reset(seed=seed)` and `env.episode(seed)`.
+        seed: of everything, as in `env.reset(seed=seed)` and `env.episode(seed)`; None draws one,
+            see the attribute `seed`.
         num_replicas, rank: processes, and which this is; None asks torch.distributed.
         drop_last: whether samples that do not fill all shares alike are dropped, rather than the
             first ones repeated.
@@ -80,52 +84,52 @@ class PruningSampler(Sampler[int]):
         epochs: int,
         budget: float = 0.5,
         num_classes: int | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         num_replicas: int | None = None,
         rank: int | None = None,
         drop_last: bool = False,
         weights: str = "mean_one",
     ):
-        if not hasattr(agent, "select"):
-            raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
-        if epochs < 1:
-            raise ValueError(f"epochs is at least 1, got {epochs}")
-        if not 0 < budget <= 1:
-            raise ValueError(f"budget is a share of a full run in (0, 1], got {budget}")
+        epochs, budget = whole("epochs", epochs, 1), share("budget", budget)
         lookup(weights, dict.fromkeys(WEIGHTS), "weights")
-        known = not isinstance(labels, int)
-        table, classes = checked_labels(labels, num_classes)
+        table, classes, known = checked_labels(labels, num_classes)
+        if isinstance(agent, type) or not hasattr(agent, "select"):
+            raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
         wants = {"observation": "samples", "action": "mask", "observe": "visited"}
         wants |= agent.env_kwargs
         if wants["observe"] == "all":
             raise ValueError(f"{agent!r} needs the losses of dropped samples, {ONLY_IN_THE_GAME}")
         self.agent = agent
         self._ranks = Ranks.find(num_replicas, rank, drop_last)
+        self._seed_drawn = seed is None
+        if seed is None:  # the same for all processes
+            seed = self._ranks.gather(int(seeding.np_random()[0].integers(2**31)))[0]
+        self._raw_weights = wants.get("weights", weights) == "raw"
         self._settings: dict[str, Any] = {
-            "agent": repr(agent),
+            "agent": agent_label(agent),
             "n": len(table),
+            "labels": labels_hash(table, known),
             "num_classes": classes,
             "epochs": epochs,
             "budget": budget,
-            "seed": seed,
+            "weights": "raw" if self._raw_weights else "mean_one",
+            "seed": whole("seed", seed, 0),
         }
-        self._run_seed = int(seeding.np_random(seed)[0].integers(2**31))  # as an environment's
         self._budget = VisitBudget(1, len(table), epochs, budget)
         self._statistics = SampleStatistics(1, table, classes)
         self._records = Records(table, classes, known)
-        self._observation = OBSERVATIONS[wants["observation"]](
-            TaskSize(len(table), epochs, classes)
-        )
+        task_size = TaskSize(len(table), epochs, classes)
+        self._observation = OBSERVATIONS[wants["observation"]](task_size)
         self._action_kind = wants["action"]
-        self._raw_weights = wants.get("weights", weights) == "raw"
         uniform = np.array([math.log(classes)])
         self._metrics = Metrics(uniform, np.array([1 / classes]), uniform)
         self._largest_batch = 0
         self._done = np.empty(0, dtype=np.int64)
         refusing: Any = Refusing(repr(agent), epochs, len(table))
         agent.prepare(refusing)
-        agent.reset(Episode(len(table), classes, epochs, budget, seed, refusing))
-        self._choose(self._observe())
+        agent.reset(Episode(len(table), classes, epochs, budget, self.seed, refusing))
+        self._player = Player(agent, refusing)
+        self._choose()
 
     # -- what a DataLoader asks -----------------------------------------------------------------
 
@@ -145,11 +149,13 @@ class PruningSampler(Sampler[int]):
     def record(
         self,
         indices: Tensor | np.ndarray | Sequence[int],
-        logits: Tensor | None = None,
+        logits: Tensor | np.ndarray | Sequence[Sequence[float]] | None = None,
         *,
-        losses: Tensor | None = None,
+        losses: Tensor | np.ndarray | Sequence[float] | None = None,
     ) -> None:
         """Notes what a forward pass of the training said; does not wait for the device.
+
+        What is refused is not noted. On a GPU indices out of range are met by `select`.
 
         Args:
             indices: (B,) integers, which samples.
@@ -161,13 +167,15 @@ class PruningSampler(Sampler[int]):
             ValueError: shapes do not fit, or an index is out of range.
             RuntimeError: more samples are recorded than the epoch has.
         """
-        self._records.add(indices, logits, losses)
-        self._largest_batch = max(self._largest_batch, len(indices))
-        if len(self._records) > len(self._share):
+        ids, given = self._records.checked(indices, logits, losses)
+        count = len(self._records) + len(ids)
+        if count > len(self._share):
             raise RuntimeError(
-                f"{len(self._records)} samples were recorded, but the epoch has "
+                f"{count} samples were recorded, but the epoch has "
                 f"{len(self._share)}: call select() once at the end of every epoch"
             )
+        self._records.add(ids, given)
+        self._largest_batch = max(self._largest_batch, len(ids))
 
     def select(self, val_loss: float | None = None, val_accuracy: float | None = None) -> None:
         """Ends the epoch and chooses what the next one visits.
@@ -180,14 +188,14 @@ class PruningSampler(Sampler[int]):
         Raises:
             RuntimeError: nothing was recorded, or what was not handed out, or the run is over; or
                 the processes do not hold the same selection.
-            ValueError: a loss is not finite.
+            ValueError: a loss is not finite, or a val value none. The epoch is not over then.
         """
         if self.finished:
             raise RuntimeError("the run is over: all epochs are done or the budget is spent")
+        self._player.check()
         selection = (self._settings, self.epoch, zlib.crc32(self._order.tobytes()))
-        own = Message(
-            selection, *self._records.arrays(), self._largest_batch, val_loss, val_accuracy
-        )
+        told = as_number(val_loss), as_number(val_accuracy)
+        own = Message(selection, *self._records.arrays(), self._largest_batch, *told)
         ids, values, self._largest_batch, val_loss, val_accuracy = self._ranks.exchange(
             own, self._order
         )
@@ -207,20 +215,22 @@ class PruningSampler(Sampler[int]):
         self._records.clear()
         self._done = self._done[:0]
         reward = float(REWARDS["val_loss"](before, self._metrics)[0])
-        observation = self._observe()
-        self.agent.update(seen, self._action, reward, observation)
-        self._choose(observation)
+        self.agent.update(seen, self._action, reward, self._observe())
+        self._choose()
 
     def weights(self, indices: Tensor | np.ndarray | Sequence[int]) -> Tensor:
         """The gradient weights of these samples, of their shape, float32, on their device.
 
         All ones unless the agent gives weights: then `(losses * weights).mean()` is what it meant.
         Over the samples of an epoch their mean is one, unless the sampler has weights="raw".
+
+        Raises:
+            ValueError: they are no integers in [0, n); on a GPU the range is not looked at.
         """
-        indices = torch.as_tensor(indices)
-        if indices.device not in self._weights:
-            self._weights[indices.device] = self._weights[_CPU].to(indices.device)
-        return self._weights[indices.device][indices.long()]
+        ids = as_indices(indices, self._budget.num_samples)
+        if ids.device not in self._weights:
+            self._weights[ids.device] = self._weights[_CPU].to(ids.device)
+        return self._weights[ids.device][ids]
 
     # -- how far it is --------------------------------------------------------------------------
 
@@ -228,6 +238,11 @@ class PruningSampler(Sampler[int]):
     def kept(self) -> np.ndarray:
         """The samples of this epoch over all processes, (k,) int64, in the order of training."""
         return self._order.copy()
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run: the one that was given, else the one that was drawn."""
+        return int(self._settings["seed"])
 
     @property
     def epoch(self) -> int:
@@ -267,116 +282,109 @@ class PruningSampler(Sampler[int]):
             drop_last: of the loader.
             whole_batches: whether `WholeBatches` makes the loader's batches.
         """
-        total, budget = 0, copy.deepcopy(self._budget)
-        kept, share, done = len(self._order), len(self), len(self._done)
-        while budget.progress[0] < 1:
-            batches = share // batch_size if drop_last else -(-share // batch_size)
-            if whole_batches:
-                batches = len(batch_sizes(share, batch_size))
-            trained = done + min(share, batches * batch_size if drop_last else share)
-            total += batches
-            budget.epoch += 1
-            budget.visits += min(kept, trained * self._ranks.number)
-            kept, done = min(budget.num_samples, round(float(budget.visits_per_epoch[0]))), 0
-            share = len(self._ranks.share(np.arange(kept)))
-        return total
+        size = whole("batch_size", batch_size, 1)
+        now = EpochCounts(len(self._order), len(self), len(self._done))
+        return batches_left(self._budget, self._ranks, now, size, drop_last, whole_batches)
 
     # -- state ----------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, pickled: bool = False) -> dict[str, Any]:
         """Everything that the coming visits depend on, at any point of an epoch.
 
         `torch.save` writes it, `torch.load(..., weights_only=True)` reads it. In the middle of an
         epoch it holds this process's records, so every process saves its own.
 
-        Raises:
-            TypeError: the agent cannot be pickled.
-        """
-        ids, values = self._records.arrays()
-        try:
-            agent = pickle.dumps(vars(self.agent))
-        except Exception as error:
-            raise TypeError(f"{self.agent!r} cannot be saved: {error}") from error
-        arrays = {
-            "epoch": self._budget.epoch,
-            "visits": self._budget.visits,
-            "order": self._order,
-            "ids": ids,
-            "values": values,
-            "metrics": np.array(astuple(self._metrics)),
-            "weights": self._weights[_CPU].numpy(),
-            "action": np.asarray(self._action),
-            "agent": np.frombuffer(agent, dtype=np.uint8),
-        }
-        return {
-            "settings": dict(self._settings),
-            "ranks": [self._ranks.number, self._ranks.own, self._ranks.drop_last],
-            "largest_batch": self._largest_batch,
-            "statistics": self._statistics.state(),
-            "arrays": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()},
-        }
+        Args:
+            pickled: whether an agent that holds what is no plain value is pickled.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+        Raises:
+            TypeError: the agent holds what is no plain value.
+            RuntimeError: the agent plays for another sampler.
+        """
+        self._player.check()
+        ids, values = self._records.arrays()
+        return SamplerState(
+            epoch=self._budget.epoch,
+            visits=self._budget.visits,
+            order=self._order,
+            weights=self._weights[_CPU].numpy(),
+            ids=ids,
+            values=values,
+            metrics=np.array(astuple(self._metrics)),
+            action=self._action,
+            largest_batch=self._largest_batch,
+            statistics=self._statistics.state(),
+            ranks=[*astuple(self._ranks)],
+            agent=pack_agent(self.agent, pickled=pickled),
+        ).as_dict(self._settings)
+
+    def load_state_dict(self, state: dict[str, Any], *, trust: bool = False) -> None:
         """Goes on from what `state_dict` gave: the visits that were left then are visited now.
 
-        Unpickles the agent: load only what you trust.
+        A sampler whose seed was drawn takes that of the state.
+
+        Args:
+            state: as `torch.load(..., weights_only=True)` gives it.
+            trust: whether an agent that was pickled is unpickled, which runs code of the file.
 
         Raises:
-            ValueError: the state is of a run with other arguments, or of another process.
+            ValueError: the state is of a run with other arguments, labels or another order of
+                them, or of another process, or is damaged. The sampler is as before then.
         """
-        if state["settings"] != self._settings:
-            raise ValueError(
-                f"the state is of a run with {state['settings']}, this one has {self._settings}"
-            )
-        arrays = {name: tensor.numpy().copy() for name, tensor in state["arrays"].items()}
-        ranks = [self._ranks.number, self._ranks.own, self._ranks.drop_last]
-        if len(arrays["ids"]) and state["ranks"] != ranks:
-            number, own, _ = state["ranks"]
+        check_settings(state, self._settings, frozenset({"seed"} if self._seed_drawn else ()))
+        budget = self._budget
+        size = budget.num_samples, budget.epochs, budget.total_visits
+        found = read_state(state, *size, self._statistics.state())
+        number, own, _ = found.ranks
+        if len(found.ids) and found.ranks != [*astuple(self._ranks)]:
             raise ValueError(
                 f"the state is of the middle of an epoch of process {own} of {number}, this is "
-                f"{ranks[1]} of {ranks[0]}: every process loads its own, or one saved by select()"
+                f"{self._ranks.own} of {self._ranks.number}: every process loads its own, or one "
+                "saved by select()"
             )
-        self._budget.epoch[...], self._budget.visits[...] = arrays["epoch"], arrays["visits"]
-        self._statistics.load_state(state["statistics"])
-        self._metrics = Metrics(*arrays["metrics"])
-        self._largest_batch = state["largest_batch"]
-        vars(self.agent).clear()
-        vars(self.agent).update(pickle.loads(arrays["agent"].tobytes()))
-        self._action = arrays["action"]
-        self._hand_out(arrays["order"], arrays["weights"])
-        self._done = arrays["ids"]
-        self._records.load(arrays["ids"], arrays["values"])
+        seed = whole("the seed of the state", state["settings"]["seed"], 0)
+        self._player.load(found.agent, trust)
+        self._settings["seed"] = seed
+        budget.epoch[...], budget.visits[...] = found.epoch, found.visits
+        self._statistics.load_state(found.statistics)
+        self._metrics = Metrics(*found.metrics)
+        self._largest_batch = found.largest_batch
+        self._action = found.action
+        self._hand_out(found.order, found.weights)
+        self._done = found.ids
+        self._records.load(found.ids, found.values)
 
     # -- parts of an epoch ----------------------------------------------------------------------
 
     def _observe(self) -> Any:
-        """What the agent sees, without the replica axis."""
+        """What the agent sees, without the replica axis: fresh arrays, its own to write into."""
         columns = self._statistics.columns(self._budget.epoch)
         progress = progress_vector(self._budget, self._metrics)
         seen = self._observation.observe(columns, progress)
         return row_of(seen)
 
-    def _choose(self, observation: Any) -> None:
+    def _choose(self) -> None:
         """Asks the agent, and hands out what it keeps as far as the budget reaches."""
         if self.finished:
             self._hand_out(np.empty(0, dtype=np.int64), np.zeros_like(self._statistics.loss[0]))
             return
-        self._action = np.asarray(self.agent.select(observation))
+        self._action = np.array(self.agent.select(self._observe()))
+        run_seed = int(seeding.np_random(self.seed)[0].integers(2**31))  # as an environment's
         weights = decode(
             self._action_kind,
             self._action[None],
             self._statistics,
             self._budget,
-            np.array([self._run_seed]),
-        )[0]
+            np.array([run_seed]),
+        )[0].copy()
         left = int(self._budget.remaining[0])
-        self._hand_out(visiting_order(self._run_seed, self.epoch, weights > 0, left), weights)
+        order = visiting_order(run_seed, self.epoch, weights > 0, left)
+        if not self._raw_weights:
+            weights[order] = of_mean_one(weights[order])
+        self._hand_out(order, weights)
 
     def _hand_out(self, order: np.ndarray, weights: np.ndarray) -> None:
         self._order = order
-        if not self._raw_weights:
-            weights = weights.copy()
-            weights[order] = of_mean_one(weights[order])
         self._share = self._ranks.share(order)
         self._weights = {_CPU: torch.from_numpy(weights)}
         self._after = copy.deepcopy(self._budget)

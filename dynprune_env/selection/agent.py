@@ -149,7 +149,11 @@ class Episode:
 
 
 class SelectionAgent(Protocol):
-    """What is needed of an agent; `dynprune_agents.Agent` is one."""
+    """What is needed of an agent; `dynprune_agents.Agent` is one.
+
+    A saved run keeps its attributes. An agent that holds what is no plain value, such as a network,
+    has besides `state_dict()`, which gives plain ones, and `load_state_dict(state)`.
+    """
 
     env_kwargs: ClassVar[dict[str, Any]]
 

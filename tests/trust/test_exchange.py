@@ -78,7 +78,7 @@ def test_only_the_last_state_of_a_run_is_kept_and_only_the_driver_writes_it(
     exchange, mailbox = exchange_in(tmp_path)
     group = group_of()
     store = exchange.assign((group, (0, 1))).store
-    with store.checkpoint(0) as checkpoint:
+    with store.checkpoint(0, False) as checkpoint:
         for epoch in range(3):
             checkpoint.save(lambda epoch=epoch: {"epoch": epoch})
     assert len(mailbox.content) == 1
@@ -96,7 +96,7 @@ def test_the_next_try_begins_with_the_last_state_and_the_dead_one_writes_no_more
     exchange, _ = exchange_in(tmp_path)
     group = group_of()
     first = exchange.assign((group, (0, 1))).store
-    with first.checkpoint(0) as checkpoint:
+    with first.checkpoint(0, False) as checkpoint:
         assert checkpoint.load() is None
         checkpoint.save(lambda: {"epoch": 1})
         second = exchange.assign((group, (0, 1))).store  # collects before
@@ -104,14 +104,14 @@ def test_the_next_try_begins_with_the_last_state_and_the_dead_one_writes_no_more
     exchange.collect()
     assert not exchange.got_on((group, (0, 1)))
     assert Checkpoint(state_path(tmp_path, group)).load() == {"epoch": 1}
-    with second.checkpoint(0) as checkpoint:
+    with second.checkpoint(0, False) as checkpoint:
         assert checkpoint.load() == {"epoch": 1}
 
 
 def test_a_late_state_of_a_finished_run_is_thrown_away(tmp_path: Path) -> None:
     exchange, _ = exchange_in(tmp_path)
     group = group_of()
-    with exchange.assign((group, (0, 1))).store.checkpoint(0) as checkpoint:
+    with exchange.assign((group, (0, 1))).store.checkpoint(0, False) as checkpoint:
         checkpoint.save(lambda: {"epoch": 1})
         exchange.collect()
         exchange.forget(group)
@@ -123,7 +123,7 @@ def test_a_late_state_of_a_finished_run_is_thrown_away(tmp_path: Path) -> None:
 def test_a_run_is_told_to_stop_through_the_mailbox_and_leaves_its_state(tmp_path: Path) -> None:
     exchange, mailbox = exchange_in(tmp_path)
     store = exchange.assign((group_of(), (0, 1))).store
-    with store.checkpoint(1e9) as checkpoint:
+    with store.checkpoint(1e9, False) as checkpoint:
         checkpoint.pause(lambda: {"epoch": 1})
         exchange.ask_to_stop()
         assert exchange.stopping() and not mailbox.asked  # a signal handler talks to nobody
@@ -139,7 +139,7 @@ def test_a_full_disk_of_the_driver_stops_no_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     exchange, mailbox = exchange_in(tmp_path)
-    with exchange.assign((group_of(), (0, 1))).store.checkpoint(0) as checkpoint:
+    with exchange.assign((group_of(), (0, 1))).store.checkpoint(0, False) as checkpoint:
         checkpoint.save(lambda: {"epoch": 1})
     (tmp_path / RUNNING).write_text("a file where the folder should be")
     exchange.collect()

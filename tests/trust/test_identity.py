@@ -107,13 +107,23 @@ def test_nothing_is_played_again_where_nothing_changed(place: Workplace) -> None
 def test_an_edited_agent_is_played_again_to_what_its_file_gives(place: Workplace) -> None:
     place.write("own_rule.py", mine())
     place.sweep("own_rule:Mine")
-    old = [result.visits and result.selections for result in place.results()]
+    old = [result.selections for result in place.results()]
     place.write("own_rule.py", mine("-"))
     assert place.sweep("own_rule:Mine") == [0, 1]
     assert [result.selections for result in place.results()] != old
     (note,) = place.notes
     assert "own_rule:Mine" in note and "the code of own_rule changed" in note
+    assert [result.selections for result in load_results([place.folder / "results/stale"])] == old
     assert place.sweep("own_rule:Mine") == []
+
+
+def test_a_result_that_cannot_be_played_again_is_not_taken_for_a_new_one(place: Workplace) -> None:
+    place.write("own_rule.py", mine())
+    place.sweep("own_rule:Mine")
+    place.write("own_rule.py", mine("nothing."))
+    with pytest.raises(AssertionError, match="NameError"):
+        place.sweep("own_rule:Mine")
+    assert place.results() == []
 
 
 IMPORTED: dict[str, tuple[str, str]] = {

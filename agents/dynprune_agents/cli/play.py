@@ -205,6 +205,7 @@ def bench(
             save_every=save_every,
             accept_stale=accept_stale,
             refresh=refresh,
+            trust=trust,
             on_start=progress.start_group,
             on_note=complain,
             imports=context.obj,

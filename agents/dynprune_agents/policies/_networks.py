@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
 from dynprune_env.common.randomness import ReplicaRandom
+from dynprune_env.common.restorable import restorable
 from dynprune_env.selection.actions import ScoreWeights
 from dynprune_env.selection.observations import Summary
 
@@ -67,6 +68,7 @@ class ScorerOutput(NamedTuple):
     weights: np.ndarray | None
 
 
+@restorable
 @dataclass(frozen=True)
 class Scorer(FlatNetwork):
     """The shape of the network; its parameters are one flat vector, or one per replica.
@@ -166,6 +168,7 @@ def gumbel(count: int, rng: ReplicaRandom) -> np.ndarray:
     return noise
 
 
+@restorable
 @dataclass(frozen=True)
 class Planner(FlatNetwork):
     """Observation `summary` to action `score_weights`: tanh(x A + b) W + c, clipped to [-1, 1].

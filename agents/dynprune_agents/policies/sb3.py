@@ -5,6 +5,7 @@ Raffin et al. (2021), Stable-Baselines3: Reliable Reinforcement Learning Impleme
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,6 +92,28 @@ class SB3(Agent):
         super().reset(episode)
         self._player = self._trained().fit(episode)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the networks, which are those of the policy: of them only a hash."""
+        state = super().state_dict()
+        state.pop("_live", None)
+        if "_player" in state:
+            state["_player"] = self._player.hash
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` gave.
+
+        Raises:
+            ValueError: the policy is another one than that which was saved.
+        """
+        player = self._trained().fit(state["episode"]) if "_player" in state else None
+        if player is not None and player.hash != state["_player"]:
+            raise ValueError(f"the policy {self.policy} is another one than when it was saved")
+        live = {} if self._live is None else {"_live": self._live}
+        super().load_state_dict({**state, **live})
+        if player is not None:
+            self._player = player
+
     def select(self, observation: Any) -> np.ndarray:
         """The policy's actions, (R, ...) or (...): each row as if it were alone."""
         if not self.rng.batched:
@@ -155,6 +178,14 @@ class Trained:
                 observation_space, ACTIONS[self.action]().space(episode.num_samples)
             )
         return Trained(policy)
+
+    @property
+    def hash(self) -> str:
+        """Of the networks' parameters."""
+        digest = hashlib.sha256()
+        for name, tensor in self.policy.state_dict().items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def predict(self, observation: Any, episode: Episode, deterministic: bool) -> np.ndarray:
         """One action for one observation, with torch's global generator."""
