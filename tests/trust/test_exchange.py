@@ -57,6 +57,11 @@ class FakeMailbox:
         pass
 
 
+def state_of(epoch: int) -> dict[str, Any]:
+    """The least that is taken for a state."""
+    return {"seeds": [0, 1], "origin": {}, "results": [epoch]}
+
+
 def group_of(agent: str = "ucb", seeds: tuple[int, ...] = (0, 1)) -> RunGroup:
     return RunGroup("DynPrune-Digits-v0", SMALL, repr(dynprune_agents.make(agent)), seeds)
 
@@ -80,14 +85,14 @@ def test_only_the_last_state_of_a_run_is_kept_and_only_the_driver_writes_it(
     store = exchange.assign((group, (0, 1))).store
     with store.checkpoint(0, False) as checkpoint:
         for epoch in range(3):
-            checkpoint.save(lambda epoch=epoch: {"epoch": epoch})
+            checkpoint.save(lambda epoch=epoch: state_of(epoch))
     assert len(mailbox.content) == 1
     assert not (tmp_path / RUNNING).exists()
     assert not exchange.got_on((group, (0, 1)))
     exchange.collect()
     assert not mailbox.content
     assert exchange.got_on((group, (0, 1)))
-    assert Checkpoint(state_path(tmp_path, group)).load() == {"epoch": 2}
+    assert Checkpoint(state_path(tmp_path, group)).load() == state_of(2)
 
 
 def test_the_next_try_begins_with_the_last_state_and_the_dead_one_writes_no_more(
@@ -98,24 +103,24 @@ def test_the_next_try_begins_with_the_last_state_and_the_dead_one_writes_no_more
     first = exchange.assign((group, (0, 1))).store
     with first.checkpoint(0, False) as checkpoint:
         assert checkpoint.load() is None
-        checkpoint.save(lambda: {"epoch": 1})
+        checkpoint.save(lambda: state_of(1))
         second = exchange.assign((group, (0, 1))).store  # collects before
-        checkpoint.save(lambda: {"epoch": 2})  # taken for dead, and late
+        checkpoint.save(lambda: state_of(2))  # taken for dead, and late
     exchange.collect()
     assert not exchange.got_on((group, (0, 1)))
-    assert Checkpoint(state_path(tmp_path, group)).load() == {"epoch": 1}
+    assert Checkpoint(state_path(tmp_path, group)).load() == state_of(1)
     with second.checkpoint(0, False) as checkpoint:
-        assert checkpoint.load() == {"epoch": 1}
+        assert checkpoint.load() == state_of(1)
 
 
 def test_a_late_state_of_a_finished_run_is_thrown_away(tmp_path: Path) -> None:
     exchange, _ = exchange_in(tmp_path)
     group = group_of()
     with exchange.assign((group, (0, 1))).store.checkpoint(0, False) as checkpoint:
-        checkpoint.save(lambda: {"epoch": 1})
+        checkpoint.save(lambda: state_of(1))
         exchange.collect()
         exchange.forget(group)
-        checkpoint.save(lambda: {"epoch": 2})
+        checkpoint.save(lambda: state_of(2))
     exchange.collect()
     assert not list((tmp_path / RUNNING).glob("*.state"))
 
@@ -124,15 +129,15 @@ def test_a_run_is_told_to_stop_through_the_mailbox_and_leaves_its_state(tmp_path
     exchange, mailbox = exchange_in(tmp_path)
     store = exchange.assign((group_of(), (0, 1))).store
     with store.checkpoint(1e9, False) as checkpoint:
-        checkpoint.pause(lambda: {"epoch": 1})
+        checkpoint.pause(lambda: state_of(1))
         exchange.ask_to_stop()
         assert exchange.stopping() and not mailbox.asked  # a signal handler talks to nobody
         exchange.collect()
         checkpoint._asked = 0.0
         with pytest.raises(Stopped):
-            checkpoint.pause(lambda: {"epoch": 2})
+            checkpoint.pause(lambda: state_of(2))
     exchange.collect()
-    assert Checkpoint(state_path(tmp_path, group_of())).load() == {"epoch": 2}
+    assert Checkpoint(state_path(tmp_path, group_of())).load() == state_of(2)
 
 
 def test_a_full_disk_of_the_driver_stops_no_run(
@@ -140,7 +145,7 @@ def test_a_full_disk_of_the_driver_stops_no_run(
 ) -> None:
     exchange, mailbox = exchange_in(tmp_path)
     with exchange.assign((group_of(), (0, 1))).store.checkpoint(0, False) as checkpoint:
-        checkpoint.save(lambda: {"epoch": 1})
+        checkpoint.save(lambda: state_of(1))
     (tmp_path / RUNNING).write_text("a file where the folder should be")
     exchange.collect()
     assert "cannot be saved" in caplog.text
