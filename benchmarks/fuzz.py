@@ -8,6 +8,7 @@ Anything else is a fault: it is printed with what makes it again, and the exit c
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 import warnings
 from collections import Counter
@@ -58,6 +59,7 @@ class Kind:
         content: a good one.
         read: reads one; gives what has to be finite.
         mutations: ways to break it, each as likely.
+        stem: the name of its files, without suffix: a result knows its own.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Kind:
     content: bytes
     read: Callable[[Path], Any]
     mutations: tuple[how.Mutation, ...]
+    stem: str = "good"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,9 @@ class Fault:
 def kinds(folder: Path) -> Iterator[Kind]:
     """All of them, made in a folder of one's own."""
     archive = (how.some_bytes, how.some_member, how.some_head, how.some_array)
-    yield Kind("result", ".json", _result(folder), _read_result, (how.some_bytes, how.some_json))
+    result = _result(folder)
+    broken = (how.some_bytes, how.some_json)
+    yield Kind("result", ".json", result.read_bytes(), _read_result, broken, result.stem)
     scorer = (FOLDER / "weighted.npz").read_bytes()
     yield Kind("scorer policy", ".npz", scorer, lambda path: load_scorer(str(path))[1], archive)
     planner = (FOLDER / "planner.npz").read_bytes()
@@ -117,16 +122,17 @@ def fuzz(
     """
     counts: Counter[str] = Counter()
     faults = []
-    (good := folder / f"good{kind.suffix}").write_bytes(kind.content)
+    (good := folder / f"{kind.stem}{kind.suffix}").write_bytes(kind.content)
     if (outcome := _outcome(kind, good)) != "loaded":
         raise RuntimeError(f"the good file of the kind {kind.name} does not load: {outcome}")
     for number in range(mutations):
         # Names differ, since readers know a file by its name and time.
-        path = folder / f"{kind.name.replace(' ', '_')}_{number}{kind.suffix}"
+        path = folder / f"{kind.name.replace(' ', '_')}_{number}" / f"{kind.stem}{kind.suffix}"
+        path.parent.mkdir()
         path.write_bytes(broken(kind, number, seed))
         outcome = _outcome(kind, path)
         if outcome in ("refused", "loaded") or not keep:
-            path.unlink()
+            shutil.rmtree(path.parent)
         counts[outcome if outcome in ("refused", "loaded") else "faults"] += 1
         if outcome not in ("refused", "loaded"):
             faults.append(Fault(kind.name, number, outcome))
@@ -167,10 +173,10 @@ def finite(value: Any) -> bool:
 # -- the kinds: a good file of each, and its reader ----------------------------------------------
 
 
-def _result(folder: Path) -> bytes:
+def _result(folder: Path) -> Path:
     agent = dynprune_agents.make("ucb")
     (result,) = run_episodes("DynPrune-Digits-v0", agent, [0], env_kwargs=SMALL, device="cpu")
-    return result.save(folder).read_bytes()
+    return result.save(folder)
 
 
 def _read_result(path: Path) -> Any:

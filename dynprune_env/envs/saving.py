@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, overload
 import torch
 
 from dynprune_env.common.files import atomic_write
-from dynprune_env.common.plain import read_plain
+from dynprune_env.common.plain import plain_hash, read_plain
 from dynprune_env.envs.scoring import TrainerProbe, is_probe_of
 from dynprune_env.selection.agent import Episode, SelectionAgent
 from dynprune_env.selection.agent_state import agent_label, pack_agent, unpack_agent
@@ -92,7 +92,7 @@ class SavedRuns:
             check_pair(agent, self.trainer)
             state["agent"] = pack_agent(agent, pickled=pickled)
         with atomic_write(path) as temporary:
-            torch.save(state, temporary)
+            torch.save({**state, "hash": plain_hash(state)}, temporary)
 
     def load(
         self: Game, path: str | Path, agent: SelectionAgent | None = None, *, trust: bool = False
@@ -112,6 +112,8 @@ class SavedRuns:
                 is damaged: then neither has changed.
         """
         state = read_plain(path)
+        if state.pop("hash", None) != plain_hash(state):
+            raise ValueError(f"{path} is damaged, or no state that this version has saved")
         packed = state.pop("agent", None)
         if agent is None:
             self.set_state(state)
