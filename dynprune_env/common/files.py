@@ -27,4 +27,4 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file, whole or not at all; bytes of a path that are no text are escaped."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors=SPELLED)
+        temporary.write_text(text, "utf-8", SPELLED)

@@ -288,7 +288,9 @@ def names_no_encoding(call: ast.Call) -> bool:
     given = {keyword.arg for keyword in call.keywords}
     constants = [each.value for each in call.args if isinstance(each, ast.Constant)]
     if name in ("read_text", "write_text"):
-        return "encoding" not in given and not (name == "write_text" and called_plainly(call))
+        before = 1 if name == "write_text" else 0  # arguments before the encoding
+        ours = isinstance(call.func, ast.Name)  # `write_text` of ours, which takes UTF-8
+        return "encoding" not in given and len(call.args) <= before and not ours
     if name in ("open", "fdopen", "NamedTemporaryFile", "TextIOWrapper"):
         if getattr(getattr(call.func, "value", None), "id", "") == "os" and name == "open":
             return False  # a number, not a file
@@ -297,11 +299,6 @@ def names_no_encoding(call: ast.Call) -> bool:
     if name in ("run", "Popen", "check_output"):
         return bool(given & {"text", "universal_newlines"}) and "encoding" not in given
     return False
-
-
-def called_plainly(call: ast.Call) -> bool:
-    """Whether it is the function `write_text` of ours, which takes UTF-8."""
-    return isinstance(call.func, ast.Name)
 
 
 def test_every_file_of_text_is_opened_with_an_encoding() -> None:
@@ -325,6 +322,7 @@ def test_every_file_of_text_is_opened_with_an_encoding() -> None:
         ("path.read_text(encoding='utf-8')", False),
         ("path.open('rb')", False),
         ("write_text(path, x)", False),
+        ("path.write_text(x, 'utf-8')", False),
         ("subprocess.run(x)", False),
     ],
 )
