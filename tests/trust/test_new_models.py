@@ -100,7 +100,9 @@ def tied() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "factory", [lambda: OwnForward(*plain()), hooked, frozen, twice, tied], ids=str
+    "factory",
+    [lambda: OwnForward(*plain()), hooked, frozen, twice, tied],
+    ids=lambda made: made.__name__,
 )
 def test_a_net_that_only_looks_plain_is_trained_as_it_is(
     factory: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
