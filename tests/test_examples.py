@@ -53,7 +53,7 @@ def test_the_readmes_own_agent_is_the_one_in_the_examples_and_plays(tmp_path: Pa
 
 def test_the_readmes_stable_baselines_snippet_trains(tmp_path: Path) -> None:
     run(["-c", SNIPPETS[2].replace("learn(3200)", "learn(320)")], tmp_path)
-    assert (tmp_path / "set_policy.zip").exists()
+    assert (tmp_path / "set_policy.npz").exists()
 
 
 def test_the_readmes_diff_turns_the_plain_loop_into_the_pruned_one() -> None:
