@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -18,9 +19,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dynprune_env.benchmark.episodes import RunGroup
-from dynprune_env.benchmark.runner import Outcome
-from dynprune_env.benchmark.sweeps import cost
+if TYPE_CHECKING:  # what plays is loaded by the commands that play
+    from dynprune_env.benchmark.episodes import RunGroup
+    from dynprune_env.benchmark.runner import Outcome
 
 console = Console()
 
@@ -53,11 +54,14 @@ class SweepProgress(Progress):
     """Runs done, running and failed, and the time left."""
 
     def __init__(self, groups: Sequence[RunGroup]):
+        from dynprune_env.benchmark.sweeps import cost
+
         counts = TextColumn("{task.percentage:>3.0f} % · {task.description}")
         super().__init__(BarColumn(14), counts, _TimeLeft(), console=console)
         self._total, self._done, self._failed = sum(len(group.seeds) for group in groups), 0, 0
         self._running: dict[str, int] = {}
         self._bar = self.add_task("", total=sum(map(cost, groups)), began=None)
+        self._cost = cost
         self._show()
 
     def start_group(self, group: RunGroup) -> None:
@@ -74,7 +78,7 @@ class SweepProgress(Progress):
             self._failed += outcome.runs
         else:
             self._done += outcome.runs
-        visits = cost(outcome.group)
+        visits = self._cost(outcome.group)
         if played:
             self.advance(self._bar, visits)
         else:  # nothing was left to do for it
