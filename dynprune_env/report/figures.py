@@ -26,6 +26,7 @@ from dynprune_env.report.styles import (
     Style,
     add_legend,
     clean,
+    lay_out,
     new_figure,
 )
 from dynprune_env.report.summary import (
@@ -337,8 +338,10 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         ValueError: matplotlib does not write such files.
     """
+    kind = path.suffix[1:]
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=150)
+        lay_out(figure, kind, 150)
+        figure.savefig(temporary, format=kind, dpi=150)
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -353,6 +356,7 @@ def to_svg(figure: Figure, name: str) -> str:
         "font.sans-serif": ["DejaVu Sans"],
     }
     with matplotlib.rc_context(settings):
+        lay_out(figure, "svg", 72)
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]

@@ -61,6 +61,18 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
+def lay_out(figure: Figure, kind: str, dpi: float) -> None:
+    """Makes room once, as for a file of a kind; else matplotlib draws a figure twice to do so."""
+    from matplotlib.backend_bases import get_registered_canvas_class
+
+    engine, canvas = figure.get_layout_engine(), get_registered_canvas_class(kind)
+    if engine is not None and canvas is not None:
+        canvas(figure)
+        figure.set_dpi(dpi)
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+
+
 def clean(axes: Axes) -> None:
     """Gives axes a pale grid, small ticks, and no frame at the top and at the right."""
     axes.grid(color=PALE, linewidth=0.6)
