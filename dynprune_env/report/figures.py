@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynprune_env.benchmark.results import Result
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.palette import BLUE, INK, KEPT, MUTED, SKY
 from dynprune_env.report.metrics import mean_band
@@ -157,14 +157,14 @@ def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style | N
         axes.plot(x, y, markevery=hollow, **{**style, **HOLLOW})
 
 
-def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
+def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure:
     """Val accuracy against visits spent, one panel per budget; means with 95 % intervals.
 
     Args:
         runs: of one (env, variant); those of agents without a style, or at budget 1, are left out.
         styles: what `choose_styles` gives.
     """
-    found: defaultdict[float, defaultdict[str, list[Result]]]
+    found: defaultdict[float, defaultdict[str, list[FinishedRun]]]
     found = defaultdict(lambda: defaultdict(list))
     for run in runs:
         if run.config.agent in styles and run.config.budget < 1:
@@ -193,7 +193,9 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
     return figure
 
 
-def _mean_curve(runs: Sequence[Result]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _mean_curve(
+    runs: Sequence[FinishedRun],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Visits in percent of a full run, mean val accuracy in percent, and its interval's ends."""
     curves = []
     for run in runs:

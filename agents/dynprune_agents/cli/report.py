@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 
 from dynprune_agents.cli.options import FoldersArgument
 from dynprune_agents.cli.terminal import complain, console
-from dynprune_env.benchmark.results import Failure, Result, load_failures, load_results
+from dynprune_env.benchmark.index import load_runs
+from dynprune_env.benchmark.results import Failure, load_failures
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import atomic_write
 
 
@@ -46,13 +49,13 @@ def kept(folders: FoldersArgument) -> None:
     console.print(f"Picture: {folders[0]}/kept.png")
 
 
-def load(folders: list[Path], foreign: list[str] | None = None) -> list[Result]:
+def load(folders: list[Path], foreign: list[str] | None = None) -> list[FinishedRun]:
     """The results in some folders, at least one; messages on other JSON files go into `foreign`.
 
     Raises:
         ValueError: there are none, or a JSON file is no result and there is no `foreign`.
     """
-    results = list(load_results(folders, None if foreign is None else foreign.append))
+    results = list(load_runs(folders, None if foreign is None else foreign.append))
     if not results and foreign:
         raise ValueError(foreign[0])
     if not results:
@@ -66,18 +69,18 @@ def complain_of_foreign(messages: list[str]) -> None:
         complain(f"left out: {message}")
 
 
-def write_report(results: list[Result], failures: list[Failure], folder: Path) -> None:
+def write_report(results: Sequence[FinishedRun], failures: list[Failure], folder: Path) -> None:
     """Prints the tables, and writes them with the page and the pictures."""
     from dynprune_env.report.figures import draw_accuracy, draw_overall, save
     from dynprune_env.report.page import failure_table, write_page
     from dynprune_env.report.published import published_tables
     from dynprune_env.report.styles import choose_styles
-    from dynprune_env.report.summary import summarize, summarize_tasks
+    from dynprune_env.report.summary import Summary
     from dynprune_env.report.summary_tables import accuracy_tables, overall_table
     from dynprune_env.report.tables import to_csv
 
-    rows = summarize(results)
-    over = summarize_tasks(results)
+    summary = Summary.of(results)
+    rows, over = summary.rows, summary.over
     grids = accuracy_tables(rows)
     grids += [overall_table(over)] if over else []
     grids += published_tables(rows)
@@ -97,6 +100,6 @@ def write_report(results: list[Result], failures: list[Failure], folder: Path) -
             temporary.write_text(text, encoding="utf-8")
     for name, figure in figures.items():
         save(figure, folder / name)
-    write_page(results, failures, folder / "report.html")
+    write_page(results, failures, folder / "report.html", summary)
     console.print(f"Tables in {folder}: {', '.join(texts)}; pictures: {', '.join(figures)}")
     console.print(f"Page: {folder}/report.html")
