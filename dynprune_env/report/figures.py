@@ -28,6 +28,7 @@ from dynprune_env.report.styles import (
     clean,
     lay_out,
     new_figure,
+    set_title,
 )
 from dynprune_env.report.summary import (
     REFERENCE,
@@ -73,12 +74,12 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
         shifted = f"\nagents are shifted sideways by up to ±{limit:.1f} points" if limit else ""
         axes.set_xlabel(VISITS + shifted, fontsize=9)
         axes.set_ylabel("test accuracy (%)", fontsize=9)
+        set_title(axes, "" if on_page else _title(env, variant), 10)
         if on_page:
             axes = free.pop(0)
             _draw_panel(axes, panel, styles, seconds=True)
             axes.set_xlabel("seconds a run took, scoring included", fontsize=9)
-        else:
-            axes.set_title(_title(env, variant), fontsize=10)
+            set_title(axes, "")
     for axes in free:
         axes.remove()
     title = f"mean over {seeds_of(rows)}, 95 % bootstrap interval"
@@ -183,7 +184,7 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
             late.append((low[len(low) // 4 :].min(), high.max()))
         bottom, top = min(low for low, _ in late), max(high for _, high in late)
         axes.set_ylim(bottom - 0.05 * (top - bottom) - 0.1, top + 0.08 * (top - bottom) + 0.1)
-        axes.set_title(f"budget {100 * budget:g} %", fontsize=9)
+        set_title(axes, f"budget {100 * budget:g} %")
         axes.set_xlabel("visits spent, scoring included (% of a full run)", fontsize=9)
         axes.set_ylabel("val accuracy (%)", fontsize=9)
         clean(axes)
@@ -253,6 +254,7 @@ def draw_overall(over: OverTasks) -> Figure:
     panels[0].set_yticks(places, [row.agent for row in over.rows])
     panels[0].set_ylim(len(over.rows) - 0.4, -0.6)
     for axes in panels:
+        set_title(axes, "")
         clean(axes)
     return figure
 
@@ -298,7 +300,7 @@ def draw_selections(
         _draw_shares(bars, group)
         title = f"budget {100 * budget:g} %"
         title = title if on_page else f"{_title(env, variant, 40)}\n{title}"
-        bars.set_title(title, fontsize=9)
+        set_title(bars, title)
         for axes, (name, label) in zip(panels, curves, strict=True):
             for row in group:
                 values = 100 * getattr(row.mean, name)
@@ -306,7 +308,7 @@ def draw_selections(
                 style = styles.get(row.agent)
                 look = {**style, "linewidth": 1, "markersize": 3} if style else GREY
                 axes.plot(epochs, values, **look)
-            axes.set_title(f"{label} (%)", fontsize=9)
+            set_title(axes, f"{label} (%)")
             axes.set_xlabel("epoch", fontsize=9)
             axes.xaxis.get_major_locator().set_params(integer=True)
             clean(axes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from dynprune_env.report.summary import BASELINES, REFERENCE, GroupRow, is_refer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 MARKERS = "osD^vPX<>phd"
 SINGLED_OUT = 8
@@ -66,11 +68,29 @@ def lay_out(figure: Figure, kind: str, dpi: float) -> None:
     from matplotlib.backend_bases import get_registered_canvas_class
 
     engine, canvas = figure.get_layout_engine(), get_registered_canvas_class(kind)
-    if engine is not None and canvas is not None:
-        canvas(figure)
-        figure.set_dpi(dpi)
-        engine.execute(figure)
-        figure.set_layout_engine(None)
+    if engine is None or canvas is None:
+        return
+    canvas(figure)
+    figure.set_dpi(dpi)
+    # The engine measures twice, as sizes change what is measured; a guess does for the first time.
+    for axes in figure.axes:
+        axes.get_tightbbox = _guess_once(axes)  # type: ignore[method-assign]
+    engine.execute(figure)
+    for axes in figure.axes:
+        del axes.get_tightbbox
+    figure.set_layout_engine(None)
+
+
+def _guess_once(axes: Axes) -> Callable[..., Bbox | None]:
+    """Measures axes with their labels, but for the first time, when it guesses."""
+    measure, asked = axes.get_tightbbox, count()
+
+    def size(*args: Any, **options: Any) -> Bbox | None:
+        if next(asked):
+            return measure(*args, **options)
+        return axes.bbox.padded(0.35 * axes.figure.dpi)
+
+    return size
 
 
 def clean(axes: Axes) -> None:
@@ -79,6 +99,11 @@ def clean(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+
+
+def set_title(axes: Axes, text: str, size: float = 9) -> None:
+    """Puts a title right above axes; matplotlib would look for ticks in between each time."""
+    axes.set_title(text, fontsize=size, y=1)
 
 
 def add_legend(
