@@ -38,6 +38,16 @@ SETTLED = 100_000_000
 """Nanoseconds, more than a file system's clock ticks: what changed later may change unnoticed."""
 
 
+def whole(run: FinishedRun) -> Result:
+    """All that is known of a run.
+
+    Raises:
+        ValueError: its file is no result any more.
+        FileNotFoundError: it is gone.
+    """
+    return run if isinstance(run, Result) else Result.load(run.path)
+
+
 class _Builder:
     """Collects lines: those of an older index that hold still, and those of files read now."""
 

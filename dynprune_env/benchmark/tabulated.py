@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import msgspec
 import numpy as np
@@ -162,14 +162,16 @@ class Table:
         for end, (name, _, counts, measures, kinds, length) in zip(
             ends, zip(*columns, strict=True), strict=True
         ):
-            setting, agent, device, versions, commit, machine, made_by = (
-                values[place] if place >= 0 else None
-                for values, place in zip(lists, kinds, strict=True)
+            values: Iterator[Any] = (
+                each[place] if place >= 0 else None
+                for each, place in zip(lists, kinds, strict=True)
             )
+            setting, agent, device, versions, commit, machine, made_by = values
+            env, env_kwargs = setting
             seed, num_samples, epochs, visits, scored, diverged, threads = counts
             loss, accuracy, preparation, saved, seconds = measures
             found[name.decode()] = IndexedRun(
-                config=RunConfig(*setting, agent, seed),
+                config=RunConfig(env, env_kwargs, agent, seed),
                 num_samples=num_samples,
                 epochs=epochs,
                 test_loss=loss,
@@ -202,9 +204,10 @@ def empty_table() -> Table:
 def read_table(path: Path) -> Table:
     """The index in a file; an empty one where there is none that can be used."""
     try:
+        with ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise BadZipFile("a sum does not fit")
         file = np.load(path, allow_pickle=False)
-        if file.zip.testzip() is not None:
-            raise zlib.error("a sum does not fit")
         shared = msgspec.json.decode(file["shared"].tobytes(), type=Shared)
         table = Table(shared, {name: file[name] for name in ARRAYS}, Curves(lambda: file["curves"]))
         if shared.made_by != Shared().made_by:
@@ -223,5 +226,6 @@ def read_table(path: Path) -> Table:
 def write_table(table: Table, path: Path) -> None:
     """Writes an index, where that is possible."""
     shared = np.frombuffer(msgspec.json.encode(table.shared), dtype=np.uint8)
+    arrays: dict[str, Any] = {**table.arrays, "shared": shared, "curves": table.curves.all}
     with suppress(OSError), atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, shared=shared, curves=table.curves.all, **table.arrays)
+        np.savez(file, **arrays)

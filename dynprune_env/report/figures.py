@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 from collections import defaultdict
@@ -123,11 +124,20 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
     for row in rows:
         if not is_reference(row):
             lines[row.agent].append(row)
+    rest_x: list[float] = []
+    rest_y: list[float] = []
     for agent, line in lines.items():
         shift = step * names.index(agent) - limit if agent in styles else 0.0
         places = [row.seconds if seconds else 100 * row.share + shift for row in line]
         order = np.argsort(places, kind="stable")
-        _draw_line(axes, [places[i] for i in order], [line[i] for i in order], styles.get(agent))
+        x, points = [places[i] for i in order], [line[i] for i in order]
+        if agent in styles:
+            _draw_line(axes, x, points, styles[agent])
+        else:  # all in one, which is much faster; where one ends, nothing is drawn
+            rest_x += [*x, math.nan]
+            rest_y += [*(100 * row.accuracy for row in points), math.nan]
+    if rest_x:  # with markers, as there may be one point only
+        axes.plot(rest_x, rest_y, marker=".", markersize=4, **GREY)
     if seconds:
         taken = [row.seconds for row in rows if row.seconds > 0]
         if taken and max(taken) > 10 * min(taken):
@@ -143,12 +153,9 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
     return limit
 
 
-def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style | None) -> None:
-    """Draws one agent; in grey where it has no style."""
+def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style) -> None:
+    """Draws one agent that has a style."""
     y = [100 * row.accuracy for row in line]
-    if style is None:
-        axes.plot(x, y, marker=".", markersize=4, **GREY)  # there may be one point only
-        return
     # Clipped, since rounding may put the mean of nearly equal values outside their interval.
     below = [100 * max(row.accuracy - row.low, 0) for row in line]
     above = [100 * max(row.high - row.accuracy, 0) for row in line]

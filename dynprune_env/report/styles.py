@@ -94,7 +94,10 @@ def _guess_once(axes: Axes) -> Callable[..., Bbox | None]:
 
 
 def clean(axes: Axes) -> None:
-    """Gives axes a pale grid, small ticks, and no frame at the top and at the right."""
+    """Gives labelled axes a pale grid, small ticks, and no frame at the top and at the right."""
+    for axis in (axes.xaxis, axes.yaxis):
+        if not axis.get_label_text():  # matplotlib would look for its place beside the ticks
+            axis.set_label_coords(0, 0)
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

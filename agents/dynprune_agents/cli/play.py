@@ -28,7 +28,8 @@ from dynprune_agents.cli.options import (
 )
 from dynprune_agents.cli.report import complain_of_foreign, load, write_report
 from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of
-from dynprune_env.benchmark.results import load_failures, load_results
+from dynprune_env.benchmark.index import load_runs, whole
+from dynprune_env.benchmark.results import load_failures
 
 VARIANTS = (
     "dynamic_random(replacement=False)",
@@ -210,7 +211,7 @@ def bench(
 
     wanted = {config.key for group in groups for config in group.configs()}
     foreign: list[str] = []
-    results = [r for r in load_results([out], foreign.append) if r.config.key in wanted]
+    results = [r for r in load_runs([out], foreign.append) if r.config.key in wanted]
     failed = [each for each in load_failures([out]) if each.config.key in wanted]
     complain_of_foreign(foreign)
     if results:
@@ -251,7 +252,7 @@ def validate(
         if key not in results:
             raise ValueError(f"there is no {key}.json in {', '.join(map(str, folders))}")
     drawn = random.Random(seed).sample(sorted(results), min(runs, len(results)))
-    chosen = [results[key] for key in keys or drawn]
+    chosen = [whole(results[key]) for key in keys or drawn]
     table = Table("run", "recorded", "replayed", "verdict", box=box.SIMPLE_HEAD)
     wrong = 0
     with progress_of("runs") as progress:

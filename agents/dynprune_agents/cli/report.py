@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,9 @@ def report(
     foreign: list[str] = []
     results = load(folders, foreign)
     complain_of_foreign(foreign)
+    gc.freeze()  # they stay to the end: no collection has to look at all of them again
     write_report(results, load_failures(folders), out or folders[0])
+    gc.unfreeze()
     if foreign:
         raise typer.Exit(1)
 
