@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dynprune_env.common.palette import INK, LINE, LINES, PALE
 from dynprune_env.report.summary import BASELINES, REFERENCE, GroupRow, is_reference
@@ -72,32 +74,39 @@ def lay_out(figure: Figure, kind: str, dpi: float) -> None:
         return
     canvas(figure)
     figure.set_dpi(dpi)
-    # The engine measures twice, as sizes change what is measured; a guess does for the first time.
+    # The engine measures twice, since sizes may change which ticks there are; most often not.
     for axes in figure.axes:
-        axes.get_tightbbox = _guess_once(axes)  # type: ignore[method-assign]
+        for axis in (axes.xaxis, axes.yaxis):
+            if not axis.get_label_text():  # else its place beside the ticks is looked for
+                axis.set_label_coords(0, 0)
+        axes.get_tightbbox = _measure_ticks_once(axes)  # type: ignore[method-assign]
     engine.execute(figure)
     for axes in figure.axes:
         del axes.get_tightbbox
     figure.set_layout_engine(None)
 
 
-def _guess_once(axes: Axes) -> Callable[..., Bbox | None]:
-    """Measures axes with their labels, but for the first time, when it guesses."""
-    measure, asked = axes.get_tightbbox, count()
+def _measure_ticks_once(axes: Axes) -> Callable[..., Bbox | None]:
+    """Measures axes with what stands around them, again where other ticks fit beside them."""
+    from matplotlib.transforms import Bbox
+
+    measure = axes.get_tightbbox
+    known: dict[tuple[float, ...], np.ndarray] = {}
 
     def size(*args: Any, **options: Any) -> Bbox | None:
-        if next(asked):
-            return measure(*args, **options)
-        return axes.bbox.padded(0.35 * axes.figure.dpi)
+        ticks = (*axes.xaxis.get_majorticklocs(), math.inf, *axes.yaxis.get_majorticklocs())
+        if ticks not in known:
+            box = measure(*args, **options)
+            if box is None:
+                return None
+            known[ticks] = np.array(box.extents) - axes.bbox.extents
+        return Bbox.from_extents(axes.bbox.extents + known[ticks])
 
     return size
 
 
 def clean(axes: Axes) -> None:
-    """Gives labelled axes a pale grid, small ticks, and no frame at the top and at the right."""
-    for axis in (axes.xaxis, axes.yaxis):
-        if not axis.get_label_text():  # matplotlib would look for its place beside the ticks
-            axis.set_label_coords(0, 0)
+    """Gives axes a pale grid, small ticks, and no frame at the top and at the right."""
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
