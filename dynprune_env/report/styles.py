@@ -83,6 +83,9 @@ def lay_out(figure: Figure, kind: str, dpi: float) -> None:
     engine.execute(figure)
     for axes in figure.axes:
         del axes.get_tightbbox
+        # The engine's last bits differ from time to time, and with them the ids in an SVG file.
+        left, bottom, width, height = (round(each, 9) for each in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
     figure.set_layout_engine(None)
 
 
@@ -100,7 +103,7 @@ def _measure_ticks_once(axes: Axes) -> Callable[..., Bbox | None]:
             if box is None:
                 return None
             known[ticks] = np.array(box.extents) - axes.bbox.extents
-        return Bbox.from_extents(axes.bbox.extents + known[ticks])
+        return Bbox.from_extents(*(axes.bbox.extents + known[ticks]).tolist())
 
     return size
 
