@@ -7,9 +7,14 @@ from importlib import import_module
 from inspect import getdoc, isabstract
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from dynprune_agents._agent import CLASSES, FAMILIES, Agent, PeriodicAgent
+from dynprune_env.common.lazy import lazy_names
 from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
+
+if TYPE_CHECKING:  # loaded at their first use: a report needs no agent, and no torch
+    from dynprune_agents._agent import Agent as Agent
+    from dynprune_agents._agent import PeriodicAgent as PeriodicAgent
 
 __all__ = [
     "Agent",
@@ -30,6 +35,8 @@ def names() -> list[str]:
 
 def families() -> dict[str, list[str]]:
     """The names of the agents by family: baselines, dynamic, weighted, ..."""
+    from dynprune_agents._agent import FAMILIES
+
     return {
         family: [name for name, module in _modules().items() if module.split(".")[1] == family]
         for family in FAMILIES
@@ -38,6 +45,8 @@ def families() -> dict[str, list[str]]:
 
 def classes() -> dict[str, str]:
     """The class of each agent by its name: one of baseline, dynamic, weighted, static, ..."""
+    from dynprune_agents._agent import CLASSES
+
     found = zip(CLASSES, families().values(), strict=True)
     return {name: its_class for its_class, members in found for name in members}
 
@@ -45,6 +54,8 @@ def classes() -> dict[str, str]:
 @cache
 def _modules() -> dict[str, str]:
     """The module of each agent, by its name."""
+    from dynprune_agents._agent import FAMILIES
+
     found = {}
     for family in FAMILIES:
         for module in iter_modules([str(Path(folder) / family) for folder in __path__]):
@@ -59,6 +70,8 @@ def agent_class(name: str) -> type[Agent]:
     Raises:
         ValueError: there is no such agent.
     """
+    from dynprune_agents._agent import Agent
+
     if ":" in name:
         module_name, class_name = name.split(":")
         # Where the agents of this package lay before they had families.
@@ -96,3 +109,8 @@ def make(spec: str) -> Agent:
 def describe(name: str) -> str:
     """The first line of an agent's docstring."""
     return (getdoc(agent_class(name)) or "").partition("\n")[0]
+
+
+__getattr__, __dir__ = lazy_names(
+    __name__, {"Agent": "_agent", "PeriodicAgent": "_agent"}, [*globals()]
+)

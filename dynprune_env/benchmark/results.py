@@ -76,7 +76,7 @@ class RunConfig:
     @property
     def key(self) -> str:
         """Hash of the configuration; the name of the result's file."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(vars(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

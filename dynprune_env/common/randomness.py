@@ -6,9 +6,12 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # loaded at the first use: a report needs none of it
+    import torch
 
 _MASK = (1 << 64) - 1
 
@@ -36,6 +39,8 @@ def stream_seed(run_seed: int, epoch: int, purpose: Purpose) -> int:
 
 def stream(run_seed: int, epoch: int, purpose: Purpose) -> torch.Generator:
     """A generator for one epoch of one run: nothing to save, nothing shared, nothing global."""
+    import torch
+
     # torch's CPU generator reads only the low 32 bits of its seed: they are well mixed here.
     return torch.Generator().manual_seed(stream_seed(run_seed, epoch, purpose))
 
@@ -43,6 +48,8 @@ def stream(run_seed: int, epoch: int, purpose: Purpose) -> torch.Generator:
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Seeds torch's default generators (the CPU's, and one GPU's); puts them back afterwards."""
+    import torch
+
     gpu = device if device is not None and device.type == "cuda" else None
     with torch.random.fork_rng([gpu] if gpu else []):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
@@ -59,6 +66,8 @@ def kept_generators(gpus: Iterable[int] = ()) -> Iterator[None]:
     Args:
         gpus: whose generators of torch are put back besides the CPU's.
     """
+    import torch
+
     python, arrays = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(list(gpus)):
         try:

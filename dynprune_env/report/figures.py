@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import textwrap
 from collections import defaultdict
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynprune_env.benchmark.results import Result
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.palette import BLUE, INK, KEPT, MUTED, SKY
 from dynprune_env.report.metrics import mean_band
@@ -26,7 +27,9 @@ from dynprune_env.report.styles import (
     Style,
     add_legend,
     clean,
+    lay_out,
     new_figure,
+    set_title,
 )
 from dynprune_env.report.summary import (
     REFERENCE,
@@ -72,12 +75,12 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
         shifted = f"\nagents are shifted sideways by up to ±{limit:.1f} points" if limit else ""
         axes.set_xlabel(VISITS + shifted, fontsize=9)
         axes.set_ylabel("test accuracy (%)", fontsize=9)
+        set_title(axes, "" if on_page else _title(env, variant), 10)
         if on_page:
             axes = free.pop(0)
             _draw_panel(axes, panel, styles, seconds=True)
             axes.set_xlabel("seconds a run took, scoring included", fontsize=9)
-        else:
-            axes.set_title(_title(env, variant), fontsize=10)
+            set_title(axes, "")
     for axes in free:
         axes.remove()
     title = f"mean over {seeds_of(rows)}, 95 % bootstrap interval"
@@ -121,11 +124,20 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
     for row in rows:
         if not is_reference(row):
             lines[row.agent].append(row)
+    rest_x: list[float] = []
+    rest_y: list[float] = []
     for agent, line in lines.items():
         shift = step * names.index(agent) - limit if agent in styles else 0.0
         places = [row.seconds if seconds else 100 * row.share + shift for row in line]
         order = np.argsort(places, kind="stable")
-        _draw_line(axes, [places[i] for i in order], [line[i] for i in order], styles.get(agent))
+        x, points = [places[i] for i in order], [line[i] for i in order]
+        if agent in styles:
+            _draw_line(axes, x, points, styles[agent])
+        else:  # all in one, which is much faster; where one ends, nothing is drawn
+            rest_x += [*x, math.nan]
+            rest_y += [*(100 * row.accuracy for row in points), math.nan]
+    if rest_x:  # with markers, as there may be one point only
+        axes.plot(rest_x, rest_y, marker=".", markersize=4, **GREY)
     if seconds:
         taken = [row.seconds for row in rows if row.seconds > 0]
         if taken and max(taken) > 10 * min(taken):
@@ -141,12 +153,9 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
     return limit
 
 
-def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style | None) -> None:
-    """Draws one agent; in grey where it has no style."""
+def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style) -> None:
+    """Draws one agent that has a style."""
     y = [100 * row.accuracy for row in line]
-    if style is None:
-        axes.plot(x, y, marker=".", markersize=4, **GREY)  # there may be one point only
-        return
     # Clipped, since rounding may put the mean of nearly equal values outside their interval.
     below = [100 * max(row.accuracy - row.low, 0) for row in line]
     above = [100 * max(row.high - row.accuracy, 0) for row in line]
@@ -156,7 +165,7 @@ def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style | N
         axes.plot(x, y, markevery=hollow, **{**style, **HOLLOW})
 
 
-def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
+def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure:
     """Val accuracy against visits spent, one panel per budget; means with 95 % intervals.
 
     Args:
@@ -167,7 +176,7 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
     Raises:
         ValueError: none is left.
     """
-    found: defaultdict[float, defaultdict[str, list[Result]]]
+    found: defaultdict[float, defaultdict[str, list[FinishedRun]]]
     found = defaultdict(lambda: defaultdict(list))
     for run in runs:
         drawn = run.config.agent in styles and run.config.budget < 1
@@ -189,7 +198,7 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
             late.append((low[len(low) // 4 :].min(), high.max()))
         bottom, top = min(low for low, _ in late), max(high for _, high in late)
         axes.set_ylim(bottom - 0.05 * (top - bottom) - 0.1, top + 0.08 * (top - bottom) + 0.1)
-        axes.set_title(f"budget {100 * budget:g} %", fontsize=9)
+        set_title(axes, f"budget {100 * budget:g} %")
         axes.set_xlabel("visits spent, scoring included (% of a full run)", fontsize=9)
         axes.set_ylabel("val accuracy (%)", fontsize=9)
         clean(axes)
@@ -199,7 +208,9 @@ def draw_curves(runs: Iterable[Result], styles: dict[str, Style]) -> Figure:
     return figure
 
 
-def _mean_curve(runs: Sequence[Result]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _mean_curve(
+    runs: Sequence[FinishedRun],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Visits in percent of a full run, mean val accuracy in percent, and its interval's ends."""
     curves = []
     for run in runs:
@@ -257,6 +268,7 @@ def draw_overall(over: OverTasks) -> Figure:
     panels[0].set_yticks(places, [row.agent for row in over.rows])
     panels[0].set_ylim(len(over.rows) - 0.4, -0.6)
     for axes in panels:
+        set_title(axes, "")
         clean(axes)
     return figure
 
@@ -302,7 +314,7 @@ def draw_selections(
         _draw_shares(bars, group)
         title = f"budget {100 * budget:g} %"
         title = title if on_page else f"{_title(env, variant, 40)}\n{title}"
-        bars.set_title(title, fontsize=9)
+        set_title(bars, title)
         for axes, (name, label) in zip(panels, curves, strict=True):
             for row in group:
                 values = 100 * getattr(row.mean, name)
@@ -310,7 +322,7 @@ def draw_selections(
                 style = styles.get(row.agent)
                 look = {**style, "linewidth": 1, "markersize": 3} if style else GREY
                 axes.plot(epochs, values, **look)
-            axes.set_title(f"{label} (%)", fontsize=9)
+            set_title(axes, f"{label} (%)")
             axes.set_xlabel("epoch", fontsize=9)
             axes.xaxis.get_major_locator().set_params(integer=True)
             clean(axes)
@@ -344,8 +356,10 @@ def save(figure: Figure, path: Path) -> None:
     Raises:
         ValueError: matplotlib does not write such files.
     """
+    kind = path.suffix[1:]
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=150)
+        lay_out(figure, kind, 150)
+        figure.savefig(temporary, format=kind, dpi=150)
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -360,6 +374,7 @@ def to_svg(figure: Figure, name: str) -> str:
         "font.sans-serif": ["DejaVu Sans"],
     }
     with matplotlib.rc_context(settings):
+        lay_out(figure, "svg", 72)
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
     text = text[text.index("<svg") :]

@@ -5,7 +5,8 @@ A *stratum* is an array of scores, one per seed of one agent on one task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +15,13 @@ import numpy as np
 LEVEL = 0.95
 """Of all intervals."""
 
+KEPT_ENTRIES = 1_000_000
+"""So many drawn numbers at most are kept for the next interval of as many seeds."""
+BLOCK_ENTRIES = 500_000
+"""So many scores at most are redrawn at once, so that memory does not grow with the seeds."""
+
 Interval = tuple[float, float]
+Lengths = tuple[int, ...]
 
 
 def bootstrap_interval(
@@ -34,14 +41,63 @@ def bootstrap_interval(
     Returns:
         The lower and the upper end, (...) each.
     """
-    resampled = statistic(np.random.default_rng(seed))
+    return _ends(statistic(np.random.default_rng(seed)), quantile)
+
+
+def _ends(resampled: np.ndarray, quantile: Callable[..., Any] = np.quantile) -> tuple[Any, Any]:
     low, high = quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 
 
-def redraw(scores: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, seeds, ...) scores, the seeds of (seeds, ...) drawn with replacement."""
-    return scores[rng.integers(len(scores), size=(draws, len(scores)))]
+def redrawn_places(lengths: Lengths, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(draws, scores) places in the scores of all strata, redrawn with replacement within each."""
+    total = sum(lengths)
+    large = draws * total > KEPT_ENTRIES
+    places = np.empty((draws, total), dtype=np.min_scalar_type(total) if large else np.intp)
+    begin = 0
+    for seeds in lengths:
+        for rows in _blocks(draws, seeds):  # block by block, the same numbers are drawn
+            drawn = rng.integers(seeds, size=(rows.stop - rows.start, seeds))
+            places[rows, begin : begin + seeds] = drawn + begin
+        begin += seeds
+    return places
+
+
+def drawn_counts(lengths: Lengths, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Per stratum, (draws, seeds): how often each seed is redrawn."""
+    return [
+        rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(
+            np.min_scalar_type(seeds)
+        )
+        for seeds in lengths
+    ]
+
+
+def _blocks(draws: int, width: int) -> Iterator[slice]:
+    """The draws in slices of not too many entries."""
+    step = max(1, BLOCK_ENTRIES // max(width, 1))
+    for start in range(0, draws, step):
+        yield slice(start, min(start + step, draws))
+
+
+@lru_cache(maxsize=4)
+def _kept(draw: Callable[..., Any], lengths: Lengths, draws: int, seed: int) -> Any:
+    return draw(lengths, draws, np.random.default_rng(seed))
+
+
+def _drawn(draw: Callable[..., Any], lengths: Lengths, draws: int, seed: int) -> Any:
+    """What `draw` draws: it depends on the lengths and the seed alone, so it is drawn once."""
+    if draws * sum(lengths) <= KEPT_ENTRIES:
+        return _kept(draw, lengths, draws, seed)
+    return draw(lengths, draws, np.random.default_rng(seed))
+
+
+def _resampled(
+    scores: np.ndarray, places: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """A statistic, (draws, scores) to (draws,), of the redrawn (scores,)."""
+    blocks = _blocks(*places.shape)
+    return np.concatenate([statistic(scores.take(places[rows])) for rows in blocks])
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -49,18 +105,18 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if min(values) == max(values):  # one seed or identical ones: nothing to resample
         return fmean(values), fmean(values)
     scores = np.array(values, dtype=float)
-    low, high = bootstrap_interval(
-        lambda rng: redraw(scores, 9999, rng).mean(1), quantile=_scipy_quantile
-    )
+    places = _drawn(redrawn_places, (len(scores),), 9999, 0)
+    means = _resampled(scores, places, lambda redrawn: redrawn.mean(1))
+    low, high = _ends(means, _scipy_quantile)
     return float(low), float(high)
 
 
 def _scipy_quantile(values: np.ndarray, shares: Sequence[float], axis: int) -> list[np.ndarray]:
     """The quantiles as scipy's bootstrap rounds them: its last bits differ from numpy's."""
+    places = [share * (values.shape[axis] - 1) for share in shares]
     values = np.sort(values, axis=axis)
     found = []
-    for share in shares:
-        place = share * (values.shape[axis] - 1)
+    for place in places:
         low, high = (np.take(values, int(place) + step, axis) for step in (0, 1))
         found.append((1 - place % 1) * low + place % 1 * high)
     return found
@@ -68,7 +124,14 @@ def _scipy_quantile(values: np.ndarray, shares: Sequence[float], axis: int) -> l
 
 def mean_band(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bootstrap intervals of the mean of (seeds, places) curves at each place, (places,) each."""
-    return bootstrap_interval(lambda rng: redraw(curves, 1000, rng).mean(1))
+
+    def means(rng: np.random.Generator) -> np.ndarray:
+        total = np.zeros((1000, curves.shape[1]))
+        for seeds in redrawn_places((len(curves),), 1000, rng).T:
+            total += curves[seeds]  # one by one: all redrawn curves at once would fill the memory
+        return total / len(curves)
+
+    return bootstrap_interval(means)
 
 
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
@@ -77,9 +140,9 @@ def interquartile_mean(scores: np.ndarray) -> np.ndarray:
     A quarter of them, rounded down, is cut off at each end: less moved by a single collapsed run
     than the mean, and by far less wasteful than the median (Agarwal et al. 2021, section 4.3).
     """
-    from scipy.stats import trim_mean
-
-    return np.asarray(trim_mean(scores, 0.25, axis=-1))
+    # `scipy.stats.trim_mean` but for the order of the sum: importing it takes longer than this.
+    cut = int(0.25 * scores.shape[-1])
+    return np.asarray(np.sort(scores, axis=-1)[..., cut : scores.shape[-1] - cut].mean(-1))
 
 
 def stratified_interval(
@@ -96,9 +159,8 @@ def stratified_interval(
         draws: resamples.
         seed: of the resampling.
     """
-    low, high = bootstrap_interval(
-        lambda rng: statistic(np.concatenate([redraw(s, draws, rng) for s in strata], axis=1)), seed
-    )
+    places = _drawn(redrawn_places, tuple(map(len, strata)), draws, seed)
+    low, high = _ends(_resampled(np.concatenate(strata), places, statistic))
     return float(low), float(high)
 
 
@@ -118,19 +180,14 @@ def probability_of_improvement(
     """
     pairs = zip(ours, theirs, strict=True)
     wins = [np.sign(one[:, None] - other[None]) / 2 + 0.5 for one, other in pairs]
-
-    def resample(rng: np.random.Generator) -> np.ndarray:
-        total = np.zeros(draws)
-        for table in wins:
-            # How often each seed is drawn: comparing every pair once is then enough.
-            left, right = (
-                rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
-                for seeds in table.shape
-            )
-            total += ((left @ table) * right).sum(1) / table.size
-        return total / len(wins)
-
-    low, high = bootstrap_interval(resample, seed)
+    # How often each seed is drawn: comparing every pair once is then enough.
+    lengths = tuple(seeds for table in wins for seeds in table.shape)
+    counts = iter(_drawn(drawn_counts, lengths, draws, seed))
+    total = np.zeros(draws)
+    for table in wins:
+        left, right = next(counts), next(counts)
+        total += ((left @ table) * right).sum(1) / table.size
+    low, high = _ends(total / len(wins))
     return fmean(float(table.mean()) for table in wins), (float(low), float(high))
 
 
@@ -140,6 +197,8 @@ def mean_ranks(scores: np.ndarray) -> np.ndarray:
     Args:
         scores: (agents, tasks), higher is better.
     """
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(-scores, axis=0).mean(1))
+    ranks = []
+    for task in scores.T:
+        _, place, count = np.unique(-task, return_inverse=True, return_counts=True)
+        ranks.append((np.cumsum(count) - (count - 1) / 2)[place])
+    return np.array(ranks).T.mean(1)

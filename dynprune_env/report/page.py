@@ -9,7 +9,8 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from dynprune_env.benchmark.results import Failure, Result
+from dynprune_env.benchmark.results import Failure
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import write_text
 from dynprune_env.report import figures
 from dynprune_env.report.published import published_tables
@@ -18,12 +19,11 @@ from dynprune_env.report.styles import Style, choose_styles
 from dynprune_env.report.summary import (
     OverTasks,
     Row,
+    Summary,
     is_reference,
     level_with_best,
     panels_of,
     seeds_of,
-    summarize,
-    summarize_tasks,
 )
 from dynprune_env.report.summary_tables import budgets_table, numbers_table, overall_table
 from dynprune_env.report.tables import Grid
@@ -71,17 +71,28 @@ pre { white-space: pre-wrap; font-size: .8rem; margin: 0; }
 """
 
 
-def write_page(results: Sequence[Result], failures: Sequence[Failure], path: Path) -> None:
+def write_page(
+    results: Sequence[FinishedRun],
+    failures: Sequence[Failure],
+    path: Path,
+    summary: Summary | None = None,
+) -> None:
     """Writes the page of some results and of the runs that failed.
+
+    Args:
+        results: at least one.
+        failures: the runs that failed.
+        path: of the page.
+        summary: of the results, where it is at hand already.
 
     Raises:
         ValueError: there are no results.
     """
-    rows = summarize(results)
+    summary = summary or Summary.of(results)
+    rows, over = summary.rows, summary.over
     styles = choose_styles(rows)
-    over = summarize_tasks(results)
     panels = panels_of(rows)
-    runs: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
+    runs: defaultdict[tuple[str, str], list[FinishedRun]] = defaultdict(list)
     for result in results:
         runs[result.config.env, result.config.variant].append(result)
     parts = [_head(rows, results, failures, list(panels))]
@@ -112,7 +123,7 @@ def _name(key: tuple[str, str]) -> str:
 
 def _head(
     rows: Sequence[Row],
-    results: Sequence[Result],
+    results: Sequence[FinishedRun],
     failures: Sequence[Failure],
     panels: Sequence[tuple[str, str]],
 ) -> str:
@@ -179,7 +190,7 @@ def _panel(
     number: int,
     key: tuple[str, str],
     rows: Sequence[Row],
-    runs: Sequence[Result],
+    runs: Sequence[FinishedRun],
     styles: dict[str, Style],
 ) -> str:
     """One environment and variant."""
@@ -204,7 +215,7 @@ def _panel(
         f"<details><summary>All numbers</summary>{numbers_table(rows).to_html()}</details>"
     )
     shown_runs = [run for run in runs if run.config.agent in styles and run.config.budget < 1]
-    curves = [run for run in shown_runs if run.history.get("spent")]
+    curves = [run for run in shown_runs if len(run.history.get("spent", ()))]
     if curves:
         over = len(shown_runs) - len(curves)
         lost = f" Without the {_runs(over)} that had diverged before the first epoch." * (over > 0)
@@ -278,7 +289,7 @@ def failure_table(failures: Iterable[Failure]) -> Grid:
     )
 
 
-def _provenance(results: Iterable[Result]) -> str:
+def _provenance(results: Iterable[FinishedRun]) -> str:
     """What made the results, and how many of them."""
     groups: defaultdict[tuple[str, ...], int] = defaultdict(int)
     for result in results:

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from dynprune_env.benchmark.recording import unpack
-from dynprune_env.benchmark.results import Result
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.report.summary import GroupRow
 from dynprune_env.report.tables import Grid
 
@@ -38,9 +38,10 @@ class SelectionAnalysis:
     duplicates: np.ndarray
 
 
-def analyse_selections(result: Result) -> SelectionAnalysis:
+def analyse_selections(result: FinishedRun) -> SelectionAnalysis:
     """Analyses the selections of one finished run."""
-    masks = unpack(result.selections, len(result.history["kept"]), result.num_samples)
+    history = result.history
+    masks = unpack(result.selections, len(history["drift"]), result.num_samples)
     selections = masks[masks.any(1)]
     times = selections.sum(0)
     always = float((times == len(selections)).mean()) if len(selections) else 0.0
@@ -52,9 +53,9 @@ def analyse_selections(result: Result) -> SelectionAnalysis:
         sometimes=float(((times > 0) & (times < len(selections))).mean()),
         never=never,
         turnover=1 - np.where(either > 0, both / np.maximum(either, 1), 1),
-        drift=np.array(result.history["drift"]),
-        corrupted=np.array(result.history["corrupted"]),
-        duplicates=np.array(result.history["duplicates"]),
+        drift=np.array(history["drift"]),
+        corrupted=np.array(history["corrupted"]),
+        duplicates=np.array(history["duplicates"]),
     )
 
 
@@ -69,22 +70,24 @@ class SelectionRow(GroupRow):
     mean: SelectionAnalysis
 
 
-def summarize_selections(results: Iterable[Result]) -> list[SelectionRow]:
+def summarize_selections(results: Iterable[FinishedRun]) -> list[SelectionRow]:
     """One row per group of runs that differ in their seed alone, by env, variant, budget, agent.
 
     Raises:
         ValueError: there are no results.
     """
-    groups: defaultdict[tuple[str, str, float, str], list[Result]] = defaultdict(list)
-    for result in results:
+    groups: defaultdict[tuple[str, str, float, str], list[tuple[float, SelectionAnalysis]]]
+    groups = defaultdict(list)
+    for result in results:  # one after the other: the selections themselves are large
         config = result.config
-        groups[config.env, config.variant, config.budget, config.agent].append(result)
+        run = result.test_accuracy, analyse_selections(result)
+        groups[config.env, config.variant, config.budget, config.agent].append(run)
     if not groups:
         raise ValueError("there are no results to analyse")
     rows = []
     for (env, variant, budget, agent), runs in sorted(groups.items()):
-        accuracy = fmean(run.test_accuracy for run in runs)
-        mean = _mean(list(map(analyse_selections, runs)))
+        accuracy = fmean(accuracy for accuracy, _ in runs)
+        mean = _mean([analysis for _, analysis in runs])
         rows.append(SelectionRow(env, variant, agent, budget, len(runs), accuracy, mean))
     return rows
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dynprune_env.common.palette import INK, LINE, LINES, PALE
 from dynprune_env.report.summary import BASELINES, REFERENCE, GroupRow, is_reference
@@ -13,6 +16,7 @@ from dynprune_env.report.summary import BASELINES, REFERENCE, GroupRow, is_refer
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 MARKERS = "osD^vPX<>phd"
 SINGLED_OUT = 8
@@ -61,12 +65,60 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
+def lay_out(figure: Figure, kind: str, dpi: float) -> None:
+    """Makes room once, as for a file of a kind; else matplotlib draws a figure twice to do so."""
+    from matplotlib.backend_bases import get_registered_canvas_class
+
+    engine, canvas = figure.get_layout_engine(), get_registered_canvas_class(kind)
+    if engine is None or canvas is None:
+        return
+    canvas(figure)
+    figure.set_dpi(dpi)
+    # The engine measures twice, since sizes may change which ticks there are; most often not.
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if not axis.get_label_text():  # else its place beside the ticks is looked for
+                axis.set_label_coords(0, 0)
+        axes.get_tightbbox = _measure_ticks_once(axes)  # type: ignore[method-assign]
+    engine.execute(figure)
+    for axes in figure.axes:
+        del axes.get_tightbbox
+        # The engine's last bits differ from time to time, and with them the ids in an SVG file.
+        left, bottom, width, height = (round(each, 9) for each in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
+    figure.set_layout_engine(None)
+
+
+def _measure_ticks_once(axes: Axes) -> Callable[..., Bbox | None]:
+    """Measures axes with what stands around them, again where other ticks fit beside them."""
+    from matplotlib.transforms import Bbox
+
+    measure = axes.get_tightbbox
+    known: dict[tuple[float, ...], np.ndarray] = {}
+
+    def size(*args: Any, **options: Any) -> Bbox | None:
+        ticks = (*axes.xaxis.get_majorticklocs(), math.inf, *axes.yaxis.get_majorticklocs())
+        if ticks not in known:
+            box = measure(*args, **options)
+            if box is None:
+                return None
+            known[ticks] = np.array(box.extents) - axes.bbox.extents
+        return Bbox.from_extents(*(axes.bbox.extents + known[ticks]).tolist())
+
+    return size
+
+
 def clean(axes: Axes) -> None:
     """Gives axes a pale grid, small ticks, and no frame at the top and at the right."""
     axes.grid(color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+
+
+def set_title(axes: Axes, text: str, size: float = 9) -> None:
+    """Puts a title right above axes; matplotlib would look for ticks in between each time."""
+    axes.set_title(text, fontsize=size, y=1)
 
 
 def add_legend(

@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from dynprune_env.benchmark.fingerprint import mixed_parts
-from dynprune_env.benchmark.results import Result
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.report.metrics import (
     interquartile_mean,
     mean_interval,
@@ -83,7 +83,7 @@ class Row(GroupRow):
         return 1 - self.saved
 
 
-def summarize(results: Iterable[Result]) -> list[Row]:
+def summarize(results: Iterable[FinishedRun]) -> list[Row]:
     """One row per group of runs that differ in their seed alone.
 
     Sorted by env, variant, budget, then accuracy descending.
@@ -91,7 +91,7 @@ def summarize(results: Iterable[Result]) -> list[Row]:
     Raises:
         ValueError: there are no results, or two runs of a group have the same seed.
     """
-    groups: defaultdict[tuple[str, str, str, float], list[Result]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str, str, float], list[FinishedRun]] = defaultdict(list)
     for result in results:
         config = result.config
         groups[config.env, config.variant, config.agent, config.budget].append(result)
@@ -125,9 +125,10 @@ def summarize(results: Iterable[Result]) -> list[Row]:
     return sorted(rows, key=_order)
 
 
-def _mixed(runs: Sequence[Result]) -> list[str]:
+def _mixed(runs: Sequence[FinishedRun]) -> list[str]:
     """In what the runs of a row differ that should differ in nothing but their seeds."""
-    found = list(mixed_parts(run.fingerprint for run in runs))
+    distinct = {id(run.fingerprint): run.fingerprint for run in runs}  # most share one
+    found = list(mixed_parts(distinct.values()))
     if any(run.versions != runs[0].versions for run in runs):
         found.append("libraries")
     return found
@@ -223,9 +224,9 @@ class OverTasks:
     left_out: tuple[str, ...]
 
 
-def summarize_tasks(results: Iterable[Result]) -> OverTasks | None:
+def summarize_tasks(results: Iterable[FinishedRun]) -> OverTasks | None:
     """Compares the agents over all tasks; None where no two agents played the same ones."""
-    found: defaultdict[str, defaultdict[tuple[str, str, float], list[Result]]]
+    found: defaultdict[str, defaultdict[tuple[str, str, float], list[FinishedRun]]]
     found = defaultdict(lambda: defaultdict(list))
     for result in results:
         config = result.config
@@ -264,3 +265,25 @@ def summarize_tasks(results: Iterable[Result]) -> OverTasks | None:
         )
     rows.sort(key=lambda row: (-row.iqm, row.agent))
     return OverTasks(tuple(rows), len(tasks), baseline, tuple(sorted(set(found) - set(complete))))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All numbers of a report.
+
+    Attributes:
+        rows: what `summarize` gives.
+        over: what `summarize_tasks` gives.
+    """
+
+    rows: list[Row]
+    over: OverTasks | None
+
+    @classmethod
+    def of(cls, results: Sequence[FinishedRun]) -> Summary:
+        """The numbers of some results.
+
+        Raises:
+            ValueError: there are no results, or two runs of a group have the same seed.
+        """
+        return cls(summarize(results), summarize_tasks(results))

@@ -29,7 +29,8 @@ from dynprune_agents.cli.options import (
 from dynprune_agents.cli.report import complain_of_foreign, load, write_report
 from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of, say
 from dynprune_agents.cli.trust import TrustOption, check_sweep, without_foreign
-from dynprune_env.benchmark.results import load_failures, load_results
+from dynprune_env.benchmark.index import load_runs, whole
+from dynprune_env.benchmark.results import load_failures
 
 VARIANTS = (
     "dynamic_random(replacement=False)",
@@ -223,15 +224,15 @@ def bench(
 
     wanted = {config.key for group in groups for config in group.configs()}
     foreign: list[str] = []
-    results = [r for r in load_results([out], foreign.append) if r.config.key in wanted]
+    results = [r for r in load_runs([out], foreign.append) if r.config.key in wanted]
     failed = [each for each in load_failures([out]) if each.config.key in wanted]
     complain_of_foreign(foreign)
-    whole = not results or write_report(results, failed, out)
+    complete = not results or write_report(results, failed, out)
     if failures:
         complain(
             f"{failures} of {len(groups)} groups of runs failed; see above, and {out}/failed/."
         )
-    if failures or foreign or not whole:
+    if failures or foreign or not complete:
         raise typer.Exit(1)
 
 
@@ -276,7 +277,7 @@ def validate(
         complain("no run could be checked")
         raise typer.Exit(1)
     drawn = random.Random(seed).sample(sorted(results), min(runs, len(results)))
-    chosen = [results[key] for key in keys or drawn if key in results]
+    chosen = [whole(results[key]) for key in keys or drawn if key in results]
     table = Table("run", "recorded", "replayed", "verdict", box=box.SIMPLE_HEAD)
     wrong = 0
     with progress_of("runs") as progress:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,9 @@ import typer
 
 from dynprune_agents.cli.options import FoldersArgument
 from dynprune_agents.cli.terminal import complain, console, say
-from dynprune_env.benchmark.results import Failure, Result, load_failures, load_results
+from dynprune_env.benchmark.index import load_runs
+from dynprune_env.benchmark.results import Failure, load_failures
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import write_text
 
 
@@ -26,8 +29,10 @@ def report(
     foreign: list[str] = []
     results = load(folders, foreign)
     complain_of_foreign(foreign)
-    whole = write_report(results, load_failures(folders), out or folders[0])
-    if foreign or not whole:
+    gc.freeze()  # they stay to the end: no collection has to look at all of them again
+    complete = write_report(results, load_failures(folders), out or folders[0])
+    gc.unfreeze()
+    if foreign or not complete:
         raise typer.Exit(1)
 
 
@@ -50,13 +55,13 @@ def kept(folders: FoldersArgument) -> None:
     say(f"Picture: {folders[0]}/kept.png")
 
 
-def load(folders: list[Path], foreign: list[str] | None = None) -> list[Result]:
+def load(folders: list[Path], foreign: list[str] | None = None) -> list[FinishedRun]:
     """The results in some folders, at least one; messages on other JSON files go into `foreign`.
 
     Raises:
         ValueError: there are none, or a JSON file is no result and there is no `foreign`.
     """
-    results = list(load_results(folders, None if foreign is None else foreign.append))
+    results = list(load_runs(folders, None if foreign is None else foreign.append))
     if not results and foreign:
         raise ValueError(foreign[0])
     if not results:
@@ -93,7 +98,7 @@ def write_files(folder: Path, files: dict[str, Callable[[Path], None]]) -> bool:
     return not missing
 
 
-def write_report(results: list[Result], failures: list[Failure], folder: Path) -> bool:
+def write_report(results: Sequence[FinishedRun], failures: list[Failure], folder: Path) -> bool:
     """Prints the tables, and writes them with the page and the pictures.
 
     Returns:
@@ -103,12 +108,12 @@ def write_report(results: list[Result], failures: list[Failure], folder: Path) -
     from dynprune_env.report.page import failure_table, write_page
     from dynprune_env.report.published import published_tables
     from dynprune_env.report.styles import choose_styles
-    from dynprune_env.report.summary import summarize, summarize_tasks
+    from dynprune_env.report.summary import Summary
     from dynprune_env.report.summary_tables import accuracy_tables, overall_table
     from dynprune_env.report.tables import to_csv
 
-    rows = summarize(results)
-    over = summarize_tasks(results)
+    summary = Summary.of(results)
+    rows, over = summary.rows, summary.over
     grids = accuracy_tables(rows)
     grids += [overall_table(over)] if over else []
     grids += published_tables(rows)
@@ -126,10 +131,10 @@ def write_report(results: list[Result], failures: list[Failure], folder: Path) -
     files: dict[str, Callable[[Path], None]] = {
         **{name: partial(write_text, text=text) for name, text in texts.items()},
         **{name: partial(save, figure) for name, figure in figures.items()},
-        "report.html": partial(write_page, results, failures),
+        "report.html": partial(write_page, results, failures, summary=summary),
     }
-    whole = write_files(folder, files)
-    if whole:
+    complete = write_files(folder, files)
+    if complete:
         say(f"Tables in {folder}: {', '.join(texts)}; pictures: {', '.join(figures)}")
         say(f"Page: {folder}/report.html")
-    return whole
+    return complete

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -23,10 +23,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dynprune_env.benchmark.episodes import RunGroup
-from dynprune_env.benchmark.runner import Outcome
-from dynprune_env.benchmark.sweeps import cost
 from dynprune_env.common.spelling import SPELLED, spelled
+
+if TYPE_CHECKING:  # what plays is loaded by the commands that play
+    from dynprune_env.benchmark.episodes import RunGroup
+    from dynprune_env.benchmark.runner import Outcome
 
 
 class _Output(io.TextIOBase):
@@ -125,11 +126,14 @@ class SweepProgress(Progress):
     """Runs done, running and failed, and the time left."""
 
     def __init__(self, groups: Sequence[RunGroup]):
+        from dynprune_env.benchmark.sweeps import cost
+
         counts = TextColumn("{task.percentage:>3.0f} % · {task.description}")
         super().__init__(BarColumn(14), counts, _TimeLeft(), console=console)
         self._total, self._done, self._failed = sum(len(group.seeds) for group in groups), 0, 0
         self._running: dict[str, int] = {}
         self._bar = self.add_task("", total=sum(map(cost, groups)), began=None)
+        self._cost = cost
         self._show()
 
     def start_group(self, group: RunGroup) -> None:
@@ -146,7 +150,7 @@ class SweepProgress(Progress):
             self._failed += outcome.runs
         else:
             self._done += outcome.runs
-        visits = cost(outcome.group)
+        visits = self._cost(outcome.group)
         if played:
             self.advance(self._bar, visits)
         else:  # nothing was left to do for it

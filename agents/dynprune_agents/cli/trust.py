@@ -11,7 +11,7 @@ import typer
 
 import dynprune_agents
 from dynprune_agents.policies._files import shipped_policies
-from dynprune_env.benchmark.results import Result
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import parse_spec
 
@@ -63,13 +63,13 @@ def foreign_env(env: str, env_kwargs: dict[str, Any]) -> str | None:
     return f"it sets {chosen[0]}, which is for the player to choose" if chosen else None
 
 
-def foreign_part(result: Result) -> str | None:
+def foreign_part(result: FinishedRun) -> str | None:
     """Why replaying a result would run something that does not ship with this package, or None."""
     config = result.config
     return foreign_env(config.env, config.env_kwargs) or foreign_agent(config.agent)
 
 
-def without_foreign(results: Iterable[Result]) -> tuple[list[Result], list[str]]:
+def without_foreign(results: Iterable[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:
     """The results that can be played safely, and a sentence for each reason to leave some out."""
     reasons = [(result, foreign_part(result)) for result in results]
     counts = Counter(reason for _, reason in reasons if reason)
