@@ -9,7 +9,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, cached_property
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -79,6 +79,7 @@ def own_sources(things: Iterable[Any], modules: Iterable[str] = ()) -> dict[str,
     """
     found: dict[str, str] = {}
     waiting: list[str] = list(modules)
+    loaded = _Loaded()
     for thing in things:
         for each in _with_bases(thing):
             name = getattr(each, "__module__", None) or ""
@@ -93,7 +94,7 @@ def own_sources(things: Iterable[Any], modules: Iterable[str] = ()) -> dict[str,
             continue
         found[name] = module_hash(name)
         waiting += _imported(name, path)
-        waiting += _loaded_beside(name, path)
+        waiting += loaded.beside(name, path)
     return dict(sorted(found.items()))
 
 
@@ -145,23 +146,25 @@ def _file(name: str) -> Path | None:
     """The source file of a module, loaded or not; nothing is imported to find it."""
     module = sys.modules.get(name)
     parent, _, leaf = name.rpartition(".")
-    origin: str | Path | None = None
     if module is not None:
-        origin = getattr(module, "__file__", None)
-    elif parent:
+        path = _source(getattr(module, "__file__", None) or "")
+        return path if path and path.is_file() else None
+    if parent:
         package = _file(parent)
         if package is None or package.name != "__init__.py":
             return None
         places = (package.parent / f"{leaf}.py", package.parent / leaf / "__init__.py")
-        origin = next((place for place in places if place.is_file()), None)
-    else:
-        try:
-            spec = find_spec(name)
-        except (ImportError, ValueError):
-            return None
-        origin = spec.origin if spec else None
-    path = Path(origin).resolve() if origin else None
-    return path if path and path.suffix == ".py" and path.is_file() else None
+        return next((place for place in places if place.is_file()), None)
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    return _source(spec.origin) if spec and spec.origin else None
+
+
+@cache
+def _source(origin: str) -> Path | None:
+    return Path(origin).resolve() if origin.endswith(".py") else None
 
 
 def _own_file(name: str) -> Path | None:
@@ -170,32 +173,42 @@ def _own_file(name: str) -> Path | None:
     if not top or top in PACKAGES or (top in sys.stdlib_module_names and top != "__main__"):
         return None
     path = _file(name)
-    if path is None or any(part in _INSTALLED for part in path.parts):
-        return None
-    return None if any(path.is_relative_to(folder) for folder in _STANDARD) else path
+    return path if path is not None and _is_own(path) else None
 
 
-def _imported(name: str, path: Path) -> Iterator[str]:
+@cache
+def _is_own(path: Path) -> bool:
+    if any(part in _INSTALLED for part in path.parts):
+        return False
+    return not any(path.is_relative_to(folder) for folder in _STANDARD)
+
+
+def _imported(name: str, path: Path) -> tuple[str, ...]:
     """Names of what a module's source imports; some may be no modules."""
-    module = sys.modules.get(name)
-    package = getattr(module, "__package__", None)
+    package = getattr(sys.modules.get(name), "__package__", None)
     if package is None:
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    status = path.stat()
+    return _imports_of(path, package, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _imports_of(path: Path, package: str, changed: int, size: int) -> tuple[str, ...]:
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # edited to pieces since it was loaded
-        return
+        return ()
+    found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for each in node.names:
-                yield from _with_parents(each.name)
+            found += (name for each in node.names for name in _with_parents(each.name))
         elif isinstance(node, ast.ImportFrom):
             try:
                 base = resolve_name("." * node.level + (node.module or ""), package)
             except ImportError:
                 continue
-            yield from _with_parents(base)
-            yield from (f"{base}.{each.name}" for each in node.names)
+            found += (*_with_parents(base), *(f"{base}.{each.name}" for each in node.names))
+    return tuple(dict.fromkeys(found))
 
 
 def _with_parents(name: str) -> Iterator[str]:
@@ -203,18 +216,22 @@ def _with_parents(name: str) -> Iterator[str]:
     yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
-def _loaded_beside(name: str, path: Path) -> list[str]:
-    """What was loaded from the same package, or by a module without one from the same folder."""
-    top = name.partition(".")[0]
-    is_package = hasattr(sys.modules.get(top), "__path__")
-    return [
-        other
-        for other, module in list(sys.modules.items())
-        if other != "__main__"  # what calls this, unless it holds the thing itself
-        and (file := getattr(module, "__file__", None))
-        and (
-            other.partition(".")[0] == top
-            if is_package
-            else Path(file).resolve().parent == path.parent
-        )
-    ]
+class _Loaded:
+    """What is loaded now, by package and by folder; looked up once, where it is needed."""
+
+    @cached_property
+    def _places(self) -> dict[str | Path, list[str]]:
+        places: dict[str | Path, list[str]] = {}
+        for name, module in list(sys.modules.items()):
+            origin = getattr(module, "__file__", None)
+            # What calls this is left out, unless it holds the thing itself.
+            if isinstance(origin, str) and name != "__main__" and (path := _source(origin)):
+                places.setdefault(name.partition(".")[0], []).append(name)
+                places.setdefault(path.parent, []).append(name)
+        return places
+
+    def beside(self, name: str, path: Path) -> list[str]:
+        """Of the same package, or beside a module that is in none, of the same folder."""
+        top = name.partition(".")[0]
+        is_package = hasattr(sys.modules.get(top), "__path__")
+        return self._places.get(top if is_package else path.parent, [])

@@ -158,6 +158,14 @@ def test_an_edited_helper_that_is_imported_while_it_plays_counts(place: Workplac
     assert place.sweep("own_rule:Mine") == [0, 1]
 
 
+def test_a_helper_that_is_gone_counts(place: Workplace) -> None:
+    place.write("own_helper.py", "A = 1")
+    place.write("own_rule.py", mine(imports="try: import own_helper\nexcept ImportError: pass"))
+    place.sweep("own_rule:Mine")
+    (place.folder / "own_helper.py").unlink()
+    assert place.sweep("own_rule:Mine") == [0, 1]
+
+
 def test_an_edited_base_class_counts(place: Workplace) -> None:
     place.write("own_bases/__init__.py", mine())
     place.write("own_rule.py", "from own_bases import Mine as Base\nclass Mine(Base): pass")
