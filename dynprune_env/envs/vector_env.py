@@ -28,7 +28,8 @@ from dynprune_env.selection.rewards import REWARDS, Metrics
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import is_own
 from dynprune_env.tasks.variants import Dataset, load_dataset
-from dynprune_env.training.trainer import Evaluation, Trainer, check_outputs
+from dynprune_env.training.trainer import Evaluation, Trainer
+from dynprune_env.training.trial import check_outputs
 
 METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.common.jit import HAS_NUMBA
-from dynprune_env.common.randomness import Purpose, seeded, stream, stream_seed
+from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.common.threads import torch_threads
 from dynprune_env.selection.budget import (
     SCORING_COST,
@@ -26,7 +26,6 @@ from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import Learner, Pass, fresh_model
-from dynprune_env.training.loading import input_table
 from dynprune_env.training.module_learner import ModuleLearner
 from dynprune_env.training.module_state import NewModels
 from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
@@ -343,59 +342,3 @@ def make_learner(
     from dynprune_env.training.numba_learner import NumbaLearner  # slow to import
 
     return NumbaLearner(make_model, dataset, recipe, num_replicas, device, averaging=averaging)
-
-
-def check_outputs(
-    task: str, make_model: Callable[[], nn.Module], dataset: Dataset, device: torch.device
-) -> None:
-    """Runs a fresh model on two train samples, as in training and as in evaluation.
-
-    Logits that are not finite are legal: such a run diverges.
-
-    Raises:
-        ValueError: it fails, is not made afresh, does not give a logit for each class, or none of
-            its parameters gets a gradient.
-    """
-    ids = torch.tensor([0, min(1, len(dataset.train) - 1)], device=device)
-    inputs = input_table(dataset.train.inputs, dataset.info).batch(ids)
-    given = f"inputs {tuple(inputs.shape)} {inputs.dtype}"
-    try:
-        model, other = fresh_model(make_model, 0), fresh_model(make_model, 0)
-        wrong = _not_fresh(model, other) or _not_trainable(
-            model.to(device), inputs, dataset.info.num_classes
-        )
-    except Exception as error:  # whatever a user's own model raises
-        raise ValueError(f"the model of {task} fails on {given}: {error}") from error
-    if wrong:
-        raise ValueError(f"the model of {task} {wrong}".replace("INPUTS", given))
-
-
-def _not_fresh(model: Any, other: Any) -> str:
-    """What is wrong with two models made one after the other, or ""."""
-    if not isinstance(model, nn.Module):
-        return f"is of type {type(model).__name__}, expected a torch module"
-    trained = {id(p) for p in model.parameters() if p.requires_grad}
-    if model is other or trained & {id(p) for p in other.parameters()}:
-        return "shares its parameters with the one made before, expected a fresh one each time"
-    return ""
-
-
-def _not_trainable(model: nn.Module, inputs: Tensor, num_classes: int) -> str:
-    """What is wrong with a model's logits or their gradient, or ""."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    with seeded(0, inputs.device):  # a model may draw, as dropout does
-        trained = model.train()(inputs)
-        with torch.no_grad():
-            scored = model.eval()(inputs)
-    for output in (scored, trained):
-        expected = (len(inputs), num_classes)
-        if not isinstance(output, Tensor) or output.shape != expected:
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            return f"gives {found} for INPUTS, expected logits {expected}: one for each class"
-        if not output.is_floating_point():
-            return f"gives {output.dtype} for INPUTS, expected floating-point logits"
-    if parameters and trained.requires_grad:
-        gradients = torch.autograd.grad(trained.sum(), parameters, allow_unused=True)
-        if any(gradient is not None for gradient in gradients):
-            return ""
-    return "gives logits without a gradient, expected a parameter to train that reaches them"
