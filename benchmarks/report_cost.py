@@ -103,7 +103,9 @@ def report(folder: Path, out: Path) -> Cost:
     """
     command = [sys.executable, "-c", MEASURE]
     command += ["-c", COMMAND, "report", str(folder), "--out", str(out)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+    )
     if done.returncode:
         raise RuntimeError(f"the report failed: {done.stderr}")
     return Cost(*map(float, done.stderr.split()[-2:]))

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
+from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.plain import Packer, Unpacker, read_plain
 from dynprune_env.common.restorable import restorable
 
-for _cls in (Result, RunConfig):
+for _cls in (Result, RunConfig, Fingerprint):
     restorable(_cls)
 
 PARTS = {"seeds", "origin", "game", "agent", "observation", "log", "preparation", "seconds"}

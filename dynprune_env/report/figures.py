@@ -180,7 +180,7 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
     found = defaultdict(lambda: defaultdict(list))
     for run in runs:
         drawn = run.config.agent in styles and run.config.budget < 1
-        if drawn and run.history.get("spent"):
+        if drawn and len(run.history.get("spent", ())):
             found[run.config.budget][run.config.agent].append(run)
     if not found:
         raise ValueError("none of these runs has a curve")

@@ -19,6 +19,7 @@ SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "budget": 0.5}
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
 def test_ray_gives_the_same_results_and_a_dead_worker_costs_its_own_runs_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

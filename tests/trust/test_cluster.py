@@ -33,6 +33,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("ray"),  # a machine has one Ray that is found by itself
     pytest.mark.filterwarnings("ignore"),  # of Ray's own
 ]
 ROOTS = [Path(each.__file__).parents[1] for each in (dynprune_env, dynprune_agents)]
@@ -186,7 +187,7 @@ def lay_out(driver: Path) -> None:
         (driver / path).write_text(text)
     (driver / "policies").mkdir()
     shutil.copy(POLICIES / "robust.npz", driver / "policies/mine.npz")
-    shutil.copy(POLICIES / "planner.zip", driver / "policies/other.zip")
+    shutil.copy(POLICIES / "planner.npz", driver / "policies/other.npz")
     np.save(driver / "policies/table.npy", np.array([0.5]))
 
 
@@ -235,7 +236,7 @@ def test_modules_and_policy_files_reach_machines_with_another_disk_and_results_c
         "learned(policy='policies/mine.npz')",
         f"learned(policy={absolute!r})",
         f"random_control(rule={f'learned(policy={absolute!r})'!r})",
-        "sb3(policy='./policies/other.zip')",
+        "sb3(policy='./policies/other.npz')",
     ]
     labels = [repr(dynprune_agents.make(agent)) for agent in agents]
     groups = [RunGroup("DynPrune-Digits-v0", small, label, (0, 1)) for label in labels]

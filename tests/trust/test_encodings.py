@@ -294,6 +294,8 @@ def names_no_encoding(call: ast.Call) -> bool:
     if name in ("open", "fdopen", "NamedTemporaryFile", "TextIOWrapper"):
         if getattr(getattr(call.func, "value", None), "id", "") == "os" and name == "open":
             return False  # a number, not a file
+        if getattr(getattr(call.func, "value", None), "attr", "") in ("zip", "_archive"):
+            return False  # a member of an archive: bytes
         binary = any(isinstance(mode, str) and "b" in mode for mode in constants)
         return not binary and "encoding" not in given
     if name in ("run", "Popen", "check_output"):

@@ -10,7 +10,6 @@ import gymnasium as gym
 import typer
 
 import dynprune_agents
-from dynprune_agents.policies._files import shipped_policies
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import parse_spec
@@ -37,6 +36,8 @@ def foreign_agent(spec: str) -> str | None:
 
     Imports and runs nothing of what the spec names.
     """
+    from dynprune_agents.policies._files import shipped_policies  # loads torch
+
     try:
         name, arguments = parse_spec(spec)
     except (ValueError, RecursionError, MemoryError) as error:
