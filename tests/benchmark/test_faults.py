@@ -68,6 +68,7 @@ def bench(*agents: str, jobs: int = 1) -> list[str]:
     return ["bench", *SMALL, "--budgets", "0.9", "--seeds", "2", "--jobs", str(jobs), *named]
 
 
+@pytest.mark.slow
 def test_agents_that_raise_answer_wrongly_or_kill_their_process_stop_nobody(
     folder: Path,
 ) -> None:

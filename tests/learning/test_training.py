@@ -184,6 +184,7 @@ def test_the_command_trains_a_policy_that_plays(
     assert played.exit_code == 0, (played.output, played.exception)
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     command = [*DYNPRUNE, *COMMAND, "--steps", "600", "--checkpoint-every", "0"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"

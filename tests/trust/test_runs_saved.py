@@ -118,6 +118,7 @@ for name in sys.argv[3:]:
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_goes_on_with_every_agent_bit_for_bit(tmp_path: Path) -> None:
     names = dynprune_agents.names()
     here = [digest(saved_midway(name, "single", tmp_path / f"{name}.pt", 2)) for name in names]

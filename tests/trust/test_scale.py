@@ -40,6 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- what it costs -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_report_of_two_thousand_results_takes_seconds_and_little_memory(tmp_path: Path) -> None:
     make_results(tmp_path / "results", 2000)
     for _ in range(2):
