@@ -51,8 +51,9 @@ _REALS = {
     "momentum": ("a number", "[0, 1)"),
     "weight_decay": ("a number", "[0, inf)"),
     "label_smoothing": ("a share", "[0, 1]"),
-    "budget_exponent": ("a number", "[0, inf)"),
+    "budget_exponent": ("a number", "(-inf, inf)"),
     "budget_floor": ("a share", "[0, 1]"),
+    "budget_ceiling": ("a share", "(0, 1]"),
 }
 """What the numbers of a recipe are, and where they lie."""
 
@@ -71,9 +72,11 @@ class Recipe:
         label_smoothing: share of the target spread over all classes, in [0, 1]; only training
             sees it.
         augmentation: random changes of the training images.
-        budget_exponent: how the rate grows as the budget shrinks: the peak is learning_rate /
-            budget ** budget_exponent, at least 0. Few gradient steps have to be larger ones.
-        budget_floor: the budget below which the rate grows no further, in [0, 1].
+        budget_exponent: how the rate depends on the budget: the peak is learning_rate /
+            (b / budget_ceiling) ** budget_exponent. Few gradient steps have to be larger ones
+            for small nets, and smaller ones (below 0) for nets with batch norm.
+        budget_floor: b is the budget, but at least this, in [0, 1],
+        budget_ceiling: and at most this, in (0, 1].
     """
 
     epochs: int
@@ -86,6 +89,7 @@ class Recipe:
     augmentation: Augmentation = NO_AUGMENTATION
     budget_exponent: float = 0.0
     budget_floor: float = 0.0
+    budget_ceiling: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the values; numpy's numbers become Python's.
@@ -107,7 +111,11 @@ class Recipe:
         Raises:
             ValueError: the rate would not be finite.
         """
-        shrunk = max(budget, self.budget_floor) ** self.budget_exponent
+        share = min(max(budget, self.budget_floor), self.budget_ceiling) / self.budget_ceiling
+        try:
+            shrunk = share**self.budget_exponent
+        except OverflowError:
+            shrunk = math.inf
         rate = self.learning_rate / shrunk if shrunk else math.inf
         return replace(self, learning_rate=rate, budget_exponent=0.0)
 

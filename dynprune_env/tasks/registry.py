@@ -91,6 +91,16 @@ _SMALL_CNN_RECIPE = Recipe(
     batch_size=128,
     learning_rate=0.1,
     augmentation=Augmentation(crop=2, flip=True),
+    budget_exponent=-0.6,
+    budget_ceiling=0.5,
+)
+_CLUTTER_RECIPE = Recipe(
+    epochs=8,
+    batch_size=64,
+    learning_rate=0.14,
+    augmentation=Augmentation(crop=2),
+    budget_exponent=-0.6,
+    budget_ceiling=0.5,
 )
 
 TASKS: dict[str, Task] = {
@@ -108,7 +118,7 @@ TASKS: dict[str, Task] = {
     "Clutter": Task(
         CLUTTER,
         "small_cnn(width=8)",
-        Recipe(epochs=8, batch_size=64, learning_rate=0.1, augmentation=Augmentation(crop=2)),
+        _CLUTTER_RECIPE,
     ),
     "FashionMNIST": Task(
         FASHION_MNIST, "mlp(width=128)", Recipe(epochs=10, batch_size=128, learning_rate=0.1)

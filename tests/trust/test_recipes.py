@@ -29,8 +29,9 @@ INTERVALS = {
     "momentum": ("[0, 1)", (-0.1, 1, 1.5)),
     "weight_decay": ("[0, inf)", (-1e-9,)),
     "label_smoothing": ("[0, 1]", (-0.1, 1.1)),
-    "budget_exponent": ("[0, inf)", (-0.1,)),
+    "budget_exponent": ("(-inf, inf)", ()),
     "budget_floor": ("[0, 1]", (-0.1, 1.1)),
+    "budget_ceiling": ("(0, 1]", (0, 1.1)),
 }
 SHARES = {
     "label_noise": ("[0, 1]", (-0.1, 1.1)),
@@ -117,6 +118,15 @@ def test_numbers_of_numpy_become_those_of_python() -> None:
         assert kinds <= {int, float, bool, Augmentation}
     assert recipe == Recipe(3, 16, 0.5, momentum=0.5)
     assert augmentation == Augmentation(2, True)
+
+
+def test_a_rate_depends_on_the_budget_between_floor_and_ceiling() -> None:
+    falling = Recipe(1, 1, 0.09, budget_exponent=0.9, budget_floor=0.2)
+    rising = Recipe(1, 1, 0.1, budget_exponent=-0.5, budget_ceiling=0.4)
+    rates = {budget: falling.at_budget(budget).learning_rate for budget in (0.1, 0.2, 0.5, 1)}
+    assert rates == pytest.approx({0.1: 0.3831, 0.2: 0.3831, 0.5: 0.1679, 1: 0.09}, abs=1e-4)
+    rates = {budget: rising.at_budget(budget).learning_rate for budget in (0.1, 0.4, 1)}
+    assert rates == pytest.approx({0.1: 0.05, 0.4: 0.1, 1: 0.1})
 
 
 def test_a_rate_that_grows_beyond_all_numbers_is_refused_with_its_budget() -> None:
