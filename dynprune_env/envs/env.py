@@ -90,7 +90,6 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         self.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
-        self._over = False
         self._window: Window | None = None
         self._windowless = False
 
@@ -101,7 +100,6 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         super().reset(seed=seed)
         self.vector.set_generators([self.np_random], [self.np_random_seed])
         observations, infos = self.vector.reset()
-        self._over = False
         self._show()
         return row_of(observations), _only_info(infos)
 
@@ -115,12 +113,12 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             ValueError: the action is not valid; nothing was trained and the episode can go on.
             ResetNeeded: the episode has ended or was never begun.
         """
-        if self._over and self.vector.trainer.finished[0]:
+        if self.vector.ended[0]:
             raise ResetNeeded("this episode has ended: call reset() to start another")
         observations, rewards, terminations, _, infos = self.vector.step(np.asarray(action)[None])
         self._show()
-        self._over = terminated = bool(terminations[0])
-        return row_of(observations), float(rewards[0]), terminated, False, _only_info(infos)
+        ended = bool(terminations[0])
+        return row_of(observations), float(rewards[0]), ended, False, _only_info(infos)
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Loss (nats) and accuracy of the current model as floats; "train", "val" or "test"."""
@@ -147,7 +145,6 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     def set_state(self, state: dict[str, Any]) -> None:
         """See `DynPruneVectorEnv.set_state`."""
         self.vector.set_state(state)
-        self._over = bool(self.vector.trainer.budget.epoch[0])
         self.np_random = self.vector.np_random[0]
 
     def like_this(self) -> DynPruneEnv:
