@@ -181,7 +181,7 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
     def random_actions(self) -> np.ndarray:
         """The (R, ...) actions that play dynamic random now: uniform subsets at an even pace.
 
-        Those of twins are the same, and they are the same each time until the next step.
+        They are the same each time until the next step; twins draw alike.
         """
         t = self.trainer
         return random_action(self.settings.action, t.statistics, t.budget, t.seeds)

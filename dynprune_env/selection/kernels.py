@@ -94,18 +94,19 @@ def fill_z_scores_among(values, among, limit, scores):
     """
     m, n = values.shape
     for row in range(m):
+        # Products, since branches on a random mask would be mispredicted half of the time.
         count, total, squares = 0, 0.0, 0.0
         for i in range(n):
             count += among[row, i]
-            total += values[row, i] if among[row, i] else 0.0
+            total += among[row, i] * values[row, i]
         mean = total / max(1, count)
         for i in range(n):
-            squares += (values[row, i] - mean) ** 2 if among[row, i] else 0.0
+            squares += among[row, i] * (values[row, i] - mean) ** 2
         spread = np.sqrt(squares / max(1, count))
         scale = 1 / spread if spread > 1e-6 else 0.0
         for i in range(n):
             z = min(max((values[row, i] - mean) * scale, -limit), limit)
-            scores[row, i] = z if among[row, i] else 0.0
+            scores[row, i] = among[row, i] * z
 
 
 _ZERO, _ONE = np.float32(0), np.float32(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -227,6 +228,11 @@ def test_attributes_and_methods_are_reached_through_wrappers() -> None:
     assert wrapped.env.kind == "rank"
     losses = env.env_method("evaluate", "val", indices=[1])[0].loss
     assert losses == wrapped.unwrapped.evaluate("val").loss[1]
+
+
+def test_environments_of_another_package_are_refused() -> None:
+    with pytest.raises(ValueError, match="a group is a DynPruneVectorEnv, wrapped or not"):
+        DynPruneVecEnv(gym.make_vec("CartPole-v1", 2))
 
 
 def test_who_passes_paired_is_told_what_took_its_place() -> None:

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 
 from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.budget import SCORING_COST
 
 _UNLIMITED = np.float32(1e6)
@@ -49,8 +50,8 @@ class DynPruneVecEnv(VecEnv):
             own rewards, also inside `RelativeRewards`.
 
     Raises:
-        ValueError: the groups have different spaces, or another autoreset mode; or `paired` is
-            given.
+        ValueError: the groups have different spaces, another autoreset mode, or are of another
+            package; or `paired` is given.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class DynPruneVecEnv(VecEnv):
         if not checked:
             raise ValueError("a DynPruneVecEnv needs at least one group")
         for group in checked:
+            if not isinstance(getattr(group, "unwrapped", None), DynPruneVectorEnv):
+                raise ValueError(f"a group is a DynPruneVectorEnv, wrapped or not, got {group!r}")
             mode = group.unwrapped.autoreset_mode
             if mode is not AutoresetMode.SAME_STEP:
                 raise ValueError(
