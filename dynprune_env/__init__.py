@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # what editors and mypy see; at run time a name is loaded at 
     from dynprune_env.benchmark.results import RunConfig as RunConfig
     from dynprune_env.common.randomness import ReplicaRandom as ReplicaRandom
     from dynprune_env.envs.env import DynPruneEnv as DynPruneEnv
+    from dynprune_env.envs.relative import RelativeRewards as RelativeRewards
     from dynprune_env.envs.settings import Settings as Settings
     from dynprune_env.envs.vector_env import DynPruneVectorEnv as DynPruneVectorEnv
     from dynprune_env.sampler.loading import Indexed as Indexed
@@ -65,6 +66,7 @@ _EXPORTS = {
     "rank": "selection.ranking",
     "Recipe": "tasks.recipes",
     "register_task": "tasks.registry",
+    "RelativeRewards": "envs.relative",
     "ReplicaRandom": "common.randomness",
     "Result": "benchmark.results",
     "run_episodes": "benchmark.episodes",

@@ -12,6 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SHORT = {
+    "reinforce.py": ["2"],
+    "ppo_single_file.py": ["--updates", "2", "--games", "2", "--test-runs", "4"],
+}
+"""Arguments with which those examples end soon that train for a minute."""
+
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -29,7 +35,18 @@ def run(arguments: list[str], folder: Path) -> str:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 def test_an_example_runs_and_prints_an_accuracy(name: str, tmp_path: Path) -> None:
-    assert "test accuracy" in run([str(ROOT / "examples" / name)], tmp_path)
+    assert "test accuracy" in run([str(ROOT / "examples" / name), *SHORT.get(name, [])], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHORT)
+def test_an_example_of_reinforcement_learning_beats_dynamic_random(
+    name: str, tmp_path: Path
+) -> None:
+    text = run([str(ROOT / "examples" / name)], tmp_path)
+    for split in ("val", "test"):
+        zero, learned = map(float, re.findall(rf"{split} accuracy ([\d.]+)%", text))
+        assert learned > zero + 1.5
 
 
 def test_the_first_snippet_of_the_readme_runs_and_prints_accuracy_and_saved_share(

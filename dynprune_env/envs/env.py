@@ -40,6 +40,8 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     | "score_weights" | Box(-1, 1, (9,)) | see `ScoreWeights` |
     | "quantiles" | Box(-1, 1, (10,)) | keep probability per loss decile, see `Quantiles` |
     | "strategy" | Discrete(7) | a handwritten strategy for the epoch, see `Strategy` |
+    | "tilts" | Box(-1, 1, (8,)) | leans dynamic random towards some samples, see `Tilts` |
+    | "weighted_tilts" | Box(-1, 1, (11,)) | the same with gradient weights, see `WeightedTilts` |
 
     Stable-Baselines3 recommends [-1, 1] for a Box: `gymnasium.wrappers.RescaleAction(env, -1, 1)`
     gives "weights" that range. An empty mask is a legal step without updates.
@@ -48,14 +50,26 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
 
     "samples" (default): a Dict of (n,) float32 columns, one per statistic of `SampleStatistics`,
     and the vector `progress` (see `observations.PROGRESS`). "summary": a vector of 36 numbers
-    whatever n, see `Summary`. Only visited samples are re-scored, from the losses that training
-    computes anyway; unvisited ones carry the values of a uniform prediction.
+    whatever n, see `Summary`. "run": one of 12 numbers, see `Run`; the fastest. Only visited
+    samples are re-scored, from the losses that training computes anyway; unvisited ones carry the
+    values of a uniform prediction.
 
     ## Rewards
 
-    "val_loss" (default): L(t-1) - L(t) on the val split in nats, which telescopes to the run's
-    total improvement; "val_accuracy", "log_val_loss", "train_loss": see `rewards`. The test split
-    reaches no reward, observation or info: `env.unwrapped.evaluate("test")` reads it.
+    | reward | paid | meaning |
+    |---|---|---|
+    | "val_loss" (default) | every step | L(t-1) - L(t) on the val split, nats |
+    | "val_accuracy" | every step | A(t) - A(t-1) on the val split |
+    | "log_val_loss" | every step | ln L(t-1) - ln L(t) on the val split |
+    | "train_loss" | every step | fall of the visits' mean loss, nats; can be gamed |
+    | "final_accuracy" | at the end | the val accuracy reached, in [0, 1] |
+    | "final_loss" | at the end | minus the val loss reached, nats |
+
+    Those paid at every step telescope to the run's total improvement: for analysis, and where a
+    dense signal is wanted. Those paid at the end are for learning: what a single epoch brings is
+    mostly noise. Less noisy still is to compare runs that differ in nothing but the actions: the
+    `twins` of a `DynPruneVectorEnv` in `RelativeRewards`. The test split reaches no reward,
+    observation or info: `env.unwrapped.evaluate("test")` reads it.
 
     ## Starting State
 
@@ -90,7 +104,6 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         self.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
-        self._over = False
         self._window: Window | None = None
         self._windowless = False
 
@@ -101,7 +114,6 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         super().reset(seed=seed)
         self.vector.set_generators([self.np_random], [self.np_random_seed])
         observations, infos = self.vector.reset()
-        self._over = False
         self._show()
         return row_of(observations), _only_info(infos)
 
@@ -115,12 +127,12 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             ValueError: the action is not valid; nothing was trained and the episode can go on.
             ResetNeeded: the episode has ended or was never begun.
         """
-        if self._over and self.vector.trainer.finished[0]:
+        if self.vector.ended[0]:
             raise ResetNeeded("this episode has ended: call reset() to start another")
         observations, rewards, terminations, _, infos = self.vector.step(np.asarray(action)[None])
         self._show()
-        self._over = terminated = bool(terminations[0])
-        return row_of(observations), float(rewards[0]), terminated, False, _only_info(infos)
+        ended = bool(terminations[0])
+        return row_of(observations), float(rewards[0]), ended, False, _only_info(infos)
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Loss (nats) and accuracy of the current model as floats; "train", "val" or "test"."""
@@ -147,7 +159,6 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     def set_state(self, state: dict[str, Any]) -> None:
         """See `DynPruneVectorEnv.set_state`."""
         self.vector.set_state(state)
-        self._over = bool(self.vector.trainer.budget.epoch[0])
         self.np_random = self.vector.np_random[0]
 
     def like_this(self) -> DynPruneEnv:

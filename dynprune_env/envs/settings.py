@@ -35,9 +35,12 @@ class Settings:
         learning_rate: at the peak of the schedule; None takes the task's, which may depend on the
             budget (see `Recipe`).
         batch_size: samples per gradient step.
-        reward: "val_loss", "val_accuracy", "log_val_loss" or "train_loss".
-        observation: "samples" or "summary".
-        action: "mask", "weights", "score_weights", "quantiles" or "strategy".
+        reward: "val_loss", "val_accuracy", "log_val_loss" or "train_loss", which telescope: for
+            analysis, and where a signal at every step is wanted. "final_accuracy" or "final_loss",
+            paid once at the end: for learning, since what an epoch brings is mostly noise.
+        observation: "samples", "summary" or "run".
+        action: "mask", "weights", "score_weights", "quantiles", "strategy", "tilts" or
+            "weighted_tilts".
         weights: "mean_one" scales the gradient weights of an epoch to a mean of one: a rule chooses
             what counts, not how large the steps are. "raw" takes them as they are, for rules whose
             source does; compare these with a control of the same weights (`random_control`).

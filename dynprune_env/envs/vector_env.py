@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -16,14 +15,16 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from dynprune_env.common.checks import row_seeds, whole
+from dynprune_env.common.checks import whole
 from dynprune_env.envs.frames import Frames
+from dynprune_env.envs.infos import final_infos, run_infos
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
-from dynprune_env.selection.actions import ACTIONS, Action, decode
+from dynprune_env.envs.twins import all_of_group, check_twins, check_whole_groups, twin_seeds
+from dynprune_env.selection.actions import ACTIONS, Action, decode, random_action
 from dynprune_env.selection.agent import Episode
-from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector, row_of
+from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector
 from dynprune_env.selection.rewards import REWARDS, Metrics
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import is_own
@@ -39,13 +40,19 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
 
     Row r behaves as a `DynPruneEnv` reset with the r-th seed. See there for the rules of the game.
 
+    With `twins` of M, rows come in R / M groups, the rows from g M to (g + 1) M - 1 being group g:
+    they share the run seed, and so the initial model, the order of visits and all noise, also that
+    of actions, and differ in nothing but the actions. They end together: a row whose run is over
+    idles, with its observation as it is and rewards of 0, until all of its group are over.
+
     Args:
-        num_envs: R.
+        num_envs: R, a multiple of `twins`.
         autoreset_mode: what happens when a run ends. `SAME_STEP` (the default, for
             Stable-Baselines3) and `NEXT_STEP` start another one; under `DISABLED` a finished run
             stays as it is, untouched by further steps, until
             `reset(options={"reset_mask": (R,) bool})`.
         render_mode: "rgb_array" or None.
+        twins: M; 1 means that every row is a run of its own.
         **settings: see `Settings`.
     """
 
@@ -56,6 +63,7 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         num_envs: int = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
+        twins: int = 1,
         **settings: Any,
     ):
         known = [field.name for field in dataclasses.fields(Settings)]
@@ -66,7 +74,7 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         if render_mode not in (None, *METADATA["render_modes"]):
             raise ValueError(f"render_mode must be 'human', 'rgb_array' or None, got {render_mode}")
         self.settings = Settings(**settings)
-        self.num_envs = num_envs
+        self.num_envs, self.twins = num_envs, check_twins(num_envs, twins)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
@@ -85,7 +93,7 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         self._seeds: list[int] = []
         self._trainer: Trainer | None = None
         zeros = np.zeros(num_envs)
-        self._metrics = Metrics(zeros, zeros, zeros)
+        self._metrics = Metrics(zeros, zeros, zeros, zeros.astype(bool))
         self._frames = Frames(num_envs, self.settings, wanted=render_mode is not None)
 
     # -- the game -------------------------------------------------------------------------------
@@ -99,9 +107,9 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         """Starts new runs with freshly drawn models.
 
         Args:
-            seed: s gives row r the seed s + r; or one seed per row; None goes on with the
-                generators of the last reset.
-            options: `{"reset_mask": (R,) bool}` resets only some rows.
+            seed: s gives row r the seed s + r, or of twins group g the seed s + g; or one seed per
+                row or group; None goes on with the generators of the last reset.
+            options: `{"reset_mask": (R,) bool}` resets only some rows; twins together.
 
         Returns:
             Batched observations, infos.
@@ -113,13 +121,9 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
                 raise ValueError(f"reset_mask must be a bool array of shape ({self.num_envs},)")
             if self._trainer is None and not mask.all():
                 raise ResetNeeded("the first reset must reset every row")
-        seeds = row_seeds(seed, self.num_envs)
-        if not self._random:
-            drawn = [seeding.np_random(each) for each in seeds]
-            self._random, self._seeds = [rng for rng, _ in drawn], [number for _, number in drawn]
-        for row, each in enumerate(seeds):
-            if mask[row] and each is not None:
-                self._random[row], self._seeds[row] = seeding.np_random(each)
+            check_whole_groups(mask, self.twins)
+        seeds = twin_seeds(seed, self.num_envs, self.twins)
+        self._seed(np.flatnonzero(mask), seeds)
         self._start(np.flatnonzero(mask))
         return self.observe(), self._info(mask)
 
@@ -141,16 +145,17 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         """
         trainer = self.trainer
         weights = self._decode(actions)
-        ended_before = trainer.finished
-        before = self._metrics
+        running = np.flatnonzero(~trainer.finished)
+        before, ended_before = self._metrics, self._metrics.ended
         self._frames.decide(trainer)
 
         trained = trainer.train_epoch(weights)
         kept = np.array([len(order) for order in trained])
-        self._metrics = self._measure(np.flatnonzero(~ended_before))
+        measured = self._measure(running)
+        terminations = all_of_group(trainer.finished, self.twins)
+        self._metrics = dataclasses.replace(measured, ended=terminations)
         rewards = np.where(ended_before, 0.0, self._reward(before, self._metrics))
-        terminations = trainer.finished
-        self._frames.add(np.flatnonzero(~ended_before), trained, trainer, self._metrics)
+        self._frames.add(running, trained, trainer, self._metrics)
 
         observations, infos = self.observe(), self._info(~ended_before, kept)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and ended_before.any():
@@ -158,13 +163,11 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
             terminations = terminations & ~ended_before
             observations, infos = self.observe(), self._info(None, kept)
         elif self.autoreset_mode is AutoresetMode.SAME_STEP and terminations.any():
-            final: dict[str, Any] = {"final_obs": self._final(observations, terminations)}
-            final["final_info"] = _masked(infos, terminations)
+            final = final_infos(observations, infos, terminations)
             self._start(np.flatnonzero(terminations))
             observations, infos = self.observe(), self._info(None, np.where(terminations, 0, kept))
-            for name, value in final.items():
-                infos[name], infos[f"_{name}"] = value, terminations.copy()
-        return observations, rewards, terminations, np.zeros_like(terminations), infos
+            infos |= final
+        return observations, rewards, terminations.copy(), np.zeros_like(terminations), infos
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Loss (nats) and accuracy of the current models, (R,) each.
@@ -175,6 +178,14 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
             split: "train", "val" or "test".
         """
         return self.trainer.evaluate(split)
+
+    def random_actions(self) -> np.ndarray:
+        """The (R, ...) actions that play dynamic random now: uniform subsets at an even pace.
+
+        They are the same each time until the next step; twins draw alike.
+        """
+        t = self.trainer
+        return random_action(self.settings.action, t.statistics, t.budget, t.seeds)
 
     # -- what is known about it -----------------------------------------------------------------
 
@@ -188,6 +199,11 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         if self._trainer is None:
             raise ResetNeeded("call reset() first")
         return self._trainer
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Whether each row's episode is over, (R,) bool: its run is, and those of all its twins."""
+        return self._metrics.ended.copy()
 
     @property
     def dataset(self) -> Dataset:
@@ -277,7 +293,8 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
     def like_this(self) -> DynPruneVectorEnv:
         """Another environment of the same settings, without a run."""
         settings = self.settings.as_dict()
-        other = type(self)(self.num_envs, self.autoreset_mode, self.render_mode, **settings)
+        kinds = self.num_envs, self.autoreset_mode, self.render_mode, self.twins
+        other = type(self)(*kinds, **settings)
         other.spec = self.spec
         return other
 
@@ -286,7 +303,8 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         settings = self.settings.as_dict()
         for name in ("device", "data_dir", "download"):
             del settings[name]
-        return json.dumps({**settings, "num_envs": self.num_envs}, sort_keys=True)
+        settings |= {"num_envs": self.num_envs, "twins": self.twins}
+        return json.dumps(settings, sort_keys=True)
 
     # -- rendering ------------------------------------------------------------------------------
 
@@ -325,12 +343,26 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
             torch_compile=settings.compile,
         )
 
+    def _seed(self, rows: np.ndarray, seeds: list[int | None]) -> None:
+        """Gives these rows new generators; None keeps the one that a row has."""
+        first = not self._random
+        if first:
+            self._random = [np.random.default_rng(0)] * self.num_envs
+            self._seeds = [-1] * self.num_envs
+        for row in rows.tolist():
+            if first or seeds[row] is not None:
+                # Twins draw alike, also where nobody chose the seed.
+                own = self._seeds[row - 1] if row % self.twins else seeds[row]
+                self._random[row], self._seeds[row] = seeding.np_random(own)
+
     def _start(self, rows: np.ndarray) -> None:
         """Begins a new run in each of these rows."""
         if self._trainer is None:
             self._trainer = self._make_trainer()
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
-        self._metrics = self._measure(rows)
+        measured = self._measure(rows)
+        measured.ended[rows] = False
+        self._metrics = measured
         self._frames.start(rows.tolist(), self._trainer, self._metrics)
 
     def _measure(self, rows: np.ndarray) -> Metrics:
@@ -339,7 +371,7 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         loss, accuracy = old.val_loss.copy(), old.val_accuracy.copy()
         if len(rows):
             loss[rows], accuracy[rows] = trainer.evaluate("val", rows)
-        return Metrics(loss, accuracy, trainer.train_loss.copy())
+        return Metrics(loss, accuracy, trainer.train_loss.copy(), old.ended.copy())
 
     def _decode(self, actions: np.ndarray) -> np.ndarray:
         """Checked actions as (R, n) float32 gradient weights."""
@@ -352,35 +384,7 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         """What is observed now, batched; the same as `step` gave."""
         trainer = self.trainer
         progress = progress_vector(trainer.budget, self._metrics)
-        return self._observation.observe(trainer.statistics.columns(trainer.budget.epoch), progress)
+        return self._observation.observe(trainer.statistics.lend(trainer.budget.epoch), progress)
 
     def _info(self, mask: np.ndarray | None, kept: np.ndarray | None = None) -> dict[str, Any]:
-        """Gymnasium's vector infos: one (R,) array per key, and under _key which rows have it."""
-        trainer, budget, metrics = self.trainer, self.trainer.budget, self._metrics
-        infos = {
-            "epoch": budget.epoch.copy(),
-            "kept": np.zeros(self.num_envs, dtype=np.int64) if kept is None else kept.copy(),
-            "visits": budget.visits.copy(),
-            "scored": budget.scored.copy(),
-            "spent": budget.spent,
-            "saved": budget.saved,
-            "progress": budget.progress,
-            "val_loss": metrics.val_loss.copy(),
-            "val_accuracy": metrics.val_accuracy.copy(),
-            "train_loss": metrics.train_loss.copy(),
-            "diverged": trainer.diverged.copy(),
-            "run_seed": trainer.seeds.copy(),
-        }
-        present = np.ones(self.num_envs, dtype=bool) if mask is None else mask
-        return infos | {f"_{name}": present.copy() for name in infos}
-
-    def _final(self, observations: Any, ended: np.ndarray) -> np.ndarray:
-        """The last observations of ended rows as Gymnasium stores them: an object array."""
-        final = np.full(self.num_envs, None, dtype=object)
-        for row in np.flatnonzero(ended):
-            final[row] = deepcopy(row_of(observations, int(row)))
-        return final
-
-
-def _masked(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
-    return {k: mask.copy() if k.startswith("_") else v.copy() for k, v in infos.items()}
+        return run_infos(self.trainer, self._metrics, mask, kept)

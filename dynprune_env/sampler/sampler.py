@@ -122,7 +122,7 @@ class PruningSampler(Sampler[int]):
         self._observation = OBSERVATIONS[wants["observation"]](task_size)
         self._action_kind = wants["action"]
         uniform = np.array([math.log(classes)])
-        self._metrics = Metrics(uniform, np.array([1 / classes]), uniform)
+        self._metrics = Metrics(uniform, np.array([1 / classes]), uniform, np.array([False]))
         self._largest_batch = 0
         self._done = np.empty(0, dtype=np.int64)
         refusing: Any = Refusing(repr(agent), epochs, len(table))
@@ -211,6 +211,7 @@ class PruningSampler(Sampler[int]):
             train_loss if val_loss is None else np.clip([float(val_loss)], 0, MAX_LOSS),
             accuracy if val_accuracy is None else np.array([float(val_accuracy)]),
             train_loss,
+            np.array([self.finished]),
         )
         self._records.clear()
         self._done = self._done[:0]
@@ -310,7 +311,7 @@ class PruningSampler(Sampler[int]):
             weights=self._weights[_CPU].numpy(),
             ids=ids,
             values=values,
-            metrics=np.array(astuple(self._metrics)),
+            metrics=np.array(self._metrics.observed),
             action=self._action,
             largest_batch=self._largest_batch,
             statistics=self._statistics.state(),
@@ -347,7 +348,9 @@ class PruningSampler(Sampler[int]):
         self._settings["seed"] = seed
         budget.epoch[...], budget.visits[...] = found.epoch, found.visits
         self._statistics.load_state(found.statistics)
-        self._metrics = Metrics(*found.metrics)
+        val_loss, val_accuracy, train_loss = found.metrics
+        ended = np.array([self.finished])
+        self._metrics = Metrics(val_loss, val_accuracy, train_loss, ended)
         self._largest_batch = found.largest_batch
         self._action = found.action
         self._hand_out(found.order, found.weights)
@@ -358,7 +361,7 @@ class PruningSampler(Sampler[int]):
 
     def _observe(self) -> Any:
         """What the agent sees, without the replica axis: fresh arrays, its own to write into."""
-        columns = self._statistics.columns(self._budget.epoch)
+        columns = self._statistics.lend(self._budget.epoch)
         progress = progress_vector(self._budget, self._metrics)
         seen = self._observation.observe(columns, progress)
         return row_of(seen)

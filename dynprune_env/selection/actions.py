@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,33 +10,13 @@ from gymnasium import spaces
 
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection.budget import VisitBudget
+from dynprune_env.selection.context import ActionContext, check_symmetric
 from dynprune_env.selection.ranking import keep_top, rank, standardise
 from dynprune_env.selection.statistics import SampleStatistics
+from dynprune_env.selection.tilts import Tilts, WeightedTilts
 
 MAX_WEIGHT = 100.0
 """Largest gradient weight that the `weights` action takes."""
-
-
-@dataclass(frozen=True)
-class ActionContext:
-    """What an action is applied to.
-
-    Attributes:
-        statistics: before the epoch.
-        epoch: (R,) int64, epochs done.
-        visits_per_epoch: (R,) float64, how many samples to keep now to spend what is left evenly.
-        rng: draws that belong to this epoch of each run.
-    """
-
-    statistics: SampleStatistics
-    epoch: np.ndarray
-    visits_per_epoch: np.ndarray
-    rng: ReplicaRandom
-
-    @cached_property
-    def columns(self) -> dict[str, np.ndarray]:
-        """(R, n) float32 each; copied only for the actions that look."""
-        return self.statistics.columns(self.epoch)
 
 
 class Action(Protocol):
@@ -53,6 +32,9 @@ class Action(Protocol):
             ValueError: a value is outside the space's range.
         """
 
+    def random(self, context: ActionContext) -> np.ndarray:
+        """The (R, ...) actions that play dynamic random: uniform subsets at an even pace."""
+
 
 class Mask:
     """One bit per sample: 1 keeps, 0 drops."""
@@ -66,6 +48,10 @@ class Mask:
         if action.dtype != bool and not np.isin(action, (0, 1)).all():
             raise ValueError("a keep mask holds only 0 (drop) and 1 (keep)")
         return action.astype(np.float32)
+
+    def random(self, context: ActionContext) -> np.ndarray:
+        """A drawn mask, (R, n) bool."""
+        return context.random_mask()
 
 
 class Weights:
@@ -84,6 +70,10 @@ class Weights:
         if action.min(initial=0) < 0 or action.max(initial=0) > MAX_WEIGHT:
             raise ValueError(f"gradient weights must be in [0, {MAX_WEIGHT:g}]")
         return action.astype(np.float32)
+
+    def random(self, context: ActionContext) -> np.ndarray:
+        """A drawn mask as weights, (R, n) float32."""
+        return context.random_mask().astype(np.float32)
 
 
 class ScoreWeights:
@@ -105,7 +95,7 @@ class ScoreWeights:
 
     def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """The top scores of each replica, with weight 1."""
-        _check_symmetric(action)
+        check_symmetric(action)
         columns = context.columns
         scores = np.zeros(columns["loss"].shape)
         for index, name in enumerate(self.FEATURES):
@@ -115,6 +105,10 @@ class ScoreWeights:
         scores -= 10.0 ** action[:, -2, None] * np.log(-np.log(uniform))
         counts = np.rint(context.visits_per_epoch * 4.0 ** action[:, -1]).astype(np.int64)
         return keep_top(scores, counts, context.rng).astype(np.float32)
+
+    def random(self, context: ActionContext) -> np.ndarray:
+        """Zeros."""
+        return np.zeros((len(context.epoch), len(self.NAMES)), dtype=np.float32)
 
 
 class Quantiles:
@@ -131,15 +125,21 @@ class Quantiles:
 
     def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """Independent draws, with weight 1."""
-        _check_symmetric(action)
+        check_symmetric(action)
         loss = context.columns["loss"]
         n = loss.shape[1]
         decile = rank(loss, context.rng) * self.COUNT // n
         keep = (np.take_along_axis(action, decile, axis=1) + 1) / 2
         return (context.rng.random(n) < keep).astype(np.float32)
 
+    def random(self, context: ActionContext) -> np.ndarray:
+        """The same probability for all deciles: an even pace on average."""
+        n = context.statistics.loss.shape[1]
+        share = np.minimum(context.visits_per_epoch / n, 1)
+        return np.tile((2 * share - 1)[:, None], self.COUNT).astype(np.float32)
 
-def strategy_scores(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+
+def strategy_scores(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Scores of the strategies without chance, by the names of `Strategy`, (..., n) each."""
     loss = columns["loss"]
     return {
@@ -176,10 +176,9 @@ class Strategy:
         counts = np.rint(context.visits_per_epoch).astype(np.int64)
         return keep_top(chosen, counts, rng).astype(np.float32)
 
-
-def _check_symmetric(action: np.ndarray) -> None:
-    if np.abs(action).max(initial=0) > 1 + 1e-6:
-        raise ValueError("this action holds numbers in [-1, 1]")
+    def random(self, context: ActionContext) -> np.ndarray:
+        """Strategy 0."""
+        return np.zeros(len(context.epoch), dtype=np.int64)
 
 
 ACTIONS: dict[str, type[Action]] = {
@@ -188,6 +187,8 @@ ACTIONS: dict[str, type[Action]] = {
     "score_weights": ScoreWeights,
     "quantiles": Quantiles,
     "strategy": Strategy,
+    "tilts": Tilts,
+    "weighted_tilts": WeightedTilts,
 }
 
 
@@ -222,9 +223,19 @@ def decode(
         raise ValueError(f"expected an array of bools or numbers, got dtype {actions.dtype}")
     if not np.isfinite(actions).all():
         raise ValueError("the action holds NaN or infinite values")
+    return action.decode(actions, _context(statistics, budget, seeds))
+
+
+def random_action(
+    kind: str, statistics: SampleStatistics, budget: VisitBudget, seeds: np.ndarray
+) -> np.ndarray:
+    """The (R, ...) actions of a kind that play dynamic random now; see `decode`."""
+    return ACTIONS[kind]().random(_context(statistics, budget, seeds))
+
+
+def _context(statistics: SampleStatistics, budget: VisitBudget, seeds: np.ndarray) -> ActionContext:
     own = [
         stream_seed(int(seed), int(epoch), Purpose.ACTION)
         for seed, epoch in zip(seeds, budget.epoch, strict=True)
     ]
-    context = ActionContext(statistics, budget.epoch, budget.visits_per_epoch, ReplicaRandom(own))
-    return action.decode(actions, context)
+    return ActionContext(statistics, budget.epoch, budget.visits_per_epoch, ReplicaRandom(own))

@@ -1,14 +1,16 @@
-"""What an agent sees: per-sample columns, or a summary whose length does not depend on n."""
+"""What an agent sees: per-sample columns, or a vector whose length does not depend on n."""
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from gymnasium import spaces
 
 from dynprune_env.selection.budget import VisitBudget
+from dynprune_env.selection.features import RUN_FEATURES, run_features
 from dynprune_env.selection.rewards import Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
 
@@ -23,7 +25,7 @@ def progress_vector(budget: VisitBudget, metrics: Metrics) -> np.ndarray:
     """The entries of PROGRESS for R runs, (R, len(PROGRESS)) float32."""
     share = np.full(len(budget.epoch), budget.share)
     known = (budget.progress, budget.epoch / budget.epochs, budget.spent, share)
-    return np.stack([*known, *astuple(metrics)], axis=1).astype(np.float32)
+    return np.stack([*known, *metrics.observed], axis=1).astype(np.float32)
 
 
 def progress_entries(progress: np.ndarray) -> dict[str, np.ndarray]:
@@ -62,11 +64,11 @@ class Observation(Protocol):
     def space(self) -> spaces.Space[Any]:
         """The space of one replica's observation."""
 
-    def observe(self, columns: dict[str, np.ndarray], progress: np.ndarray) -> Any:
+    def observe(self, columns: Mapping[str, np.ndarray], progress: np.ndarray) -> Any:
         """Batched observations.
 
         Args:
-            columns: (R, n) float32 each, fresh arrays that may be kept.
+            columns: (R, n) float32 each; what cannot be written to is lent, the rest may be kept.
             progress: (R, len(PROGRESS)) float32.
         """
 
@@ -92,10 +94,11 @@ class Samples:
         return spaces.Dict(boxes)
 
     def observe(
-        self, columns: dict[str, np.ndarray], progress: np.ndarray
+        self, columns: Mapping[str, np.ndarray], progress: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Each column (R, n), progress (R, 7)."""
-        return {**columns, "progress": progress}
+        own = {name: c if c.flags.writeable else c.copy() for name, c in columns.items()}
+        return {**own, "progress": progress}
 
 
 class Summary:
@@ -133,7 +136,7 @@ class Summary:
         """A bounded float32 Box of shape (len(NAMES),)."""
         return spaces.Box(-self.LIMIT, self.LIMIT, (len(self.NAMES),), np.float32)
 
-    def observe(self, columns: dict[str, np.ndarray], progress: np.ndarray) -> np.ndarray:
+    def observe(self, columns: Mapping[str, np.ndarray], progress: np.ndarray) -> np.ndarray:
         """(R, len(NAMES)) float32."""
         progress = progress.copy()
         progress[:, _PROGRESS_HIGH > 1] /= np.log(max(2, self.shape.num_classes))
@@ -151,4 +154,32 @@ class Summary:
         return np.concatenate(parts, axis=1).clip(-self.LIMIT, self.LIMIT).astype(np.float32)
 
 
-OBSERVATIONS: dict[str, type[Observation]] = {"samples": Samples, "summary": Summary}
+class Run:
+    """A short vector whatever n: a one, and RUN_FEATURES. The fast observation.
+
+    Bounded, on the same scale for every task, and few enough for a small policy to learn from.
+    """
+
+    NAMES = ("one", *RUN_FEATURES)
+    LIMIT = 10.0
+
+    def __init__(self, shape: TaskSize):
+        self.shape = shape
+
+    def space(self) -> spaces.Box:
+        """A bounded float32 Box of shape (12,)."""
+        return spaces.Box(-self.LIMIT, self.LIMIT, (len(self.NAMES),), np.float32)
+
+    def observe(self, columns: Mapping[str, np.ndarray], progress: np.ndarray) -> np.ndarray:
+        """(R, 12) float32."""
+        known = progress_entries(progress)
+        features = run_features(columns, known, self.shape.epochs, self.shape.num_classes)
+        one = np.ones((len(features), 1), dtype=np.float32)
+        return np.concatenate([one, features], axis=1).clip(-self.LIMIT, self.LIMIT)
+
+
+OBSERVATIONS: dict[str, type[Observation]] = {
+    "samples": Samples,
+    "summary": Summary,
+    "run": Run,
+}

@@ -96,6 +96,37 @@ def standardise(values: np.ndarray, limit: float = 3.0) -> np.ndarray:
     return plain_standardise(values, limit)
 
 
+def standardise_among(values: np.ndarray, among: np.ndarray, limit: float = 3.0) -> np.ndarray:
+    """Clipped z-scores among some samples of each row; zero where these are equal.
+
+    Args:
+        values: (R, n).
+        among: (R, n) bool, the samples that count.
+        limit: where the z-scores are clipped.
+
+    Returns:
+        (R, n) float64, 0 for all others.
+    """
+    if HAS_NUMBA:
+        from dynprune_env.selection.kernels import fill_z_scores_among  # slow to import
+
+        scores = np.empty(values.shape)
+        fill_z_scores_among(np.ascontiguousarray(values), among, limit, scores)
+        return scores
+    return plain_standardise_among(values, among, limit)
+
+
+def plain_standardise_among(
+    values: np.ndarray, among: np.ndarray, limit: float = 3.0
+) -> np.ndarray:
+    """The same without numba."""
+    count = np.maximum(1, among.sum(-1, keepdims=True))
+    known = np.where(among, values, 0).astype(np.float64)
+    centred = np.where(among, known - known.sum(-1, keepdims=True) / count, 0)
+    spread = np.sqrt(np.square(centred).sum(-1, keepdims=True) / count)
+    return np.clip(centred / np.where(spread > 1e-6, spread, np.inf), -limit, limit)
+
+
 def plain_standardise(values: np.ndarray, limit: float = 3.0) -> np.ndarray:
     """The same without numba."""
     # float64, since equal float32 values rarely have themselves as their mean.

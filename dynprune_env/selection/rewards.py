@@ -1,4 +1,4 @@
-"""The rewards: how much better the model became in one epoch; higher is better."""
+"""The rewards: how much better the model became in an epoch, or how good it is at the end."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Metrics:
-    """How well the replicas do at the end of an epoch (or before the first); (R,) float64 each.
+    """How well the replicas do at the end of an epoch (or before the first); (R,) each.
 
     Attributes:
         val_loss: mean cross-entropy on the val split, nats.
         val_accuracy: in [0, 1].
         train_loss: mean loss of the last epoch's visits, nats; ln C before the first.
+        ended: bool, whether the episode is over; where rows are twins, that of all of them.
     """
 
     val_loss: np.ndarray
     val_accuracy: np.ndarray
     train_loss: np.ndarray
+    ended: np.ndarray
+
+    @property
+    def observed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What agents see: val loss, val accuracy, train loss, (R,) float64 each."""
+        return self.val_loss, self.val_accuracy, self.train_loss
 
 
 def val_loss(before: Metrics, after: Metrics) -> np.ndarray:
@@ -44,6 +51,22 @@ def train_loss(before: Metrics, after: Metrics) -> np.ndarray:
     return before.train_loss - after.train_loss
 
 
+def final_accuracy(before: Metrics, after: Metrics) -> np.ndarray:
+    """The val accuracy reached, in [0, 1], in the step that ends the episode; 0 in the others."""
+    return np.where(after.ended & ~before.ended, after.val_accuracy, 0.0)
+
+
+def final_loss(before: Metrics, after: Metrics) -> np.ndarray:
+    """Minus the val loss reached, in nats, in the step that ends the episode; 0 in the others."""
+    return np.where(after.ended & ~before.ended, -after.val_loss, 0.0)
+
+
+TELESCOPING = (val_loss, val_accuracy, log_val_loss, train_loss)
+"""Paid at every step; the sum over an episode is what changed from its start to its end."""
+
+TERMINAL = (final_accuracy, final_loss)
+"""Paid once, at the end: what an episode is worth, without the noise of its beginning."""
+
 REWARDS: dict[str, Callable[[Metrics, Metrics], np.ndarray]] = {
-    reward.__name__: reward for reward in (val_loss, val_accuracy, log_val_loss, train_loss)
+    reward.__name__: reward for reward in (*TELESCOPING, *TERMINAL)
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -200,10 +201,28 @@ class SampleStatistics:
 
     def columns(self, epoch: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh copies of all columns after `epoch` (R,) epochs, each (R, n) float32."""
-        table = {name: column.astype(np.float32) for name, column in self._table.items()}
-        table["age"] = (epoch[:, None] - self._last_visit).astype(np.float32)
-        table["label"] = np.broadcast_to(self.labels.astype(np.float32), table["age"].shape).copy()
-        return table
+        lent = self.lend(epoch)
+        return {
+            name: column if column.flags.writeable else column.copy()
+            for name, column in lent.items()
+        }
+
+    def lend(self, epoch: np.ndarray) -> Mapping[str, np.ndarray]:
+        """The same columns, each made when it is first asked for.
+
+        Those that lie in the table as float32 are the table itself, for reading only, and as it
+        is until the next `record`.
+        """
+        return _LentColumns(self, epoch)
+
+    def _lent(self, name: str, epoch: np.ndarray) -> np.ndarray:
+        if name == "age":
+            return (epoch[:, None] - self._last_visit).astype(np.float32)
+        if name == "label":
+            labels = self.labels.astype(np.float32)
+            return np.broadcast_to(labels, self._last_visit.shape).copy()
+        column = self._table[name]
+        return _read_only(column) if column.dtype == np.float32 else column.astype(np.float32)
 
     def state(self) -> dict[str, Tensor]:
         """Everything as tensors."""
@@ -218,6 +237,25 @@ class SampleStatistics:
             column[...] = state[name].numpy()
         self._last_visit[...] = state["last_visit"].numpy()
         self._scored[...] = state["scored"].numpy()
+
+
+class _LentColumns(Mapping[str, np.ndarray]):
+    """Columns of a table by name, each made at its first use."""
+
+    def __init__(self, statistics: SampleStatistics, epoch: np.ndarray):
+        self._statistics, self._epoch = statistics, epoch
+        self._made: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._made:
+            self._made[name] = self._statistics._lent(name, self._epoch)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SampleStatistics.COLUMNS)
+
+    def __len__(self) -> int:
+        return len(SampleStatistics.COLUMNS)
 
 
 def _read_only(table: np.ndarray) -> np.ndarray:

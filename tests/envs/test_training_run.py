@@ -22,7 +22,7 @@ from helpers.episodes import (
 
 from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.selection.observations import OBSERVATIONS
-from dynprune_env.selection.rewards import REWARDS
+from dynprune_env.selection.rewards import REWARDS, TELESCOPING
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.recipes import Augmentation
 from dynprune_env.tasks.registry import TASKS
@@ -33,7 +33,7 @@ FULL = np.ones(48)
 # -- rewards and what is observed -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("reward", [reward.__name__ for reward in TELESCOPING])
 def test_rewards_are_differences_of_what_info_tells(reward: str, back_end: dict[str, Any]) -> None:
     env = make(reward=reward, **back_end)
     steps = play(env, random_masks(env, 4), seed=0)
@@ -52,6 +52,17 @@ def test_rewards_are_differences_of_what_info_tells(reward: str, back_end: dict[
     if reward != "log_val_loss":
         total = sum(step[1] for step in steps[1:])
         assert total == pytest.approx(rise if reward == "val_accuracy" else -rise)
+
+
+@pytest.mark.parametrize(("reward", "sign"), [("final_accuracy", 1), ("final_loss", -1)])
+def test_terminal_rewards_are_what_the_run_has_reached_paid_at_its_end_alone(
+    reward: str, sign: int, back_end: dict[str, Any]
+) -> None:
+    env = make(reward=reward, **back_end)
+    *steps, last = play(env, random_masks(env, 4), seed=0)[1:]
+    assert [step[1] for step in steps] == [0] * 3
+    assert last[2]
+    assert last[1] == sign * last[-1][f"val_{reward.removeprefix('final_')}"] != 0
 
 
 def test_info_tells_the_val_loss_and_the_mean_loss_of_the_visits(back_end: dict[str, Any]) -> None:
@@ -136,7 +147,7 @@ def test_a_diverged_run_ends_with_finite_numbers(
     _, reward_at_end, terminated, truncated, info = steps[-1]
     assert (terminated, truncated, info["diverged"], info["val_loss"]) == (True, False, True, 20)
     assert not steps[0][-1]["diverged"]
-    assert reward_at_end < 0 or reward in ("val_accuracy", "train_loss")
+    assert reward_at_end < 0 or reward.endswith(("accuracy", "train_loss"))
     for step in steps:
         assert step[0] in env.observation_space
         assert all(np.isfinite(value) for value in step[-1].values())

@@ -45,9 +45,11 @@ def parameters(made: SB3Trainer) -> list[torch.Tensor]:
 STOCK = [
     ("ppo", "samples", "mask"),
     ("ppo", "summary", "score_weights"),
+    ("ppo", "run", "tilts"),
     ("a2c", "samples", "mask"),
     ("a2c", "summary", "strategy"),
     ("sac", "summary", "score_weights"),
+    ("sac", "run", "weighted_tilts"),
     ("sac", "samples", "weights"),
     ("td3", "summary", "quantiles"),
     ("dqn", "summary", "strategy"),

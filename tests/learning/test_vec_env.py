@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from helpers.episodes import assert_same, make, make_vector
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._features import TASK_SIZE
+from dynprune_env import RelativeRewards
 from dynprune_env.selection.observations import progress_entries
 
 
@@ -175,36 +178,66 @@ def test_groups_of_different_size_fit_together_where_the_spaces_are_short() -> N
     assert env.reset().shape == (2, 36)
 
 
-def test_paired_replicas_differ_in_nothing_but_their_actions() -> None:
-    env = DynPruneVecEnv([group(3), group(2, budget=0.3)], paired=True)
-    assert env.seed(9) == [9, 9, 9, 10, 10]
+def twins(size: int, kind: str = "mean", **settings: Any) -> Any:
+    return RelativeRewards(group(size, twins=size, **settings), kind)
+
+
+def test_groups_of_twins_share_seeds_and_their_relative_rewards_come_at_the_end() -> None:
+    env = DynPruneVecEnv([twins(3), twins(2, budget=0.3), group(2)])
+    assert env.seed(9) == [9, 9, 9, 10, 10, 11, 12]
     observation = env.reset()
     assert len(set(val_loss(observation)[:3])) == 1
-    same = np.repeat(masks(env, 1)[0][:1], 5, axis=0)
-    _, rewards, _, _ = env.step(same)
-    assert rewards == pytest.approx(np.zeros(5), abs=1e-5)
-    before = val_loss(observation)
-    env.seed(9)
-    env.reset()
-    observation, rewards, _, _ = env.step(masks(env, 1)[0])
-    improved = before - val_loss(observation)
-    for rows in (slice(0, 3), slice(3, 5)):
-        relative = improved[rows] - improved[rows].mean()
-        assert rewards[rows] == pytest.approx(relative, abs=1e-4)
-        assert np.ptp(rewards[rows]) > 0
+    assert len(set(val_loss(observation))) == 4
+    paid = []
+    for action in masks(env, 4):
+        _, rewards, dones, infos = env.step(action)
+        assert (rewards[:5] != 0).tolist() == dones[:5].tolist()
+        for rows in (slice(0, 3), slice(3, 5)):
+            if dones[rows].any():
+                told = [0.75 * i["val_accuracy"] - 0.25 * i["val_loss"] for i in infos[rows]]
+                assert dones[rows].all()
+                assert rewards[rows] == pytest.approx(np.array(told) - np.mean(told), abs=1e-6)
+                paid.append(rows)
+    assert len(paid) == 2
 
 
-def test_returns_are_the_groups_own_also_where_replicas_are_paired() -> None:
+def test_returns_are_the_groups_own_also_inside_relative_rewards() -> None:
     returns = []
-    for paired in (False, True):
-        env = DynPruneVecEnv(group(1), paired=paired)
+    for made in (group(2, twins=2), twins(2)):
+        env = DynPruneVecEnv(made)
         env.seed(2)
-        env.reset()
+        first = val_loss(env.reset())
         for action in masks(env, 4):
-            env.step(action)
+            _, _, dones, infos = env.step(action)
+        assert dones.all()
+        last = [info["val_loss"] for info in infos]
+        assert env.returns == pytest.approx(first - last, abs=1e-5)
         returns.append(env.returns)
     assert returns[0] == returns[1]
-    assert returns[0][0] > 0.01
+    assert min(returns[0]) > 0.01
+
+
+def test_attributes_and_methods_are_reached_through_wrappers() -> None:
+    wrapped = RecordEpisodeStatistics(twins(2, budget=0.3))
+    env = DynPruneVecEnv([wrapped, group(1)])
+    env.seed(0)
+    env.reset()
+    assert env.get_attr("kind", 0) == ["mean"]
+    assert [settings.budget for settings in env.get_attr("settings")] == [0.3, 0.3, 0.5]
+    env.set_attr("kind", "rank", [0, 1])
+    assert wrapped.env.kind == "rank"
+    losses = env.env_method("evaluate", "val", indices=[1])[0].loss
+    assert losses == wrapped.unwrapped.evaluate("val").loss[1]
+
+
+def test_environments_of_another_package_are_refused() -> None:
+    with pytest.raises(ValueError, match="a group is a DynPruneVectorEnv, wrapped or not"):
+        DynPruneVecEnv(gym.make_vec("CartPole-v1", 2))
+
+
+def test_who_passes_paired_is_told_what_took_its_place() -> None:
+    with pytest.raises(ValueError, match=r"twins.*RelativeRewards"):
+        DynPruneVecEnv(group(2), paired=True)
 
 
 @pytest.mark.parametrize("repeated", [False, True])

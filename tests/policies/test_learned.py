@@ -16,17 +16,13 @@ from hypothesis import strategies as st
 
 import dynprune_agents
 from dynprune_agents.learning.candidates import InTraining
-from dynprune_agents.policies._features import (
-    RUN_FEATURES,
-    SAMPLE_FEATURES,
-    class_means,
-    sample_features,
-)
+from dynprune_agents.policies._features import SAMPLE_FEATURES, sample_features
 from dynprune_agents.policies._files import FOLDER, load_scorer, save_scorer
 from dynprune_agents.policies._networks import SCALE, Scorer, gumbel
 from dynprune_agents.policies.learned import Learned
 from dynprune_env import run_episodes
 from dynprune_env.common.randomness import ReplicaRandom
+from dynprune_env.selection.features import RUN_FEATURES, class_means
 from dynprune_env.selection.observations import PROGRESS
 
 SMALL = {"train_size": 60, "epochs": 3}

@@ -80,6 +80,8 @@ MODELS: list[tuple[Any, Any, dict[str, str], dict[str, Any]]] = [
     (PPO, SetPolicy, SAMPLES, {}),
     (PPO, "MultiInputPolicy", SAMPLES, {}),
     (PPO, "MlpPolicy", SHORT, {}),
+    (PPO, "MlpPolicy", {"observation": "run", "action": "tilts"}, {}),
+    (SAC, "MlpPolicy", {"observation": "run", "action": "weighted_tilts"}, {}),
     (PPO, "MlpPolicy", SHORT, {"use_sde": True}),
     (A2C, SetPolicy, SAMPLES, {}),
     (A2C, "MlpPolicy", {"observation": "summary", "action": "strategy"}, {}),

@@ -21,6 +21,7 @@ from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._distribution import KeepChoice, KeepDistribution, offset
 from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
 from dynprune_agents.policies._set_policy import SetPolicy
+from dynprune_env import RelativeRewards
 from dynprune_env.selection.observations import PROGRESS, Samples, TaskSize
 from dynprune_env.selection.statistics import SampleStatistics
 
@@ -258,7 +259,7 @@ def dict_of_arrays(seen: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(("algorithm", "settings"), [(PPO, {"batch_size": 8}), (A2C, {})])
 def test_it_trains(algorithm: Any, settings: dict[str, Any]) -> None:
-    env = DynPruneVecEnv(make_vector(4, "SameStep"), paired=True)
+    env = DynPruneVecEnv(RelativeRewards(make_vector(4, "SameStep", twins=4), "mean"))
     model = algorithm(SetPolicy, env, n_steps=4, gamma=1.0, seed=1, device="cpu", **settings)
     before = [value.clone() for value in model.policy.parameters()]
     model.learn(64)

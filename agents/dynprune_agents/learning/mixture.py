@@ -28,11 +28,12 @@ class TaskDraw:
         """The checked settings."""
         return settings_of(self.env, self.env_kwargs)
 
-    def make(self, num_envs: int, autoreset_mode: AutoresetMode) -> DynPruneVectorEnv:
+    def make(
+        self, num_envs: int, autoreset_mode: AutoresetMode, twins: int = 1
+    ) -> DynPruneVectorEnv:
         """A vector environment of this draw."""
-        envs = gym.make_vec(
-            self.env, num_envs=num_envs, autoreset_mode=autoreset_mode, **self.env_kwargs
-        )
+        kwargs = {"autoreset_mode": autoreset_mode, "twins": twins, **self.env_kwargs}
+        envs = gym.make_vec(self.env, num_envs=num_envs, **kwargs)
         assert isinstance(envs, DynPruneVectorEnv)
         return envs
 

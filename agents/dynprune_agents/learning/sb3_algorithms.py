@@ -157,7 +157,7 @@ def _ars(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-SHORT = ("score_weights", "quantiles")
+SHORT = ("score_weights", "quantiles", "tilts", "weighted_tilts")
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,8 @@ class Algorithm:
         package, name: of its class.
         actions: the kinds that it can choose.
         defaults: our hyperparameters.
-        paired, repeated: see `DynPruneVecEnv`.
+        paired: whether it learns from how twins differ, see `RelativeRewards`.
+        repeated: see `DynPruneVecEnv`.
         policy: of stock policies on a vector.
     """
 

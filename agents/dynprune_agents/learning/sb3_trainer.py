@@ -27,6 +27,7 @@ from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env.common.randomness import kept_generators
 from dynprune_env.common.specs import lookup
+from dynprune_env.envs.relative import RelativeRewards
 
 GROUP_SIZE = 8
 """Most replicas that play one draw. Fewer draws mean larger, faster stacks of networks; more draws
@@ -86,9 +87,7 @@ class SB3Trainer:
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **kinds})
         self.mixture.check()
         self.num_envs = num_envs
-        self._venv = DynPruneVecEnv(
-            self._draw_groups()[0], self.algorithm.paired, self.algorithm.repeated
-        )
+        self._venv = DynPruneVecEnv(self._draw_groups()[0], repeated=self.algorithm.repeated)
         self._env: VecEnv = VecMonitor(self._venv)
         if normalise_reward and not self.algorithm.repeated:
             # gamma is that of the return by whose deviation rewards are divided.
@@ -157,8 +156,14 @@ class SB3Trainer:
         """The vector environments of this segment, and the seed of all that is drawn in it."""
         rng = np.random.default_rng([self.seed, self.segment])
         parts = np.array_split(np.arange(self.num_envs), -(-self.num_envs // GROUP_SIZE))
-        groups = [self.mixture.draw(rng).make(len(part), AutoresetMode.SAME_STEP) for part in parts]
+        groups = [self._make_group(self.mixture.draw(rng), len(part)) for part in parts]
         return groups, int(rng.integers(FIRST_SEED, (1 << 31) - self.num_envs))
+
+    def _make_group(self, draw: TaskDraw, size: int) -> Any:
+        """Replicas of one draw, twins where the algorithm learns from their differences."""
+        if not self.algorithm.paired or size == 1:
+            return draw.make(size, AutoresetMode.SAME_STEP)
+        return RelativeRewards(draw.make(size, AutoresetMode.SAME_STEP, size), kind="mean")
 
     def _longest(self) -> int:
         """T of the longest draw."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 
 from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
@@ -19,6 +19,8 @@ from dynprune_env.selection.budget import SCORING_COST
 _UNLIMITED = np.float32(1e6)
 
 Indices = int | Iterable[int] | None
+Group: TypeAlias = Any
+"""A DynPruneVectorEnv, or a wrapper of one, which hands its attributes on."""
 
 
 class DynPruneVecEnv(VecEnv):
@@ -34,32 +36,37 @@ class DynPruneVecEnv(VecEnv):
     ask `check_policy_fits`.
 
     Args:
-        groups: vector environments with `AutoresetMode.SAME_STEP` (their default).
-        paired: the replicas of a group get the same seeds, so that they differ in nothing but
-            the actions, and a reward is how much better it is than the group's mean in that
-            step. Policy gradients stay right (it is a baseline) and become far less noisy; not
-            for algorithms that compare returns of different times (off-policy ones, ARS).
+        groups: vector environments with `AutoresetMode.SAME_STEP` (their default), of twins or
+            not, in `RelativeRewards` or not.
         repeated: every `reset` starts the runs of the last `seed` again, for algorithms that
             compare policies one after the other (ARS).
+        paired: was once what twins in `RelativeRewards` are now.
 
     Attributes:
         steps: environment steps done so far, over all replicas.
         visits: sample visits spent so far, scoring included.
         seconds: wall-clock time spent in the environments.
         returns: of the episodes that ended since the last `replace_groups`: sums of the groups'
-            own rewards, also where they are paired.
+            own rewards, also inside `RelativeRewards`.
 
     Raises:
-        ValueError: the groups have different spaces, or another autoreset mode.
+        ValueError: the groups have different spaces, another autoreset mode, or are of another
+            package; or `paired` is given.
     """
 
     def __init__(
         self,
-        groups: DynPruneVectorEnv | Sequence[DynPruneVectorEnv],
-        paired: bool = False,
+        groups: Group | Sequence[Group],
+        *,
         repeated: bool = False,
+        paired: bool | None = None,
     ):
-        self.paired = paired
+        if paired is not None:
+            raise ValueError(
+                "paired is no argument any more: make groups with twins, such as "
+                "gym.make_vec(id, num_envs=8, twins=8), and wrap them in "
+                "dynprune_env.RelativeRewards"
+            )
         self.repeated = repeated
         self.steps = 0
         self.seconds = 0.0
@@ -72,23 +79,27 @@ class DynPruneVecEnv(VecEnv):
             first.single_action_space,
         )
 
-    def _put(self, groups: DynPruneVectorEnv | Sequence[DynPruneVectorEnv]) -> None:
-        checked = [groups] if isinstance(groups, DynPruneVectorEnv) else list(groups)
+    def _put(self, groups: Group | Sequence[Group]) -> None:
+        checked = _as_list(groups)
         if not checked:
             raise ValueError("a DynPruneVecEnv needs at least one group")
         for group in checked:
-            if group.autoreset_mode is not AutoresetMode.SAME_STEP:
+            if not isinstance(getattr(group, "unwrapped", None), DynPruneVectorEnv):
+                raise ValueError(f"a group is a DynPruneVectorEnv, wrapped or not, got {group!r}")
+            mode = group.unwrapped.autoreset_mode
+            if mode is not AutoresetMode.SAME_STEP:
                 raise ValueError(
                     f"Stable-Baselines3 needs autoreset_mode=AutoresetMode.SAME_STEP, a group has "
-                    f"{group.autoreset_mode}"
+                    f"{mode}"
                 )
             _check_alike(group, checked[0])
         self.groups = checked
         self.returns: list[float] = []
         self._running = np.zeros(sum(group.num_envs for group in checked))
+        self._own = np.zeros(len(self._running))
         self._spent = np.zeros(len(self._running), dtype=np.int64)
 
-    def replace_groups(self, groups: DynPruneVectorEnv | Sequence[DynPruneVectorEnv]) -> None:
+    def replace_groups(self, groups: Group | Sequence[Group]) -> None:
         """Goes on with other groups, under the same wrappers; `reset` must follow.
 
         Args:
@@ -98,7 +109,7 @@ class DynPruneVecEnv(VecEnv):
             ValueError: they have not.
         """
         before, size = self.groups, self.num_envs
-        found = [groups] if isinstance(groups, DynPruneVectorEnv) else list(groups)
+        found = _as_list(groups)
         if (total := sum(group.num_envs for group in found)) != size:
             raise ValueError(f"expected {size} replicas altogether, got {total}")
         for group in found:
@@ -108,12 +119,15 @@ class DynPruneVecEnv(VecEnv):
             group.close()
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Sets the seeds of the next `reset`: s + row, or where paired, s + group."""
+        """Sets the seeds of the next `reset`: s, s + 1, ... for rows, or groups of twins."""
         super().seed(seed)
-        first = self._seeds[0]
-        if self.paired and first is not None:
-            for number, (rows, group) in enumerate(self._rows()):
-                self._seeds[rows] = [first + number] * group.num_envs
+        following = self._seeds[0]
+        for rows, group in self._rows():
+            twins = group.unwrapped.twins
+            count = group.num_envs // twins
+            if following is not None:
+                own = range(following, following := following + count)
+                self._seeds[rows] = [each for each in own for _ in range(twins)]
         return self._seeds
 
     # -- resets and steps -----------------------------------------------------------------------
@@ -152,15 +166,13 @@ class DynPruneVecEnv(VecEnv):
             observation, reward, ended, _, group_infos = group.step(self._actions[rows])
             observations.append(observation)
             rewards[rows], dones[rows] = reward, ended
+            self._own[rows] = getattr(_holder(group, "own_rewards"), "own_rewards", reward)
             infos += [self._info(group, group_infos, row) for row in range(group.num_envs)]
         self.seconds += time.perf_counter() - start
-        self._count(rewards, dones, infos)
-        if self.paired:
-            for rows, _ in self._rows():
-                rewards[rows] -= rewards[rows].mean()
+        self._count(dones, infos)
         return self._joined(observations), rewards.astype(np.float32), dones, infos
 
-    def _info(self, group: DynPruneVectorEnv, infos: dict[str, Any], row: int) -> dict[str, Any]:
+    def _info(self, group: Group, infos: dict[str, Any], row: int) -> dict[str, Any]:
         """What Stable-Baselines3 wants to know of one row: plain Python values."""
         if "final_obs" not in infos or not infos["_final_obs"][row]:
             return {**_row_of_info(infos, row), "TimeLimit.truncated": False}
@@ -173,12 +185,12 @@ class DynPruneVecEnv(VecEnv):
             "TimeLimit.truncated": False,
         }
 
-    def _count(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+    def _count(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         spent = np.array([int(info["visits"] + SCORING_COST * info["scored"]) for info in infos])
         self.visits += int((spent - self._spent).sum())
         self._spent = np.where(dones, 0, spent)
         self.steps += self.num_envs
-        self._running += rewards
+        self._running += self._own
         self.returns += self._running[dones].tolist()
         self._running[dones] = 0
 
@@ -191,7 +203,7 @@ class DynPruneVecEnv(VecEnv):
         sizes = [np.tile(_task_size(group), (group.num_envs, 1)) for group in self.groups]
         return {**joined, TASK_SIZE: np.concatenate(sizes)}
 
-    def _rows(self) -> Iterator[tuple[slice, DynPruneVectorEnv]]:
+    def _rows(self) -> Iterator[tuple[slice, Group]]:
         first = 0
         for group in self.groups:
             yield slice(first, first + group.num_envs), group
@@ -199,7 +211,7 @@ class DynPruneVecEnv(VecEnv):
 
     # -- what the interface asks for besides ------------------------------------------------------
 
-    def _owners(self, indices: Indices) -> list[tuple[DynPruneVectorEnv, int]]:
+    def _owners(self, indices: Indices) -> list[tuple[Group, int]]:
         """The group of each of these replicas, and its row there."""
         everyone = [(group, row) for group in self.groups for row in range(group.num_envs)]
         return [everyone[index] for index in self._get_indices(indices)]
@@ -210,7 +222,8 @@ class DynPruneVecEnv(VecEnv):
         Raises:
             AttributeError: the groups have no such attribute.
         """
-        return [getattr(group, attr_name) for group, _ in self._owners(indices)]
+        owners = self._owners(indices)
+        return [getattr(_holder(group, attr_name), attr_name) for group, _ in owners]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Sets an attribute of the groups that these replicas belong to.
@@ -223,7 +236,7 @@ class DynPruneVecEnv(VecEnv):
         if len(named) != sum(group.num_envs for group in groups.values()):
             raise ValueError("the replicas of a group share its attributes: name all of them")
         for group in groups.values():
-            setattr(group, attr_name, value)
+            setattr(_holder(group, attr_name), attr_name, value)
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
@@ -237,7 +250,7 @@ class DynPruneVecEnv(VecEnv):
         picked = []
         for group, row in self._owners(indices):
             if id(group) not in results:
-                method: Callable[..., Any] = getattr(group, method_name)
+                method: Callable[..., Any] = getattr(_holder(group, method_name), method_name)
                 results[id(group)] = method(*method_args, **method_kwargs)
             picked.append(_pick(results[id(group)], row, group.num_envs))
         return picked
@@ -248,9 +261,10 @@ class DynPruneVecEnv(VecEnv):
 
     def get_images(self) -> list[np.ndarray | None]:
         """One panel per replica, None without render_mode."""
-        return [
-            image for group in self.groups for image in group.render() or [None] * group.num_envs
-        ]
+        images: list[np.ndarray | None] = []
+        for group in self.groups:
+            images += group.render() or [None] * group.num_envs
+        return images
 
     def close(self) -> None:
         """Closes the groups."""
@@ -273,24 +287,39 @@ def opened(space: spaces.Space[Any]) -> spaces.Space[Any]:
     return spaces.Dict(OrderedDict((name, boxes[name]) for name in order))
 
 
-def _task_size(group: DynPruneVectorEnv) -> np.ndarray:
-    task = group.settings.resolved
+def _task_size(group: Group) -> np.ndarray:
+    task = group.unwrapped.settings.resolved
     return np.array([task.recipe.epochs, task.info.num_classes], dtype=np.float32)
 
 
-def _check_alike(group: DynPruneVectorEnv, first: DynPruneVectorEnv) -> None:
+def _as_list(groups: Group | Sequence[Group]) -> list[Group]:
+    """One group or several as a list."""
+    return [groups] if isinstance(groups, VectorEnv) else list(groups)
+
+
+def _holder(group: Group, attr_name: str) -> Group:
+    """The wrapper that has an attribute, or the environment itself."""
+    while isinstance(group, VectorWrapper) and not (
+        attr_name in vars(group) or hasattr(type(group), attr_name)
+    ):
+        group = group.env
+    return group
+
+
+def _check_alike(group: Group, first: Group) -> None:
     for name in ("observation", "action"):
-        found, expected = getattr(group.settings, name), getattr(first.settings, name)
+        found, expected = (getattr(each.unwrapped.settings, name) for each in (group, first))
         if found != expected:
             raise ValueError(
                 f"all groups need the same {name} kind, got {expected!r} and {found!r}"
             )
     for name in ("single_observation_space", "single_action_space"):
         if opened(getattr(group, name)) != opened(getattr(first, name)):
-            sizes = first.settings.num_samples, group.settings.num_samples
+            known = first.unwrapped.settings
+            sizes = [each.unwrapped.settings.num_samples for each in (first, group)]
             raise ValueError(
                 f"all groups need the same spaces, and with observation="
-                f"{first.settings.observation!r} and action={first.settings.action!r} these depend "
+                f"{known.observation!r} and action={known.action!r} these depend "
                 f"on the number of samples: got {sizes[0]:,} and {sizes[1]:,}; give all "
                 f"of them the same train_size"
             )

@@ -8,7 +8,8 @@ import torch
 from stable_baselines3.common.distributions import BernoulliDistribution
 from torch import Tensor, nn
 
-from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
+from dynprune_agents.policies._features import SAMPLE_FEATURES
+from dynprune_env.selection.features import RUN_FEATURES
 
 CONTEXT = len(RUN_FEATURES) + len(SAMPLE_FEATURES)
 

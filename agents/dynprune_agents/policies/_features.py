@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dynprune_env.selection.features import RUN_FEATURES as RUN_FEATURES
+from dynprune_env.selection.features import class_means, run_features
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
 
@@ -35,35 +37,6 @@ prediction was right, forgetting events, whether it was never visited. class_los
 loss_mean of the samples with the same label, loss_in_class what loss_mean exceeds it by: early in a
 run some classes are known and others are not, and a high loss says nothing of a label yet."""
 
-RUN_FEATURES = (
-    "progress",
-    "budget",
-    "visits",
-    "unvisited",
-    "loss",
-    "confidence",
-    "correct",
-    "above_uniform",
-    "val_loss",
-    "val_accuracy",
-    "gap",
-)
-"""Per run. progress, budget; log10 of the visits per sample that the budget pays for; the share of
-samples never visited; over the visited ones the mean last loss over ln C, confidence and share
-predicted correctly, and the share with a loss above that of a uniform prediction; val loss over
-ln C, val accuracy, and val accuracy minus the share of visited samples predicted correctly, which
-wrong labels make positive."""
-
-
-def class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The mean over the samples of the same label, (R, n) float64, from (R, n) each."""
-    rows, classes = len(labels), int(labels.max(initial=0)) + 1
-    groups = (labels.astype(np.int64) + classes * np.arange(rows)[:, None]).ravel()
-    sums = np.bincount(groups, values.ravel(), rows * classes)
-    counts = np.bincount(groups, minlength=rows * classes)
-    means: np.ndarray = (sums / np.maximum(1, counts))[groups].reshape(labels.shape)
-    return means
-
 
 def sample_features(
     observation: dict[str, np.ndarray], epochs: int | np.ndarray, num_classes: int | np.ndarray
@@ -79,8 +52,7 @@ def sample_features(
         (R, n, len(SAMPLE_FEATURES)) and (R, len(RUN_FEATURES)), float32.
     """
     columns = observation
-    scale = np.log(np.maximum(2, num_classes))
-    nat = scale[..., None]
+    nat = np.log(np.maximum(2, num_classes))[..., None]
     visited = columns["visits"] > 0
     relative = np.minimum(columns["loss_mean"] / nat, 4)
     class_loss = class_means(columns["loss_mean"], columns["label"])
@@ -105,29 +77,4 @@ def sample_features(
     ).astype(np.float32)
 
     known = progress_entries(columns["progress"])
-    seen = np.maximum(1, visited.sum(-1))
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        """Over the visited samples; 0 before the first visit."""
-        known_mean: np.ndarray = np.where(visited, values, 0).sum(-1) / seen
-        return known_mean
-
-    correct = mean(columns["correct"])
-    started = visited.any(-1)
-    run = np.stack(
-        [
-            known["progress"],
-            known["budget"],
-            np.log10(np.maximum(known["budget"] * epochs, 1e-3)),
-            1 - visited.mean(-1),
-            mean(np.minimum(columns["loss"] / nat, 4)) - started,
-            mean(columns["confidence"]),
-            correct,
-            mean(columns["loss"] > nat),
-            np.minimum(known["val_loss"] / scale, 2) - 1,
-            known["val_accuracy"],
-            np.where(started, known["val_accuracy"] - correct, 0),
-        ],
-        axis=-1,
-    ).astype(np.float32)
-    return samples, run
+    return samples, run_features(columns, known, epochs, num_classes)

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 
 from dynprune_agents.policies._archive import Archive, decoded, opened, write_archive
-from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
+from dynprune_agents.policies._features import SAMPLE_FEATURES
 from dynprune_agents.policies._networks import Scorer
 from dynprune_env.common.luggage import stand_in
+from dynprune_env.selection.features import RUN_FEATURES
 
 FOLDER = Path(__file__).parent
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from torch import Tensor
 
-from dynprune_agents.policies._features import RUN_FEATURES, SAMPLE_FEATURES
+from dynprune_agents.policies._features import SAMPLE_FEATURES
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.common.restorable import restorable
 from dynprune_env.selection.actions import ScoreWeights
+from dynprune_env.selection.features import RUN_FEATURES
 from dynprune_env.selection.observations import Summary
 
 Array = TypeVar("Array", np.ndarray, Tensor)

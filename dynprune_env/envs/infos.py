@@ -1,0 +1,62 @@
+"""What infos say of R runs, in the form of Gymnasium's vector environments."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from dynprune_env.selection.observations import row_of
+from dynprune_env.selection.rewards import Metrics
+from dynprune_env.training.trainer import Trainer
+
+
+def run_infos(
+    trainer: Trainer, metrics: Metrics, mask: np.ndarray | None, kept: np.ndarray | None = None
+) -> dict[str, Any]:
+    """One (R,) array per key, and under _key which rows have it.
+
+    Args:
+        trainer: of the runs.
+        metrics: how well they do.
+        mask: (R,) bool, of which rows something is told; None for all.
+        kept: (R,) int64, the samples trained in this step; None for none.
+    """
+    rows, budget = len(trainer.seeds), trainer.budget
+    infos = {
+        "epoch": budget.epoch.copy(),
+        "kept": np.zeros(rows, dtype=np.int64) if kept is None else kept.copy(),
+        "visits": budget.visits.copy(),
+        "scored": budget.scored.copy(),
+        "spent": budget.spent,
+        "saved": budget.saved,
+        "progress": budget.progress,
+        "val_loss": metrics.val_loss.copy(),
+        "val_accuracy": metrics.val_accuracy.copy(),
+        "train_loss": metrics.train_loss.copy(),
+        "diverged": trainer.diverged.copy(),
+        "run_seed": trainer.seeds.copy(),
+    }
+    present = np.ones(rows, dtype=bool) if mask is None else mask
+    return infos | {f"_{name}": present.copy() for name in infos}
+
+
+def final_infos(observations: Any, infos: dict[str, Any], ended: np.ndarray) -> dict[str, Any]:
+    """What was observed and told last of rows that begin anew in the same step.
+
+    Args:
+        observations: (R, ...), of the step that ended them.
+        infos: of that step.
+        ended: (R,) bool, which they are.
+    """
+    final = np.full(len(ended), None, dtype=object)
+    for row in np.flatnonzero(ended):
+        final[row] = deepcopy(row_of(observations, int(row)))
+    told = {name: ended if name.startswith("_") else value for name, value in infos.items()}
+    return {
+        "final_obs": final,
+        "_final_obs": ended.copy(),
+        "final_info": {name: value.copy() for name, value in told.items()},
+        "_final_info": ended.copy(),
+    }

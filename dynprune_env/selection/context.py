@@ -1,0 +1,51 @@
+"""What an action is applied to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dynprune_env.common.randomness import ReplicaRandom
+from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.statistics import SampleStatistics
+
+
+@dataclass(frozen=True)
+class ActionContext:
+    """R runs before an epoch.
+
+    Attributes:
+        statistics: before the epoch.
+        epoch: (R,) int64, epochs done.
+        visits_per_epoch: (R,) float64, how many samples to keep now to spend what is left evenly.
+        rng: draws that belong to this epoch of each run.
+    """
+
+    statistics: SampleStatistics
+    epoch: np.ndarray
+    visits_per_epoch: np.ndarray
+    rng: ReplicaRandom
+
+    @cached_property
+    def columns(self) -> Mapping[str, np.ndarray]:
+        """(R, n) float32 each, for reading only; made only for the actions that look."""
+        return self.statistics.lend(self.epoch)
+
+    def random_mask(self) -> np.ndarray:
+        """A uniformly random subset at an even pace, (R, n) bool: what dynamic random keeps."""
+        n = self.statistics.loss.shape[1]
+        counts = np.rint(self.visits_per_epoch).astype(np.int64)
+        return keep_top(self.rng.random(n), counts, self.rng)
+
+
+def check_symmetric(action: np.ndarray) -> None:
+    """Checks the numbers of a short action.
+
+    Raises:
+        ValueError: one is not in [-1, 1].
+    """
+    if np.abs(action).max(initial=0) > 1 + 1e-6:
+        raise ValueError("this action holds numbers in [-1, 1]")

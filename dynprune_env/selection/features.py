@@ -1,0 +1,81 @@
+"""What is told of a run as a whole, and of the classes: the same scale on every task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+RUN_FEATURES = (
+    "progress",
+    "budget",
+    "visits",
+    "unvisited",
+    "loss",
+    "confidence",
+    "correct",
+    "above_uniform",
+    "val_loss",
+    "val_accuracy",
+    "gap",
+)
+"""Per run. progress, budget; log10 of the visits per sample that the budget pays for; the share of
+samples never visited; over the visited ones the mean last loss over ln C, confidence and share
+predicted correctly, and the share with a loss above that of a uniform prediction; val loss over
+ln C, val accuracy, and val accuracy minus the share of visited samples predicted correctly, which
+wrong labels make positive."""
+
+
+def class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The mean over the samples of the same label, (R, n) float64, from (R, n) each."""
+    rows, classes = len(labels), int(labels.max(initial=0)) + 1
+    groups = (labels.astype(np.int64) + classes * np.arange(rows)[:, None]).ravel()
+    sums = np.bincount(groups, values.ravel(), rows * classes)
+    counts = np.bincount(groups, minlength=rows * classes)
+    means: np.ndarray = (sums / np.maximum(1, counts))[groups].reshape(labels.shape)
+    return means
+
+
+def run_features(
+    columns: Mapping[str, np.ndarray],
+    known: Mapping[str, np.ndarray],
+    epochs: int | np.ndarray,
+    num_classes: int | np.ndarray,
+) -> np.ndarray:
+    """The entries of RUN_FEATURES, (R, len(RUN_FEATURES)) float32.
+
+    Args:
+        columns: `visits`, `loss`, `confidence` and `correct`, (R, n) each.
+        known: the entries of `progress` by name, (R,) each.
+        epochs: T, one number or (R,).
+        num_classes: C, one number or (R,).
+    """
+    scale = np.log(np.maximum(2, num_classes))
+    nat = scale[..., None]
+    visited = columns["visits"] > 0
+    seen = np.maximum(1, visited.sum(-1))
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        """Over the visited samples; 0 before the first visit."""
+        known_mean: np.ndarray = np.where(visited, values, 0).sum(-1) / seen
+        return known_mean
+
+    correct = mean(columns["correct"])
+    started = visited.any(-1)
+    features: np.ndarray = np.stack(
+        [
+            known["progress"],
+            known["budget"],
+            np.log10(np.maximum(known["budget"] * epochs, 1e-3)),
+            1 - visited.mean(-1),
+            mean(np.minimum(columns["loss"] / nat, 4)) - started,
+            mean(columns["confidence"]),
+            correct,
+            mean(columns["loss"] > nat),
+            np.minimum(known["val_loss"] / scale, 2) - 1,
+            known["val_accuracy"],
+            np.where(started, known["val_accuracy"] - correct, 0),
+        ],
+        axis=-1,
+    ).astype(np.float32)
+    return features

@@ -1,0 +1,82 @@
+"""The observation of a run: short, bounded, and what the features of a run say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers.episodes import assert_same, make_vector, random_masks
+
+from dynprune_agents.policies._features import sample_features
+from dynprune_env.selection.features import RUN_FEATURES
+from dynprune_env.selection.observations import Run, TaskSize
+from dynprune_env.selection.statistics import SampleStatistics
+
+
+def test_a_run_is_a_one_and_its_features_as_policies_compute_them_from_samples() -> None:
+    envs = [make_vector(3, observation=kind, budget=0.4) for kind in ("run", "samples")]
+    seen, samples = (env.reset(seed=0)[0] for env in envs)
+    for mask in random_masks(envs[0], 4, np.array([0.9, 0.5, 0.1])[:, None]):
+        _, expected = sample_features(samples, 4, 10)
+        assert seen.shape == (3, 12)
+        assert seen.dtype == np.float32
+        assert_same(seen[:, 1:], expected)
+        assert (seen[:, 0] == 1).all()
+        assert all(envs[0].single_observation_space.contains(row) for row in seen)
+        seen, samples = (env.step(mask)[0] for env in envs)
+    assert ("one", *RUN_FEATURES) == Run.NAMES
+
+
+def test_a_run_is_observed_without_a_copy_of_the_samples() -> None:
+    env = make_vector(2, observation="run")
+    env.reset(seed=0)
+    made: list[str] = []
+    lent = SampleStatistics._lent
+
+    def watched(self: SampleStatistics, name: str, epoch: np.ndarray) -> np.ndarray:
+        made.append(name)
+        return lent(self, name, epoch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SampleStatistics, "_lent", watched)
+        env.step(np.ones((2, 48)))
+    assert sorted(made) == ["confidence", "correct", "loss", "visits"]
+
+
+def test_lent_columns_are_the_copies_and_cannot_be_written_to() -> None:
+    env = make_vector(2)
+    env.reset(seed=0)
+    env.step(random_masks(env, 1)[0])
+    statistics, epoch = env.trainer.statistics, env.trainer.budget.epoch
+    copies, lent = statistics.columns(epoch), statistics.lend(epoch)
+    assert tuple(lent) == tuple(copies) == SampleStatistics.COLUMNS
+    assert len(lent) == len(copies)
+    assert_same(dict(lent), copies)
+    assert all(column.dtype == np.float32 for column in lent.values())
+    assert all(column.flags.writeable for column in copies.values())
+    with pytest.raises(ValueError, match="read-only"):
+        lent["loss"][:] = 0
+    before = statistics.loss.copy()
+    for column in copies.values():
+        column[:] = -1
+    assert_same(statistics.loss, before)
+
+
+def test_what_samples_are_observed_is_the_observers_own() -> None:
+    env, other = make_vector(2), make_vector(2)
+    seen, _ = env.reset(seed=0)
+    other.reset(seed=0)
+    masks = random_masks(env, 3)
+    for mask in masks:
+        for column in seen.values():
+            column[:] = 3
+        seen, *_ = env.step(mask)
+        expected, *_ = other.step(mask)
+        assert_same(seen, expected)
+
+
+def test_the_features_of_a_run_are_clipped_into_the_space() -> None:
+    columns = SampleStatistics(1, np.zeros(4, dtype=np.int64), 2).columns(np.zeros(1))
+    progress = np.array([[0, 0, 0, 1, 20, 0, 20]], dtype=np.float32)
+    seen = Run(TaskSize(4, 10**12, 2)).observe(columns, progress)
+    assert seen[0, 1 + RUN_FEATURES.index("visits")] == 10
+    assert Run(TaskSize(4, 10**12, 2)).space().contains(seen[0])
