@@ -53,9 +53,9 @@ def _not_trainable(model: nn.Module, inputs: Tensor, num_classes: int) -> str:
     """What is wrong with a model's logits or their gradient, or ""."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     with seeded(0, inputs.device):  # a model may draw, as dropout does
-        trained = model.train()(inputs)
+        trained = model.train()(inputs.clone())  # it may work in place
         with torch.no_grad():
-            scored = model.eval()(inputs)
+            scored = model.eval()(inputs.clone())
     for output in (scored, trained):
         expected = (len(inputs), num_classes)
         if not isinstance(output, Tensor) or output.shape != expected:

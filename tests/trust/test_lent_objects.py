@@ -12,7 +12,15 @@ from helpers.episodes import assert_same, go_on, make, make_vector, play, random
 from torch import Tensor, nn
 
 import dynprune_agents
-from dynprune_env import DynPruneEnv, DynPruneVectorEnv, Recipe, own_task, run_episodes
+from dynprune_env import (
+    DynPruneEnv,
+    DynPruneVectorEnv,
+    Recipe,
+    own_task,
+    register_task,
+    run_episodes,
+)
+from dynprune_env.tasks import registry
 from dynprune_env.tasks.datasets import DIGITS
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.tasks.variants import Variant, load_dataset
@@ -99,6 +107,17 @@ def test_a_model_that_works_in_place_gives_the_numbers_of_one_that_does_not(
         steps = play(env, masks_of(env), seed=3)
         found.append([steps, *(env.evaluate(split) for split in ("train", "val", "test"))])
     assert_same(*found)
+
+
+def test_a_registered_model_that_works_in_place_is_tried_and_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))
+    monkeypatch.setattr(registry, "_OWN", dict(registry._OWN))
+    register_task("InPlaceOwn", lambda: features(in_place=True))
+    agent = dynprune_agents.make("full_data")
+    results = run_episodes("DynPrune-InPlaceOwn-v0", agent, (0, 1), env_kwargs={"budget": 1.0})
+    assert min(result.test_accuracy for result in results) > 0.7
 
 
 def test_runs_side_by_side_are_the_runs_alone_though_the_model_works_in_place(both: Any) -> None:
