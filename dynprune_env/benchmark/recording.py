@@ -74,7 +74,8 @@ class RunLog:
 
     def row(self, row: int) -> tuple[dict[str, list[float]], str]:
         """One replica's history, a list per name of HISTORY, and its packed selections."""
-        lived = [epoch for epoch in self._epochs if epoch["_epoch"][row]]
+        # A run that had diverged before it began ends in its first step without an epoch.
+        lived = [each for each in self._epochs if each["_epoch"][row] and each["epoch"][row] > 0]
         history = {name: [epoch[name][row].item() for epoch in lived] for name in HISTORY}
         masks = [epoch["mask"][row] for epoch in lived]  # none, if it had diverged before it began
         return history, pack(np.array(masks, dtype=bool))

@@ -14,6 +14,7 @@ from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 import dynprune_agents
@@ -24,6 +25,7 @@ from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
 from dynprune_env.benchmark.episodes import RunGroup, run_episodes
 from dynprune_env.benchmark.results import Result, load_failures, load_results
 from dynprune_env.benchmark.runner import RUNNING, run_sweep
+from dynprune_env.tasks import registry
 
 DIGITS = "DynPrune-Digits-v0"
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 4, "budget": 0.7}
@@ -349,6 +351,8 @@ def test_a_state_is_gone_on_with_unless_the_task_was_edited(
         f"def own_words(): return own.own_words()\n{register}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_OWN", dict(registry._OWN))
+    monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))
     import_module(module.stem)
     task = {"env": f"DynPrune-Edited{edited}-v0", "train_size": None}
     full = len(play("ucb", **task)[0].history["kept"])
@@ -360,4 +364,5 @@ def test_a_state_is_gone_on_with_unless_the_task_was_edited(
         import_module(module.stem)
     epochs: list[Any] = []
     play("ucb", Checkpoint(tmp_path / "run.state"), on_epoch=epochs.append, **task)
+    gym.registry.pop(task["env"])
     assert len(epochs) == full - (not edited)

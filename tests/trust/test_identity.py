@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -91,6 +92,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace
     place = Workplace(tmp_path)
     yield place
     place.forget()
+    gym.registry.pop("DynPrune-OwnTable-v0", None)
 
 
 def mine(sign: str = "", imports: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -117,6 +118,7 @@ def test_a_registered_model_that_works_in_place_is_tried_and_trained(
     register_task("InPlaceOwn", lambda: features(in_place=True))
     agent = dynprune_agents.make("full_data")
     results = run_episodes("DynPrune-InPlaceOwn-v0", agent, (0, 1), env_kwargs={"budget": 1.0})
+    gym.registry.pop("DynPrune-InPlaceOwn-v0")
     assert min(result.test_accuracy for result in results) > 0.7
 
 
