@@ -149,7 +149,7 @@ class DynPruneVecEnv(VecEnv):
             own = seed[:: learns[: group.unwrapped.twins].sum()]
             observation, infos = group.reset(seed=None if None in own else own)
             observations.append(observation)
-            told += [_row_of_info(infos, row) for row in np.flatnonzero(learns)]
+            told += [_row_of_info(infos, int(row)) for row in np.flatnonzero(learns)]
         self.reset_infos = told
         self.seconds += time.perf_counter() - start
         if not self.repeated:
