@@ -57,9 +57,12 @@ class Formulation:
     action: str | None = None
     reward: str = "val_accuracy"
     settings: dict[str, Any] = field(default_factory=dict)
+    relative: str | None = None
 
     def __str__(self) -> str:
-        kinds = f"{self.observation or 'samples'} → {self.action or 'mask'}, {self.reward}"
+        sees, does = ("samples", "mask") if self.algo == "es" else ("run", "tilts")
+        paid = self.relative if self.relative not in (None, "none") else self.reward
+        kinds = f"{self.observation or sees} → {self.action or does}, {paid}"
         extra = "".join(f", {name}={value}" for name, value in self.settings.items())
         return f"{self.algo}, {kinds}{extra}"
 
@@ -75,15 +78,20 @@ FORMULATIONS = [
     Formulation("es", settings={**START, "max_weight": 0.6}),
     Formulation("es", reward="val_loss", settings=START),
     Formulation("es", *SHORT),
-    Formulation("ppo", *SHORT),
-    Formulation("ppo", *SHORT, reward="val_loss"),
-    Formulation("ppo", "samples", "mask"),
-    Formulation("ppo", "samples", "mask", reward="val_loss"),
-    Formulation("a2c", *SHORT),
-    Formulation("sac", *SHORT),
-    Formulation("td3", *SHORT),
-    Formulation("ars", *SHORT),
-    Formulation("dqn", "summary", "strategy"),
+    Formulation("ppo", relative="rank"),
+    Formulation("ppo", relative="mean"),
+    Formulation("ppo", relative="random"),
+    Formulation("ppo", relative="none"),
+    Formulation("ppo", action="weighted_tilts", relative="rank"),
+    Formulation("ppo", *SHORT, relative="rank"),
+    Formulation("ppo", "samples", "mask", relative="rank"),
+    Formulation("a2c", relative="rank"),
+    Formulation("trpo", relative="rank"),
+    Formulation("sac", relative="random"),
+    Formulation("td3", relative="random"),
+    Formulation("tqc", relative="random"),
+    Formulation("ars"),
+    Formulation("dqn", "run", "strategy", relative="random"),
 ]
 
 
@@ -116,10 +124,11 @@ def trained(formulation: Formulation, steps: int, seed: int) -> tuple[Agent, str
         replace(MIXTURE, env_kwargs={"reward": formulation.reward}),
         observation=formulation.observation,
         action=formulation.action,
-        num_envs=64,
+        num_envs=None,
         steps=steps,
         seed=seed,
         settings=settings,
+        relative=formulation.relative,
     )
     trainer.advance()
     while trainer.steps < steps and not only_start:

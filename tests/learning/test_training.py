@@ -236,7 +236,7 @@ def test_a_mistake_is_updates_seen_before_anything_is_trained(
 
 
 def test_every_algorithm_has_defaults_for_the_form_that_fits_it() -> None:
-    for algo, action in {"ppo": "score_weights", "dqn": "strategy"}.items():
+    for algo, action in {"ppo": "tilts", "dqn": "strategy"}.items():
         made = make_trainer(
             algo,
             MIXTURE,
@@ -248,4 +248,4 @@ def test_every_algorithm_has_defaults_for_the_form_that_fits_it() -> None:
             settings={},
         )
         assert made.mixture.env_kwargs["action"] == action
-        assert made.mixture.env_kwargs["observation"] == "summary"
+        assert made.mixture.env_kwargs["observation"] == "run"

@@ -42,7 +42,9 @@ class TrainingArguments:
         observation: the observation's kind; None is what fits the action.
         action: the action's kind; None is what fits the algorithm.
         reward: the reward's name.
-        num_envs: training runs side by side.
+        twins: how many training runs share everything but their actions; None is the default.
+        relative: how twins are compared; None is what fits the algorithm.
+        num_envs: training runs side by side; None is what fits the algorithm.
         steps: environment steps (epochs of training runs) in all.
         seed: of everything.
         settings: parameters of the algorithm.
@@ -59,7 +61,9 @@ class TrainingArguments:
     observation: str | None
     action: str | None
     reward: str
-    num_envs: int
+    twins: int | None
+    relative: str | None
+    num_envs: int | None
     steps: int
     seed: int
     settings: dict[str, Any]
@@ -106,6 +110,8 @@ class TrainingArguments:
             start=self.start,
             jobs=jobs,
             tensorboard=tensorboard,
+            twins=self.twins,
+            relative=self.relative,
         )
 
 
@@ -137,14 +143,47 @@ def train(
     ] = None,
     env_kwargs: EnvKwargsOption = None,
     observation: Annotated[
-        str | None, typer.Option("--observation", help="samples or summary. [what fits --action]")
+        str | None,
+        typer.Option(
+            "--observation",
+            help="run, summary or samples. [samples for masks and weights, else run; es: summary]",
+        ),
     ] = None,
     action: Annotated[
         str | None,
-        typer.Option("--action", help="mask, score_weights, quantiles, strategy. [fits --algo]"),
+        typer.Option(
+            "--action",
+            help="tilts, weighted_tilts, mask, weights, score_weights, quantiles, strategy. "
+            "[tilts; es: mask; dqn: strategy]",
+        ),
     ] = None,
-    reward: Annotated[str, typer.Option("--reward", help="See the README.")] = "val_accuracy",
-    envs: Annotated[int, typer.Option("--envs", min=1, help="R, training runs side by side.")] = 64,
+    reward: Annotated[
+        str,
+        typer.Option(
+            "--reward", help="See the README. Where twins are compared, only shown in the curve."
+        ),
+    ] = "val_accuracy",
+    twins: Annotated[
+        int | None,
+        typer.Option(
+            "--twins",
+            min=1,
+            help="Not for es: at most so many runs share everything but their actions. [8]",
+        ),
+    ] = None,
+    relative: Annotated[
+        str | None,
+        typer.Option(
+            "--relative",
+            help="Not for es: the reward at the end is a run's rank among its twins, or its lead "
+            "over their mean or over dynamic random: rank, mean, random; none for --reward in "
+            "each epoch. [rank; sac, td3, tqc, dqn: random; ars: none]",
+        ),
+    ] = None,
+    envs: Annotated[
+        int | None,
+        typer.Option("--envs", min=1, help="R, training runs side by side. [32; es: 64]"),
+    ] = None,
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Environment steps: epochs of training runs.")
     ] = 200_000,
@@ -199,6 +238,8 @@ def train(
         observation=observation,
         action=action,
         reward=reward,
+        twins=twins,
+        relative=relative,
         num_envs=envs,
         steps=steps,
         seed=seed,

@@ -41,6 +41,6 @@ def check_policy_fits(
         name = policy if isinstance(policy, str) else policy.__name__
         raise ValueError(
             f"{name} cannot choose among {size:,} samples (at most {STOCK_LIMIT}): use SetPolicy "
-            'with observation="samples" and action="mask", or observation="summary" with '
-            'action="score_weights", which is short whatever the number of samples'
+            'with observation="samples" and action="mask", or observation="run" with '
+            'action="tilts", which is short whatever the number of samples'
         )

@@ -22,15 +22,17 @@ class Rollout:
         epochs: T, the longest of the mixture.
         num_envs: R.
         action_space: of one replica.
-        observation_size: numbers in one observation.
+        observation_space: of one replica.
         set_policy: whether a `SetPolicy` is trained.
+        relative: whether rewards compare twins, and come at the end alone.
     """
 
     epochs: int
     num_envs: int
     action_space: spaces.Space[Any]
-    observation_size: int
+    observation_space: spaces.Space[Any]
     set_policy: bool
+    relative: bool
 
     @property
     def segment(self) -> int:
@@ -47,11 +49,11 @@ def _ppo(rollout: Rollout) -> dict[str, Any]:
     return {
         # An update sees one whole episode of every replica (not 2,048 epochs of each).
         "n_steps": rollout.epochs,
-        "batch_size": rollout.batch(8),
-        # Passes of a SetPolicy over n samples cost as much as the environment.
-        "n_epochs": 2 if rollout.set_policy else 4,
-        # A training has few updates, so they are large; 0.01 overshot at times.
-        "learning_rate": 0.005,
+        # Minibatches of few groups of twins are noise; but passes of a SetPolicy over n samples
+        # cost as much as the environment, so its steps are smaller and fewer.
+        "batch_size": rollout.batch(8 if rollout.set_policy else 1),
+        "n_epochs": 2 if rollout.set_policy else 8,
+        "learning_rate": 0.005 if rollout.set_policy else 0.003,
         # Episodes are short and have an end: nothing is discounted.
         "gamma": 1.0,
         "gae_lambda": _gae_lambda(rollout),
@@ -60,19 +62,22 @@ def _ppo(rollout: Rollout) -> dict[str, Any]:
 
 
 def _gae_lambda(rollout: Rollout) -> float:
-    """How far rewards count beyond what the critic foresaw.
+    """How far rewards count beyond what the critic foresaw: a single one at the end, all the way.
 
-    One mask changes later epochs so little that it drowns in their noise; a short action, which
-    leans much further, does not. On Planted each did better with its own value than with the
-    other's.
+    Of rewards in each epoch, one mask changes later epochs so little that it drowns in their
+    noise; a short action, which leans much further, does not. On Planted each did better with its
+    own value than with the other's.
     """
+    if rollout.relative:
+        return 1.0
     return 0.8 if rollout.set_policy else 0.95
 
 
 def _a2c(rollout: Rollout) -> dict[str, Any]:
     return {
-        # It makes a single gradient step of each rollout: four in an episode.
-        "n_steps": max(1, rollout.epochs // 4),
+        # It makes a single gradient step of each rollout: one in an episode where the reward comes
+        # at its end, else four.
+        "n_steps": rollout.epochs if rollout.relative else max(1, rollout.epochs // 4),
         "learning_rate": 0.02,
         "gamma": 1.0,
         "gae_lambda": _gae_lambda(rollout),
@@ -87,12 +92,12 @@ def _a2c(rollout: Rollout) -> dict[str, Any]:
 def _trpo(rollout: Rollout) -> dict[str, Any]:
     return {
         "n_steps": rollout.epochs,
-        "batch_size": rollout.batch(8),
+        "batch_size": rollout.batch(8 if rollout.set_policy else 1),
         "gamma": 1.0,
         "gae_lambda": _gae_lambda(rollout),
         # Its steps are bounded by the KL divergence; the rate is the critic's alone.
         "learning_rate": 0.005,
-        "n_critic_updates": 2,
+        "n_critic_updates": 2 if rollout.set_policy else 8,
         # Each costs two passes over the segment: long for the samples of a SetPolicy.
         "cg_max_steps": 5,
         "policy_kwargs": _on_policy_networks(rollout),
@@ -102,17 +107,23 @@ def _trpo(rollout: Rollout) -> dict[str, Any]:
 def _on_policy_networks(rollout: Rollout) -> dict[str, Any]:
     if rollout.set_policy:
         return {}  # it has its own
-    networks: dict[str, Any] = {"net_arch": [32]}  # the zip stays below 100 kB
+    networks: dict[str, Any] = {"net_arch": {"pi": [16], "vf": [16]}}
     if isinstance(rollout.action_space, spaces.Box):
         # Actions span [-1, 1]: with the default, a standard deviation of 1, a third are clipped.
-        networks["log_std_init"] = -1.0
+        networks["log_std_init"] = -1.2
     return networks
 
 
 def _off_policy(rollout: Rollout) -> dict[str, Any]:
+    size = spaces.flatdim(rollout.observation_space)
+    # Each step is told how its run ended: an episode is too short for a critic that learns of it
+    # from the step after. What it leaves out, that the policy has changed since, is little while
+    # the buffer is short. Stable-Baselines3 does not do it for observations of several arrays.
+    whole = rollout.relative and isinstance(rollout.observation_space, spaces.Box)
     return {
-        # 40 segments of 64 replicas of 20 epochs; but no more than 64 MB, for the checkpoints.
-        "buffer_size": min(50_000, 8_000_000 // rollout.observation_size),
+        **({"n_steps": rollout.epochs} if whole else {}),
+        # No more than 64 MB, for the checkpoints.
+        "buffer_size": min(16 * rollout.segment if whole else 50_000, 8_000_000 // size),
         "learning_starts": rollout.segment // 2,
         # R new transitions, then R / 8 gradient steps: more would take longer than the epochs.
         "train_freq": 1,
@@ -168,7 +179,7 @@ class Algorithm:
         package, name: of its class.
         actions: the kinds that it can choose.
         defaults: our hyperparameters.
-        paired: whether it learns from how twins differ, see `RelativeRewards`.
+        relative: the kind of `RelativeRewards` that it learns from; None for the environment's own.
         repeated: see `DynPruneVecEnv`.
         policy: of stock policies on a vector.
     """
@@ -177,7 +188,7 @@ class Algorithm:
     name: str
     actions: tuple[str, ...]
     defaults: Callable[[Rollout], dict[str, Any]]
-    paired: bool = False
+    relative: str | None = None
     repeated: bool = False
     policy: str = "MlpPolicy"
 
@@ -194,15 +205,17 @@ class Algorithm:
         return found
 
 
+# Ranks would not do for a replay buffer: the policies that they compare grow old at unlike pace,
+# while dynamic random stays what it is. ARS compares whole policies by the sums of their rewards.
 _ALL, _BOX = ("mask", "weights", *SHORT, "strategy"), ("weights", *SHORT)
 ALGORITHMS = {
-    "ppo": Algorithm("stable_baselines3", "PPO", _ALL, _ppo, paired=True),
-    "a2c": Algorithm("stable_baselines3", "A2C", _ALL, _a2c, paired=True),
-    "sac": Algorithm("stable_baselines3", "SAC", _BOX, _sac),
-    "td3": Algorithm("stable_baselines3", "TD3", _BOX, _td3),
-    "dqn": Algorithm("stable_baselines3", "DQN", ("strategy",), _dqn),
-    "trpo": Algorithm("sb3_contrib", "TRPO", _ALL, _trpo, paired=True),
-    "tqc": Algorithm("sb3_contrib", "TQC", _BOX, _sac),
+    "ppo": Algorithm("stable_baselines3", "PPO", _ALL, _ppo, relative="rank"),
+    "a2c": Algorithm("stable_baselines3", "A2C", _ALL, _a2c, relative="rank"),
+    "sac": Algorithm("stable_baselines3", "SAC", _BOX, _sac, relative="random"),
+    "td3": Algorithm("stable_baselines3", "TD3", _BOX, _td3, relative="random"),
+    "dqn": Algorithm("stable_baselines3", "DQN", ("strategy",), _dqn, relative="random"),
+    "trpo": Algorithm("sb3_contrib", "TRPO", _ALL, _trpo, relative="rank"),
+    "tqc": Algorithm("sb3_contrib", "TQC", _BOX, _sac, relative="random"),
     "ars": Algorithm(
         "sb3_contrib", "ARS", (*_BOX, "strategy"), _ars, repeated=True, policy="LinearPolicy"
     ),

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
@@ -25,13 +26,17 @@ from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._sb3_files import NOT_FOR_TRAINING, save_model
 from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_agents.policies.sb3 import SB3
+from dynprune_env.common.checks import whole
 from dynprune_env.common.randomness import kept_generators
 from dynprune_env.common.specs import lookup
-from dynprune_env.envs.relative import RelativeRewards
+from dynprune_env.envs.relative import KINDS, RelativeRewards
 
 GROUP_SIZE = 8
 """Most replicas that play one draw. Fewer draws mean larger, faster stacks of networks; more draws
 mean updates that fit one of them less."""
+
+LAST_RATE = 0.1
+"""Share of the learning rate that is left at the end of a training."""
 
 
 class SB3Trainer:
@@ -44,11 +49,18 @@ class SB3Trainer:
     Args:
         algo: a name in `ALGORITHMS`.
         mixture: what tasks are drawn from.
-        num_envs: R, replicas in all; at most GROUP_SIZE of them play the same draw.
+        num_envs: R, replicas that the algorithm learns from; at most `twins` play the same draw.
+        steps: environment steps in all, over which the learning rate falls linearly to LAST_RATE
+            of itself, or follows its schedule; None leaves it as it is at first.
         seed: of everything.
-        observation, action, reward: kinds; `samples` and `mask` are for a `SetPolicy`.
+        observation, action: kinds; `samples` and `mask` are for a `SetPolicy`.
+        reward: what the environment pays: learnt from where `relative` is "none", else only shown.
+        twins: how many replicas play the same draw with the same run seed, from 2 on.
+        relative: "rank", "mean" or "random", see `RelativeRewards`; "none" for the environment's
+            own rewards; None for what fits the algorithm.
         hyperparameters: of the algorithm, in place of our defaults.
-        normalise_reward: whether rewards are divided by the running deviation of their sums.
+        normalise_reward: whether rewards are divided by the running deviation of their sums; None
+            for all but ranks.
         device: of the policy.
         tensorboard: folder of its logs.
 
@@ -63,13 +75,16 @@ class SB3Trainer:
         algo: str,
         mixture: Mixture,
         *,
-        num_envs: int = 64,
+        num_envs: int = 32,
+        steps: int | None = None,
         seed: int = 0,
-        observation: str = "summary",
-        action: str = "score_weights",
-        reward: str = "val_loss",
+        observation: str = "run",
+        action: str = "tilts",
+        reward: str = "val_accuracy",
+        twins: int = GROUP_SIZE,
+        relative: str | None = None,
         hyperparameters: dict[str, Any] | None = None,
-        normalise_reward: bool = True,
+        normalise_reward: bool | None = None,
         device: str = "cpu",
         tensorboard: Path | None = None,
     ):
@@ -86,9 +101,13 @@ class SB3Trainer:
         kinds = {"observation": observation, "action": action, "reward": reward}
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **kinds})
         self.mixture.check()
-        self.num_envs = num_envs
+        self.num_envs, self.total = num_envs, steps
+        self.relative = relative or self.algorithm.relative or "none"
+        self.twins = self._check_twins(twins)
         self._venv = DynPruneVecEnv(self._draw_groups()[0], repeated=self.algorithm.repeated)
         self._env: VecEnv = VecMonitor(self._venv)
+        if normalise_reward is None:
+            normalise_reward = self.relative != "rank"
         if normalise_reward and not self.algorithm.repeated:
             # gamma is that of the return by whose deviation rewards are divided.
             self._env = VecNormalize(self._env, norm_obs=False, gamma=1.0)
@@ -98,8 +117,14 @@ class SB3Trainer:
         policy = SetPolicy if is_set else stock
         spaces_ = self._venv.observation_space, self._venv.action_space
         check_policy_fits(policy, *spaces_)
-        size = spaces.flatdim(self._venv.observation_space)
-        self._rollout = Rollout(self._longest(), num_envs, self._venv.action_space, size, is_set)
+        self._rollout = Rollout(
+            epochs=self._longest(),
+            num_envs=num_envs,
+            action_space=self._venv.action_space,
+            observation_space=self._venv.observation_space,
+            set_policy=is_set,
+            relative=self.relative != "none",
+        )
         self.hyperparameters = _merged(
             self.algorithm.defaults(self._rollout), hyperparameters or {}
         )
@@ -116,7 +141,7 @@ class SB3Trainer:
                 self._env,
                 seed=seed,
                 device=device,
-                **self.hyperparameters,
+                **_with_buffer(self.hyperparameters, make),
             )
         self.model.set_logger(self._logger)
 
@@ -134,9 +159,12 @@ class SB3Trainer:
         with _undisturbed_generators():
             self.model.set_env(self._env)  # forces a reset
             self.model.set_random_seed(seed)
+            self._set_learning_rate()
             # ARS plays all its episodes in any case.
             steps = 1 if self.algo == "ars" else self._rollout.segment
             self.model.learn(steps, reset_num_timesteps=False, log_interval=None)
+        if isinstance(self.model, OffPolicyAlgorithm):
+            _end_segment(self.model.replay_buffer)
         self.segment += 1
         self.steps, self.visits = self._venv.steps, self._venv.visits
         self.seconds_in_env = self._venv.seconds
@@ -155,15 +183,49 @@ class SB3Trainer:
     def _draw_groups(self) -> tuple[list[Any], int]:
         """The vector environments of this segment, and the seed of all that is drawn in it."""
         rng = np.random.default_rng([self.seed, self.segment])
-        parts = np.array_split(np.arange(self.num_envs), -(-self.num_envs // GROUP_SIZE))
+        parts = np.array_split(np.arange(self.num_envs), -(-self.num_envs // self.twins))
         groups = [self._make_group(self.mixture.draw(rng), len(part)) for part in parts]
         return groups, int(rng.integers(FIRST_SEED, (1 << 31) - self.num_envs))
 
     def _make_group(self, draw: TaskDraw, size: int) -> Any:
         """Replicas of one draw, twins where the algorithm learns from their differences."""
-        if not self.algorithm.paired or size == 1:
+        if self.relative == "none":
             return draw.make(size, AutoresetMode.SAME_STEP)
-        return RelativeRewards(draw.make(size, AutoresetMode.SAME_STEP, size), kind="mean")
+        size += self.relative == "random"  # one more plays dynamic random, unseen
+        group = draw.make(size, AutoresetMode.SAME_STEP, size)
+        return RelativeRewards(group, kind=self.relative)
+
+    def _check_twins(self, twins: int) -> int:
+        """How many replicas play the same draw.
+
+        Raises:
+            ValueError: they cannot be compared, or the algorithm does not learn from that.
+        """
+        lookup(self.relative, dict.fromkeys((*KINDS, "none")), "kind of relative rewards")
+        twins = whole("twins", twins, 1)
+        if self.relative == "none":
+            return twins
+        if self.algorithm.repeated:
+            raise ValueError(
+                f'{self.algo} compares policies by the sums of their rewards: relative is "none" '
+                f"for it, got {self.relative!r}"
+            )
+        smallest = self.num_envs // -(-self.num_envs // twins)
+        if smallest == 1 and self.relative != "random":
+            raise ValueError(
+                f"relative rewards compare at least 2 twins, got num_envs={self.num_envs} in "
+                f'groups of at most {twins}; or say relative="none"'
+            )
+        return twins
+
+    def _set_learning_rate(self) -> None:
+        """Of the next segment: Stable-Baselines3 knows nothing of those that follow."""
+        rate = self.hyperparameters.get("learning_rate")
+        if self.total is None or rate is None or self.algorithm.repeated:
+            return
+        left = max(0.0, 1 - self.steps / self.total)
+        self.model.learning_rate = rate(left) if callable(rate) else rate * max(LAST_RATE, left)
+        self.model._setup_lr_schedule()
 
     def _longest(self) -> int:
         """T of the longest draw."""
@@ -187,6 +249,8 @@ class SB3Trainer:
             "mixture": asdict(self.mixture),
             "hyperparameters": {name: repr(v) for name, v in self.hyperparameters.items()},
             "num_envs": self.num_envs,
+            "twins": self.twins,
+            "relative": self.relative,
             "seed": self.seed,
             "segments": self.segment,
             "steps": self.steps,
@@ -233,6 +297,24 @@ def _merged(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
     """Chosen values in place of the defaults, in `policy_kwargs` one by one."""
     networks = {**defaults.get("policy_kwargs", {}), **chosen.get("policy_kwargs", {})}
     return {**defaults, **chosen, **({"policy_kwargs": networks} if networks else {})}
+
+
+def _end_segment(buffer: Any) -> None:
+    """Marks where episodes are cut: returns over several steps must not go on in the next ones."""
+    last = buffer.pos - 1
+    buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], 1 - buffer.dones[last])
+
+
+def _with_buffer(settings: dict[str, Any], make: type[BaseAlgorithm]) -> dict[str, Any]:
+    """The buffer of returns over several steps by name: a model that knows it can be loaded."""
+    steps = settings.get("n_steps", 1)
+    if not issubclass(make, OffPolicyAlgorithm) or steps == 1 or "replay_buffer_class" in settings:
+        return settings
+    buffer = {
+        "replay_buffer_class": NStepReplayBuffer,
+        "replay_buffer_kwargs": {"n_steps": steps, "gamma": settings.get("gamma", 0.99)},
+    }
+    return {name: value for name, value in settings.items() if name != "n_steps"} | buffer
 
 
 def _make_logger(tensorboard: Path | None) -> Logger:

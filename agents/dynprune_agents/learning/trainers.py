@@ -19,15 +19,17 @@ def make_trainer(
     *,
     observation: str | None,
     action: str | None,
-    num_envs: int,
+    num_envs: int | None,
     steps: int,
     seed: int,
     settings: dict[str, Any],
     start: str | None = None,
     jobs: int = 1,
     tensorboard: Path | None = None,
+    twins: int | None = None,
+    relative: str | None = None,
 ) -> PolicyTrainer:
-    """A trainer for these arguments of `dynprune train`.
+    """A trainer for these arguments of `dynprune train`; None is what fits the algorithm.
 
     Raises:
         ValueError: an argument does not fit the algorithm.
@@ -35,6 +37,11 @@ def make_trainer(
     mixture.check()
     lookup(algo, dict.fromkeys(ALGORITHMS), "algorithm")
     if algo == "es":
+        if (twins, relative) != (None, None):
+            raise ValueError(
+                "--twins and --relative are for the algorithms of Stable-Baselines3, "
+                f"got {twins} and {relative} for --algo es"
+            )
         action = action or "mask"
         fits = {"mask": "samples", "score_weights": "summary"}
         if action not in fits or observation not in (None, fits[action]):
@@ -45,7 +52,7 @@ def make_trainer(
         checked = checked_arguments(EvolutionSettings, settings, "--algo es")
         return EvolutionTrainer(
             mixture,
-            num_envs=num_envs,
+            num_envs=64 if num_envs is None else num_envs,
             seed=seed,
             steps=steps,
             settings=EvolutionSettings(**checked),
@@ -55,15 +62,18 @@ def make_trainer(
         )
     if start is not None:
         raise ValueError("--start is for --algo es")
-    from dynprune_agents.learning.sb3_trainer import SB3Trainer
+    from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, SB3Trainer
 
-    action = action or ("strategy" if algo == "dqn" else "score_weights")
-    observation = observation or ("samples" if action in ("mask", "weights") else "summary")
+    action = action or ("strategy" if algo == "dqn" else "tilts")
+    observation = observation or ("samples" if action in ("mask", "weights") else "run")
     return SB3Trainer(
         algo,
         mixture,
-        num_envs=num_envs,
+        num_envs=32 if num_envs is None else num_envs,
+        steps=steps,
         seed=seed,
+        twins=GROUP_SIZE if twins is None else twins,
+        relative=relative,
         observation=observation,
         action=action,
         reward=mixture.env_kwargs["reward"],

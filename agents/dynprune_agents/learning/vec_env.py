@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 
 from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
+from dynprune_env.envs.relative import RelativeRewards
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.budget import SCORING_COST
 
@@ -37,13 +38,14 @@ class DynPruneVecEnv(VecEnv):
 
     Args:
         groups: vector environments with `AutoresetMode.SAME_STEP` (their default), of twins or
-            not, in `RelativeRewards` or not.
+            not, in `RelativeRewards` or not. First twins that play dynamic random, since these are
+            of kind "random", are left out of all that is returned: nobody chose their actions.
         repeated: every `reset` starts the runs of the last `seed` again, for algorithms that
             compare policies one after the other (ARS).
         paired: was once what twins in `RelativeRewards` are now.
 
     Attributes:
-        steps: environment steps done so far, over all replicas.
+        steps: environment steps done so far, over all replicas, also those left out.
         visits: sample visits spent so far, scoring included.
         seconds: wall-clock time spent in the environments.
         returns: of the episodes that ended since the last `replace_groups`: sums of the groups'
@@ -74,7 +76,7 @@ class DynPruneVecEnv(VecEnv):
         self._put(groups)
         first = self.groups[0]
         super().__init__(
-            sum(group.num_envs for group in self.groups),
+            int(self._learns.sum()),
             opened(first.single_observation_space),
             first.single_action_space,
         )
@@ -95,7 +97,8 @@ class DynPruneVecEnv(VecEnv):
             _check_alike(group, checked[0])
         self.groups = checked
         self.returns: list[float] = []
-        self._running = np.zeros(sum(group.num_envs for group in checked))
+        self._learns = np.concatenate([_learning_rows(group) for group in checked])
+        self._running = np.zeros(len(self._learns))
         self._own = np.zeros(len(self._running))
         self._spent = np.zeros(len(self._running), dtype=np.int64)
 
@@ -110,7 +113,7 @@ class DynPruneVecEnv(VecEnv):
         """
         before, size = self.groups, self.num_envs
         found = _as_list(groups)
-        if (total := sum(group.num_envs for group in found)) != size:
+        if (total := sum(int(_learning_rows(group).sum()) for group in found)) != size:
             raise ValueError(f"expected {size} replicas altogether, got {total}")
         for group in found:
             _check_alike(group, before[0])
@@ -122,12 +125,14 @@ class DynPruneVecEnv(VecEnv):
         """Sets the seeds of the next `reset`: s, s + 1, ... for rows, or groups of twins."""
         super().seed(seed)
         following = self._seeds[0]
-        for rows, group in self._rows():
+        seeds: list[int | None] = []
+        for group in self.groups:
             twins = group.unwrapped.twins
-            count = group.num_envs // twins
             if following is not None:
-                own = range(following, following := following + count)
-                self._seeds[rows] = [each for each in own for _ in range(twins)]
+                own = range(following, following := following + group.num_envs // twins)
+                seeds += [each for each in own for _ in range(twins)]
+        if seeds:
+            self._seeds = [seeds[row] for row in np.flatnonzero(self._learns)]
         return self._seeds
 
     # -- resets and steps -----------------------------------------------------------------------
@@ -135,12 +140,17 @@ class DynPruneVecEnv(VecEnv):
     def reset(self) -> Any:
         """Starts new runs in all rows, with the seeds of the last `seed`; (R, ...) observations."""
         start = time.perf_counter()
-        observations = []
-        for rows, group in self._rows():
-            seed = self._seeds[rows]
-            observation, infos = group.reset(seed=None if None in seed else seed)
+        observations, told = [], []
+        first = 0
+        for group in self.groups:
+            learns = _learning_rows(group)
+            seed = self._seeds[first : (first := first + int(learns.sum()))]
+            # One for each row, or for each group of twins.
+            own = seed[:: learns[: group.unwrapped.twins].sum()]
+            observation, infos = group.reset(seed=None if None in own else own)
             observations.append(observation)
-            self.reset_infos[rows] = [_row_of_info(infos, row) for row in range(group.num_envs)]
+            told += [_row_of_info(infos, int(row)) for row in np.flatnonzero(learns)]
+        self.reset_infos = told
         self.seconds += time.perf_counter() - start
         if not self.repeated:
             self._reset_seeds()
@@ -161,16 +171,20 @@ class DynPruneVecEnv(VecEnv):
         """
         start = time.perf_counter()
         observations, infos = [], []
-        rewards, dones = np.zeros(self.num_envs), np.zeros(self.num_envs, dtype=bool)
+        learns = self._learns
+        rewards, dones = np.zeros(len(learns)), np.zeros(len(learns), dtype=bool)
+        # Rows that are left out play dynamic random, whatever they are given.
+        actions = self._actions[np.maximum(0, np.cumsum(learns) - 1)]
         for rows, group in self._rows():
-            observation, reward, ended, _, group_infos = group.step(self._actions[rows])
+            observation, reward, ended, _, group_infos = group.step(actions[rows])
             observations.append(observation)
             rewards[rows], dones[rows] = reward, ended
             self._own[rows] = getattr(_holder(group, "own_rewards"), "own_rewards", reward)
             infos += [self._info(group, group_infos, row) for row in range(group.num_envs)]
         self.seconds += time.perf_counter() - start
         self._count(dones, infos)
-        return self._joined(observations), rewards.astype(np.float32), dones, infos
+        infos = [infos[row] for row in np.flatnonzero(learns)]
+        return self._joined(observations), rewards[learns].astype(np.float32), dones[learns], infos
 
     def _info(self, group: Group, infos: dict[str, Any], row: int) -> dict[str, Any]:
         """What Stable-Baselines3 wants to know of one row: plain Python values."""
@@ -189,19 +203,20 @@ class DynPruneVecEnv(VecEnv):
         spent = np.array([int(info["visits"] + SCORING_COST * info["scored"]) for info in infos])
         self.visits += int((spent - self._spent).sum())
         self._spent = np.where(dones, 0, spent)
-        self.steps += self.num_envs
+        self.steps += len(self._learns)
         self._running += self._own
-        self.returns += self._running[dones].tolist()
+        self.returns += self._running[dones & self._learns].tolist()
         self._running[dones] = 0
 
     def _joined(self, observations: list[Any]) -> Any:
         if not isinstance(observations[0], dict):
-            return np.concatenate(observations)
+            return np.concatenate(observations)[self._learns]
         joined = {
-            name: np.concatenate([each[name] for each in observations]) for name in observations[0]
+            name: np.concatenate([each[name] for each in observations])[self._learns]
+            for name in observations[0]
         }
         sizes = [np.tile(_task_size(group), (group.num_envs, 1)) for group in self.groups]
-        return {**joined, TASK_SIZE: np.concatenate(sizes)}
+        return {**joined, TASK_SIZE: np.concatenate(sizes)[self._learns]}
 
     def _rows(self) -> Iterator[tuple[slice, Group]]:
         first = 0
@@ -213,7 +228,11 @@ class DynPruneVecEnv(VecEnv):
 
     def _owners(self, indices: Indices) -> list[tuple[Group, int]]:
         """The group of each of these replicas, and its row there."""
-        everyone = [(group, row) for group in self.groups for row in range(group.num_envs)]
+        everyone = [
+            (group, int(row))
+            for group in self.groups
+            for row in np.flatnonzero(_learning_rows(group))
+        ]
         return [everyone[index] for index in self._get_indices(indices)]
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
@@ -233,7 +252,7 @@ class DynPruneVecEnv(VecEnv):
         """
         named = self._owners(indices)
         groups = {id(group): group for group, _ in named}
-        if len(named) != sum(group.num_envs for group in groups.values()):
+        if len(named) != sum(_learning_rows(group).sum() for group in groups.values()):
             raise ValueError("the replicas of a group share its attributes: name all of them")
         for group in groups.values():
             setattr(_holder(group, attr_name), attr_name, value)
@@ -264,7 +283,7 @@ class DynPruneVecEnv(VecEnv):
         images: list[np.ndarray | None] = []
         for group in self.groups:
             images += group.render() or [None] * group.num_envs
-        return images
+        return [images[row] for row in np.flatnonzero(self._learns)]
 
     def close(self) -> None:
         """Closes the groups."""
@@ -295,6 +314,17 @@ def _task_size(group: Group) -> np.ndarray:
 def _as_list(groups: Group | Sequence[Group]) -> list[Group]:
     """One group or several as a list."""
     return [groups] if isinstance(groups, VectorEnv) else list(groups)
+
+
+def _learning_rows(group: Group) -> np.ndarray:
+    """(R,) bool: all rows but those that play dynamic random, which twins are compared with."""
+    learns = np.ones(group.num_envs, dtype=bool)
+    inner = group
+    while isinstance(inner, VectorWrapper):
+        if isinstance(inner, RelativeRewards) and inner.kind == "random":
+            learns[:: group.unwrapped.twins] = False
+        inner = inner.env
+    return learns
 
 
 def _holder(group: Group, attr_name: str) -> Group:
