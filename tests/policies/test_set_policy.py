@@ -324,7 +324,7 @@ def test_stock_policies_on_many_samples_are_refused_with_the_two_better_ways(
 ) -> None:
     with pytest.raises(ValueError, match=f"{kind} cannot choose among .* samples") as refusal:
         check_policy_fits(kind, space(10), action)
-    for way in ("SetPolicy", 'observation="summary"', 'action="score_weights"'):
+    for way in ("SetPolicy", 'observation="run"', 'action="tilts"'):
         assert way in str(refusal.value)
 
 
