@@ -166,7 +166,7 @@ class Result:
             result.check()
             if path.stem != result.config.key:
                 raise ValueError(f"the run that it holds belongs into {result.config.key}.json")
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"{path} is not a dynprune result file: {error}") from error
         return result
 
@@ -273,7 +273,7 @@ def load_failures(folders: Iterable[Path]) -> list[Failure]:
     folders = list(map(Path, folders))
     found: dict[str, Failure] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("failed/*.json"))):
-        with suppress(KeyError, ValueError, OSError, RecursionError):
+        with suppress(KeyError, ValueError, OSError, RecursionError, OverflowError):
             content = read_json(path)
             del content["schema"]
             failure = msgspec.convert(content, Failure)

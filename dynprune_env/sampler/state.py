@@ -83,7 +83,9 @@ def check_settings(state: Any, settings: dict[str, Any], but: frozenset[str]) ->
             "the state is damaged, or of another version: a state has settings with the keys "
             f"{', '.join(settings)}"
         )
-    names = [name for name in settings if name not in but and theirs[name] != settings[name]]
+    # By their hashes: a damaged value may be anything, and tensors do not compare as a whole.
+    hashes = [{name: plain_hash(each[name]) for name in settings} for each in (theirs, settings)]
+    names = [name for name in settings if name not in but and hashes[0][name] != hashes[1][name]]
     if names:
         told = [
             ", ".join(f"{_told(name)} {each[name]}" for name in names)

@@ -234,6 +234,17 @@ def test_a_result_with_other_fields_is_refused_by_name(
         Result.load(path)
 
 
+def test_a_whole_number_beyond_the_floats_is_refused_by_name(
+    finished: Result, tmp_path: Path
+) -> None:
+    path = finished.save(tmp_path)
+    content = json.loads(path.read_text())
+    content["config"]["env_kwargs"]["budget"] = 10**400
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"{path.name} is not a dynprune result file"):
+        Result.load(path)
+
+
 def test_results_of_several_folders_are_read_once_each(finished: Result, tmp_path: Path) -> None:
     other = replace(finished, config=replace(finished.config, seed=7))
     for folder, results in (("a", [finished, other]), ("b", [other])):

@@ -19,6 +19,7 @@ from dynprune_agents import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_env import Episode, PruningSampler, WholeBatches
 from dynprune_env.common.plain import plain_hash
+from dynprune_env.sampler.state import check_settings
 
 N, CLASSES = 40, 4
 LABELS = np.arange(N) % CLASSES
@@ -561,3 +562,9 @@ def test_an_agent_that_is_no_plain_value_is_named_or_pickled_and_trusted() -> No
         other.load_state_dict(state)
     other.load_state_dict(state, trust=True)
     assert_same(play(other), play(sampler))
+
+
+def test_settings_that_are_tensors_are_refused_in_a_sentence() -> None:
+    for wrong in (torch.arange(3), [torch.arange(3)], np.arange(3)):
+        with pytest.raises(ValueError, match="the state is of a run with"):
+            check_settings({"settings": {"epochs": wrong}}, {"epochs": 3}, frozenset())
