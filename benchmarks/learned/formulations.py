@@ -1,22 +1,23 @@
-"""Which way of learning to select works? The same steps for each, compared by val accuracy.
+"""Which way of learning to select works? Equal environment steps for each, by val accuracy.
 
-Every formulation trains on Digits for the same number of environment steps (epochs of training
-runs), on the mixture that the shipped policies were trained on but for Planted and the varied
-sizes, which raw masks of stock algorithms cannot take. What counts is the final *val* accuracy
-on data seeds and run seeds that neither training nor the benchmarks use; test data play no part in
-it. Leads are over dynamic random in points, over nine settings (budgets 0.1, 0.3, 0.5; 0 %, 20 %,
-40 % of the labels redrawn) of sixteen paired runs each. The shipped policies, which trained for
-longer, and two handwritten rules are compared in the same way first.
+Every formulation trains on Digits on one mixture (budgets 0.1 to 0.5, up to 40 % of the labels
+redrawn), with several seeds, for 15,000, 100,000 and, where listed, 1,000,000 environment steps
+(epochs of training runs). What counts is the final *val* accuracy on data seeds and run seeds that
+neither training nor the benchmarks use; test data play no part in it. Leads are over dynamic
+random in points, over nine settings (budgets 0.1, 0.3, 0.5; 0 %, 20 %, 40 % of the labels redrawn)
+of sixteen paired runs each. The shipped policies, which trained for longer, and handwritten rules
+stand first, and the best of 28 constant plans: one tilt each, the same in every epoch.
 
-    python -m benchmarks.learned.formulations       # a quarter of an hour on two cores
+    python -m benchmarks.learned.formulations       # hours on one core; goes on where it stopped
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +26,13 @@ import torch
 import typer
 
 import dynprune_agents
+from benchmarks.learned.constant import Constant
 from dynprune_agents import Agent
 from dynprune_agents.learning.mixture import Mixture
 from dynprune_agents.learning.trainers import make_trainer
 from dynprune_env import run_episodes
+from dynprune_env.common.files import write_text
+from dynprune_env.selection.tilts import Tilts
 
 ENV = "DynPrune-Digits-v0"
 BUDGETS, NOISE = (0.1, 0.3, 0.5), (0.0, 0.2, 0.4)
@@ -37,20 +41,30 @@ MIXTURE = Mixture(
     label_noise=(0.0, 0.0, 0.1, 0.2, 0.3, 0.4),
     env_kwargs={"reward": "val_accuracy"},
 )
-SHIPPED = (
+AS_THEY_ARE = (
     "learned",
     "learned(policy='weighted')",
     "learned(policy='robust')",
     "sb3",
-    "epsilon_greedy",
     "kakurenbo",
+    "infobatch",
+    "epsilon_greedy",
 )
 DATA_SEEDS, SEEDS = range(50, 54), range(500, 504)
 
 
 @dataclass(frozen=True)
 class Formulation:
-    """One way to learn: an algorithm, what it sees and does, and what it is paid for."""
+    """One way to learn: an algorithm, what it sees and does, and what it is paid for.
+
+    Attributes:
+        algo: a name of `dynprune train --algo`.
+        observation, action: kinds; None for the algorithm's own.
+        reward: what the environment pays.
+        settings: in place of the algorithm's own.
+        relative: see `RelativeRewards`.
+        longest: environment steps up to which it is trained.
+    """
 
     algo: str
     observation: str | None = None
@@ -58,6 +72,7 @@ class Formulation:
     reward: str = "val_accuracy"
     settings: dict[str, Any] = field(default_factory=dict)
     relative: str | None = None
+    longest: int = 15_000
 
     def __str__(self) -> str:
         sees, does = ("samples", "mask") if self.algo == "es" else ("run", "tilts")
@@ -69,30 +84,33 @@ class Formulation:
 
 SHORT = ("summary", "score_weights")
 START = {"imitation": 21}  # runs of a few tasks, since their steps count as well
+LONG, LONGER = 100_000, 1_000_000
 FORMULATIONS = [
-    Formulation("es", settings={**START, "generations": 0}),  # the imitation alone
-    Formulation("es", settings={"imitation": 0}),
-    Formulation("es", settings=START),
-    Formulation("es", settings={**START, "sigma": 0.15}),
-    Formulation("es", settings={**START, "loss_share": 0.0}),
-    Formulation("es", settings={**START, "max_weight": 0.6}),
-    Formulation("es", reward="val_loss", settings=START),
-    Formulation("es", *SHORT),
-    Formulation("ppo", relative="rank"),
-    Formulation("ppo", relative="mean"),
-    Formulation("ppo", relative="random"),
-    Formulation("ppo", relative="none"),
-    Formulation("ppo", action="weighted_tilts", relative="rank"),
-    Formulation("ppo", *SHORT, relative="rank"),
+    Formulation("ppo", relative="rank", longest=LONGER),
+    Formulation("es", settings=START, longest=LONGER),
+    Formulation("ppo", relative="mean", longest=LONG),
+    Formulation("ppo", relative="random", longest=LONG),
+    Formulation("ppo", reward="final_accuracy", relative="none", longest=LONG),
+    Formulation("ppo", relative="none", longest=LONG),
+    Formulation("ppo", action="weighted_tilts", relative="rank", longest=LONG),
+    Formulation("ppo", *SHORT, relative="rank", longest=LONG),
     Formulation("ppo", "samples", "mask", relative="rank"),
-    Formulation("a2c", relative="rank"),
-    Formulation("trpo", relative="rank"),
+    Formulation("a2c", relative="rank", longest=LONG),
+    Formulation("trpo", relative="rank", longest=LONG),
     Formulation("sac", relative="random"),
     Formulation("td3", relative="random"),
     Formulation("tqc", relative="random"),
     Formulation("ars"),
     Formulation("dqn", "run", "strategy", relative="random"),
+    Formulation("es", settings={**START, "generations": 0}),  # the imitation alone
+    Formulation("es", settings={"imitation": 0}, longest=LONG),
+    Formulation("es", settings={**START, "loss_share": 0.0}),
+    Formulation("es", settings={**START, "max_weight": 0.6}),
+    Formulation("es", *SHORT, longest=LONG),
 ]
+
+
+PLANS = list(itertools.product(Tilts.FEATURES, (-0.5, -0.2, 0.2, 0.5)))
 
 
 def accuracies(agent: Agent) -> np.ndarray:
@@ -109,14 +127,21 @@ def accuracies(agent: Agent) -> np.ndarray:
     return np.array(found)
 
 
-def shipped(spec: str) -> tuple[Agent, str]:
-    """An agent as it is."""
-    return dynprune_agents.make(spec), "see its card" if "learned" in spec else ""
+@cache
+def dynamic_random() -> np.ndarray:
+    """What leads are over."""
+    return accuracies(dynprune_agents.make("dynamic_random"))
 
 
-def trained(formulation: Formulation, steps: int, seed: int) -> tuple[Agent, str]:
-    """The policy after that many environment steps, and what training it cost."""
-    start = time.perf_counter()
+def measured(agent: Agent) -> list[list[float]]:
+    """(9, 16) leads over dynamic random in points."""
+    leads: list[list[float]] = np.round(accuracies(agent) - dynamic_random(), 3).tolist()
+    return leads
+
+
+def trained(formulation: Formulation, steps: int, seed: int) -> dict[str, Any]:
+    """The leads of the policy after that many environment steps, and what training it cost."""
+    start = time.process_time()
     settings = dict(formulation.settings)
     only_start = settings.pop("generations", None) == 0
     trainer = make_trainer(
@@ -133,56 +158,93 @@ def trained(formulation: Formulation, steps: int, seed: int) -> tuple[Agent, str
     trainer.advance()
     while trainer.steps < steps and not only_start:
         trainer.advance()
-    seconds = time.perf_counter() - start
-    return trainer.agent(), f"{trainer.visits / 1e6:.0f} M visits, {seconds:.0f} s"
+    seconds = time.process_time() - start
+    return {"leads": measured(trainer.agent()), "seconds": seconds, "visits": trainer.visits}
 
 
-def row(name: str, lead: np.ndarray, cost: str) -> str:
-    """One line of the table from (9, 16) paired leads."""
-    means = lead.mean(1)
-    error = lead.std(1, ddof=1) / np.sqrt(lead.shape[1])
-    overall = 1.96 * np.sqrt((error**2).sum()) / len(error)
-    cells = " | ".join(f"{mean:+.1f}" for mean in means)
-    return f"| {name} | {means.mean():+.2f} ± {overall:.2f} | {cells} | {cost} |\n"
+def table(cells: dict[str, dict[str, Any]], horizons: list[int]) -> str:
+    """One line a formulation: mean leads by steps, over seeds, and the nine leads at the last."""
+    settings = [f"{100 * noise:.0f} %, {budget:g}" for noise in NOISE for budget in BUDGETS]
+    lines = [
+        f"| formulation | {' | '.join(f'{steps:,} steps' for steps in horizons)} "
+        f"| CPU seconds at the last | {' | '.join(settings)} |",
+        "|---|" + "---:|" * (len(horizons) + 1 + len(settings)),
+    ]
+    for name in dict.fromkeys(key.split(" @ ")[0] for key in cells):
+        found = {}
+        for steps in horizons:
+            here = [c for k, c in cells.items() if k.startswith(f"{name} @ {steps} @")]
+            if here:
+                found[steps] = here
+        shown = []
+        for steps in horizons:
+            means = [float(np.mean(cell["leads"])) for cell in found.get(steps, [])]
+            seeds = f" ({', '.join(f'{m:+.2f}' for m in means)})" if len(means) > 1 else ""
+            shown.append(f"{np.mean(means):+.2f}{seeds}" if means else "")
+        last = found[max(found)]
+        seconds = np.mean([cell["seconds"] for cell in last])
+        nine = np.mean([cell["leads"] for cell in last], axis=(0, 2))
+        cost = f"{seconds:.0f}" if seconds else ""
+        cells_ = [*shown, cost, *(f"{lead:+.1f}" for lead in nine)]
+        lines.append(f"| {name} | {' | '.join(cells_)} |")
+    return "\n".join(lines)
+
+
+def as_it_is(leads: list[list[float]]) -> dict[str, Any]:
+    """The cell of an agent that is not trained here."""
+    return {"leads": leads, "seconds": 0}
 
 
 def main(
-    steps: Annotated[int, typer.Option("--steps")] = 15_000,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    table: Path = Path("benchmarks/results/formulations.md"),
+    steps: Annotated[list[int] | None, typer.Option("--steps")] = None,
+    seeds: Annotated[int, typer.Option("--seeds")] = 3,
+    only: Annotated[str, typer.Option("--only", help="Formulations that begin so.")] = "",
+    out: Path = Path("benchmarks/results/formulations.md"),
 ) -> None:
-    """Plays the shipped policies, trains and plays every formulation, and writes the table.
+    """Plays what is as it is, trains and plays every formulation, and writes the table.
 
-    Rows that stand in the table already are taken over: delete it to start anew.
+    Cells that stand in the .json beside the table are taken over: delete it to start anew.
     """
     torch.set_num_threads(1)
-    settings = [f"{100 * noise:.0f} %, {budget:g}" for noise in NOISE for budget in BUDGETS]
-    lines = [
-        (__doc__ or "") + "\n",
-        f"{steps:,} steps each, seed {seed}; lead in points of val accuracy, ± half of the 95 % "
-        "interval.\n\n",
-        f"| formulation | mean lead | {' | '.join(settings)} | training |\n",
-        "|---|---:|" + "---:|" * (len(settings) + 1) + "\n",
-    ]
-    old = table.read_text(encoding="utf-8").splitlines(keepends=True) if table.exists() else []
-    rows = [line for line in old if line.startswith("| ") and "mean lead" not in line]
-    done = {line.split(" | ")[0]: line for line in rows}
-    random = accuracies(dynprune_agents.make("dynamic_random"))
+    horizons = steps or [15_000, LONG, LONGER]
+    kept = out.with_suffix(".json")
+    cells = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
 
-    def add(name: str, make: Callable[[], tuple[Agent, str]]) -> None:
-        if f"| {name}" not in done:
-            agent, cost = make()
-            done[f"| {name}"] = row(name, accuracies(agent) - random, cost)
-        lines.append(done[f"| {name}"])
-        print(lines[-1], end="", flush=True)
-        table.parent.mkdir(parents=True, exist_ok=True)
-        rest = [line for line in done.values() if line not in lines]  # a stop loses nothing
-        table.write_text("".join([*lines, *rest]), encoding="utf-8")
+    def write() -> None:
+        error = 1.96 * np.mean([np.std(c["leads"], axis=1).mean() for c in cells.values()])
+        text = (
+            f"{__doc__}\nMean lead in points of val accuracy over the nine settings, of each "
+            f"training seed in brackets; the runs of one policy leave about ± "
+            f"{error / np.sqrt(9 * len(DATA_SEEDS) * len(SEEDS)):.2f}. The nine leads are those "
+            "of the most steps.\n\n"
+        )
+        everywhere = sorted({int(key.split(" @ ")[1]) for key in cells} - {0})
+        as_given = {k: c for k, c in cells.items() if " @ 0 @ " in k}
+        rest = {k: c for k, c in cells.items() if k not in as_given}
+        text += table(as_given, [0]).replace("| 0 steps |", "| mean lead |") + "\n"
+        if rest:
+            text += "\n" + table(rest, everywhere) + "\n"
+        write_text(kept, json.dumps(cells))
+        write_text(out, text)
 
-    for spec in SHIPPED:
-        add(f"`{spec}`", partial(shipped, spec))
-    for formulation in FORMULATIONS:
-        add(str(formulation), partial(trained, formulation, steps, seed))
+    for spec in AS_THEY_ARE:
+        if (key := f"`{spec}` @ 0 @ 0") not in cells:
+            cells[key] = as_it_is(measured(dynprune_agents.make(spec)))
+            write()
+    if not any(key.startswith("the best constant") for key in cells):
+        plans = {plan: measured(Constant(*plan)) for plan in PLANS}
+        best = max(PLANS, key=lambda plan: float(np.mean(plans[plan])))
+        name = f"the best constant plan, {best[0]} {best[1]:+g}"
+        cells[f"{name} @ 0 @ 0"] = as_it_is(plans[best])
+        write()
+    for horizon, seed in itertools.product(horizons, range(seeds)):
+        for formulation in FORMULATIONS:
+            key = f"{formulation} @ {horizon} @ {seed}"
+            wanted = str(formulation).startswith(only) and horizon <= formulation.longest
+            if wanted and key not in cells:
+                cells[key] = trained(formulation, horizon, seed)
+                write()
+                print(key, f"{np.mean(cells[key]['leads']):+.2f}", flush=True)
 
 
 if __name__ == "__main__":

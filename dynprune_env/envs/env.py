@@ -37,7 +37,6 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     |---|---|---|
     | "mask" (default) | MultiBinary(n) | 1 keeps a sample, 0 drops it |
     | "weights" | Box(0, 1, (n,)) | 0 drops, w > 0 keeps with gradient weight w; see `Weights` |
-    | "score_weights" | Box(-1, 1, (9,)) | see `ScoreWeights` |
     | "quantiles" | Box(-1, 1, (10,)) | keep probability per loss decile, see `Quantiles` |
     | "strategy" | Discrete(7) | a handwritten strategy for the epoch, see `Strategy` |
     | "tilts" | Box(-1, 1, (8,)) | leans dynamic random towards some samples, see `Tilts` |

@@ -39,7 +39,7 @@ class Settings:
             analysis, and where a signal at every step is wanted. "final_accuracy" or "final_loss",
             paid once at the end: for learning, since what an epoch brings is mostly noise.
         observation: "samples", "summary" or "run".
-        action: "mask", "weights", "score_weights", "quantiles", "strategy", "tilts" or
+        action: "mask", "weights", "quantiles", "strategy", "tilts" or
             "weighted_tilts".
         weights: "mean_one" scales the gradient weights of an epoch to a mean of one: a rule chooses
             what counts, not how large the steps are. "raw" takes them as they are, for rules whose

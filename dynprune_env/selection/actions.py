@@ -11,7 +11,7 @@ from gymnasium import spaces
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.context import ActionContext, check_symmetric
-from dynprune_env.selection.ranking import keep_top, rank, standardise
+from dynprune_env.selection.ranking import keep_top, rank
 from dynprune_env.selection.statistics import SampleStatistics
 from dynprune_env.selection.tilts import Tilts, WeightedTilts
 
@@ -74,41 +74,6 @@ class Weights:
     def random(self, context: ActionContext) -> np.ndarray:
         """A drawn mask as weights, (R, n) float32."""
         return context.random_mask().astype(np.float32)
-
-
-class ScoreWeights:
-    """Nine numbers in [-1, 1] whatever n: how to score samples, how randomly, how many to keep.
-
-    The first seven weigh the standardised columns FEATURES (clipped z-scores; √loss_var) into a
-    score; `temperature` t scales Gumbel noise by 10^t (Gumbel top-k: samples without replacement
-    from a softmax of the scores; Kool et al. 2019); `spend` s keeps 4^s times the number that
-    would spend the rest of the budget evenly. All zeros is dynamic random at an even pace.
-    """
-
-    FEATURES = ("loss", "loss_mean", "loss_var", "confidence", "margin", "age", "visits")
-    NAMES = (*FEATURES, "temperature", "spend")
-    SCALE = 5.0
-
-    def space(self, num_samples: int) -> spaces.Box:
-        """Box(-1, 1, (9,))."""
-        return spaces.Box(-1.0, 1.0, (len(self.NAMES),), np.float32)
-
-    def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
-        """The top scores of each replica, with weight 1."""
-        check_symmetric(action)
-        columns = context.columns
-        scores = np.zeros(columns["loss"].shape)
-        for index, name in enumerate(self.FEATURES):
-            values = np.sqrt(columns[name]) if name == "loss_var" else columns[name]
-            scores += self.SCALE * action[:, index, None] * standardise(values)
-        uniform = np.maximum(context.rng.random(len(scores[0])), 1e-300)
-        scores -= 10.0 ** action[:, -2, None] * np.log(-np.log(uniform))
-        counts = np.rint(context.visits_per_epoch * 4.0 ** action[:, -1]).astype(np.int64)
-        return keep_top(scores, counts, context.rng).astype(np.float32)
-
-    def random(self, context: ActionContext) -> np.ndarray:
-        """Zeros."""
-        return np.zeros((len(context.epoch), len(self.NAMES)), dtype=np.float32)
 
 
 class Quantiles:
@@ -184,7 +149,6 @@ class Strategy:
 ACTIONS: dict[str, type[Action]] = {
     "mask": Mask,
     "weights": Weights,
-    "score_weights": ScoreWeights,
     "quantiles": Quantiles,
     "strategy": Strategy,
     "tilts": Tilts,

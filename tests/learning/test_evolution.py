@@ -191,10 +191,10 @@ def test_a_number_of_envs_that_no_game_fits_is_refused() -> None:
 def test_a_planner_starts_as_dynamic_random_and_acts_by_its_formula() -> None:
     planner = Planner(width=2)
     flat = planner.initial(np.random.default_rng(0))
-    observation = np.random.default_rng(1).normal(size=(3, 36)).astype(np.float32)
+    observation = np.random.default_rng(1).normal(size=(3, 12)).astype(np.float32)
     assert (planner.act(flat, observation) == 0).all()
     p = planner.split(flat)
-    p["b"][:], p["W"][:, 0], p["W"][:, 1], p["c"][2] = 0.3, (0.5, -0.2), 100, -0.7
+    p["b"][:], p["W"][:, 0], p["W"][:, 1], p["c"][2] = 0.3, (0.5, -0.2), 1e6, -0.7
     hidden = np.tanh(observation @ p["A"] + 0.3)
     action = planner.act(flat, observation)
     assert action[:, 0] == pytest.approx(hidden @ [0.5, -0.2], abs=1e-5)
@@ -203,9 +203,7 @@ def test_a_planner_starts_as_dynamic_random_and_acts_by_its_formula() -> None:
 
 
 def test_a_planner_is_saved_as_a_model_that_plays_the_same(tmp_path: Path) -> None:
-    made = EvolutionTrainer(
-        MIXTURE, num_envs=8, steps=60, settings=FEW, action="score_weights", seed=1
-    )
+    made = EvolutionTrainer(MIXTURE, num_envs=8, steps=60, settings=FEW, action="tilts", seed=1)
     made.averaged = np.random.default_rng(0).normal(scale=0.5, size=made.averaged.shape)
     made.save(tmp_path / "planner.zip")
     made.save(tmp_path / "planner.npz")
@@ -225,7 +223,7 @@ def test_a_planner_is_saved_as_a_model_that_plays_the_same(tmp_path: Path) -> No
 
 def test_planners_search_and_resume_too(tmp_path: Path) -> None:
     whole, first, second = (
-        EvolutionTrainer(MIXTURE, num_envs=8, steps=60, settings=FEW, action="score_weights")
+        EvolutionTrainer(MIXTURE, num_envs=8, steps=60, settings=FEW, action="tilts")
         for _ in range(3)
     )
     for each in (whole, whole, first):

@@ -44,11 +44,11 @@ def parameters(made: SB3Trainer) -> list[torch.Tensor]:
 
 STOCK = [
     ("ppo", "samples", "mask"),
-    ("ppo", "summary", "score_weights"),
+    ("ppo", "summary", "quantiles"),
     ("ppo", "run", "tilts"),
     ("a2c", "samples", "mask"),
     ("a2c", "summary", "strategy"),
-    ("sac", "summary", "score_weights"),
+    ("sac", "run", "tilts"),
     ("sac", "run", "weighted_tilts"),
     ("sac", "samples", "weights"),
     ("td3", "summary", "quantiles"),
@@ -56,9 +56,9 @@ STOCK = [
 ]
 CONTRIB = [
     ("trpo", "samples", "mask"),
-    ("trpo", "summary", "score_weights"),
+    ("trpo", "run", "tilts"),
     ("tqc", "summary", "quantiles"),
-    ("ars", "summary", "score_weights"),
+    ("ars", "run", "tilts"),
     ("ars", "summary", "strategy"),
 ]
 
@@ -129,7 +129,7 @@ def test_every_contributed_algorithm_trains_and_resumes_exactly(
 
 
 def test_every_segment_plays_new_draws_in_groups_on_seeds_apart_from_the_benchmarks() -> None:
-    made = trainer("ppo", "summary", "score_weights", num_envs=18)
+    made = trainer("ppo", "run", "tilts", num_envs=18)
     seen: list[Any] = []
     for _ in range(2):
         made.advance()
@@ -145,15 +145,13 @@ def test_every_segment_plays_new_draws_in_groups_on_seeds_apart_from_the_benchma
 
 
 def test_the_reward_is_the_one_asked_for() -> None:
-    made = trainer("ppo", "summary", "score_weights", reward="val_accuracy")
+    made = trainer("ppo", "run", "tilts", reward="val_accuracy")
     assert made.mixture.env_kwargs["reward"] == "val_accuracy"
     assert -1 <= made.advance()["return"] <= 1
 
 
 def test_another_seed_is_another_training() -> None:
-    one, other = (
-        trainer("ppo", "summary", "score_weights", seed=seed).advance()["return"] for seed in (1, 2)
-    )
+    one, other = (trainer("ppo", "run", "tilts", seed=seed).advance()["return"] for seed in (1, 2))
     assert one != other
 
 
@@ -174,7 +172,7 @@ def test_hyperparameters_replace_the_defaults_one_by_one() -> None:
 
 
 def test_a_saved_policy_says_how_it_was_made(tmp_path: Path) -> None:
-    made = trainer("ppo", "summary", "score_weights")
+    made = trainer("ppo", "run", "tilts")
     made.advance()
     made.save(tmp_path / "policy.zip")
     made.save(tmp_path / "policy.npz")
@@ -191,7 +189,7 @@ def test_a_saved_policy_says_how_it_was_made(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
 def test_tensorboard_gets_the_logs_of_every_segment(tmp_path: Path) -> None:
-    made = trainer("ppo", "summary", "score_weights", tensorboard=tmp_path)
+    made = trainer("ppo", "run", "tilts", tensorboard=tmp_path)
     for _ in range(2):
         made.advance()
     assert list(tmp_path.glob("events.out.tfevents.*"))
@@ -202,7 +200,7 @@ def test_tensorboard_gets_the_logs_of_every_segment(tmp_path: Path) -> None:
     [
         ({"algo": "pop"}, "no algorithm is called 'pop'.*ppo"),
         ({"algo": "sac", "action": "mask"}, "sac cannot choose actions of the kind 'mask'"),
-        ({"algo": "dqn", "action": "score_weights"}, "it can choose strategy"),
+        ({"algo": "dqn", "action": "tilts"}, "it can choose strategy"),
         ({"action": "masks"}, "ppo cannot choose actions of the kind 'masks'"),
         ({"observation": "sample"}, "no observation is called 'sample'"),
         ({"reward": "loss"}, "no reward is called 'loss'"),
@@ -239,4 +237,4 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.undo()
     monkeypatch.setattr(sb3_trainer, "find_spec", lambda n: None if n == "tensorboard" else True)
     with pytest.raises(ValueError, match="pip install tensorboard"):
-        trainer("ppo", "summary", "score_weights", tensorboard=tmp_path)
+        trainer("ppo", "run", "tilts", tensorboard=tmp_path)

@@ -72,15 +72,15 @@ def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_las
 
 
 def test_a_new_run_begins_where_one_ended() -> None:
-    env = DynPruneVecEnv(group(2, observation="summary", action="score_weights"))
+    env = DynPruneVecEnv(group(2, observation="run", action="tilts"))
     env.seed(0)
     first = env.reset()
     for _ in range(4):
-        observation, _, dones, infos = env.step(np.zeros((2, 9)))
+        observation, _, dones, infos = env.step(np.zeros((2, 8)))
     assert dones.all()
-    assert observation[:, 0] == pytest.approx(0)
+    assert observation[:, 1] == pytest.approx(0)
     assert not np.array_equal(observation, first)
-    assert all(info["terminal_observation"][0] == 1 for info in infos)
+    assert all(info["terminal_observation"][1] == 1 for info in infos)
 
 
 def test_observations_lie_in_the_space_whatever_the_epochs_and_classes() -> None:
@@ -173,9 +173,9 @@ def test_other_sizes_and_modes_are_refused() -> None:
 
 
 def test_groups_of_different_size_fit_together_where_the_spaces_are_short() -> None:
-    short = {"observation": "summary", "action": "score_weights"}
+    short = {"observation": "run", "action": "tilts"}
     env = DynPruneVecEnv([group(1, **short), group(1, train_size=30, **short)])
-    assert env.reset().shape == (2, 36)
+    assert env.reset().shape == (2, 12)
 
 
 def twins(size: int, kind: str = "mean", **settings: Any) -> Any:

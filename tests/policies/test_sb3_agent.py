@@ -30,7 +30,7 @@ from dynprune_env import run_episodes
 from dynprune_env.selection.observations import progress_entries
 
 ENV = "DynPrune-Digits-v0"
-SHORT = {"observation": "summary", "action": "score_weights"}
+SHORT = {"observation": "run", "action": "tilts"}
 
 
 def model(algorithm: Any, policy: Any = "MlpPolicy", kwargs: Any = None, **kinds: Any) -> Any:

@@ -24,7 +24,7 @@ from dynprune_agents.policies._files import FOLDER, shipped_policies
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env.benchmark.results import load_results
 
-SHORT = {"observation": "summary", "action": "score_weights"}
+SHORT = {"observation": "run", "action": "tilts"}
 EVIL = """
 from pathlib import Path
 Path("ran").touch()

@@ -153,7 +153,7 @@ def train(
         str | None,
         typer.Option(
             "--action",
-            help="tilts, weighted_tilts, mask, weights, score_weights, quantiles, strategy. "
+            help="tilts, weighted_tilts, mask, weights, quantiles, strategy. "
             "[tilts; es: mask; dqn: strategy]",
         ),
     ] = None,

@@ -18,7 +18,7 @@ from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import with_replica_axis
 
 Network = Scorer | Planner
-PLANNING = {"observation": "summary", "action": "score_weights"}
+PLANNING = {"observation": "run", "action": "tilts"}
 """What a planner sees and does."""
 
 
@@ -36,7 +36,7 @@ class Planning(Agent):
         self._given = planner, parameters
 
     def select(self, observation: Any) -> np.ndarray:
-        """Score weights, (R, 9) or (9,)."""
+        """Tilts, (R, 8) or (8,)."""
         planner, parameters = self._given
         actions = planner.act(parameters, with_replica_axis(observation))
         return actions.reshape(*observation.shape[:-1], -1)

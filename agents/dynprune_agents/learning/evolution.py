@@ -91,7 +91,7 @@ class EvolutionTrainer:
         settings: how to search.
         jobs: processes; they change the time, not the result.
         start: a policy to go on from, by name or path; None begins with the imitation.
-        action: "mask" trains a scorer, "score_weights" a planner.
+        action: "mask" trains a scorer, "tilts" a planner.
 
     Raises:
         ValueError: num_envs is not a multiple of the members of a draw.
@@ -113,7 +113,7 @@ class EvolutionTrainer:
         members = self.settings.members
         if members % 2 or num_envs % members or num_envs < members:
             raise ValueError(f"--envs must be a multiple of {members}, got {num_envs}")
-        self.plans = action == "score_weights"
+        self.plans = action == "tilts"
         if self.plans:
             fixed = PLANNING
         else:
@@ -134,7 +134,7 @@ class EvolutionTrainer:
         flat = self.network.initial(np.random.default_rng([seed, 1]))
         if start is not None:
             if self.plans:
-                raise ValueError("--start takes a scorer, which --action score_weights is not")
+                raise ValueError("--start takes a scorer, which --action tilts is not")
             other, flat = load_scorer(start)
             self.network = Scorer(max(other.width, self.settings.width), *bounds)
             flat = self.network.load_from(other, flat, np.random.default_rng([seed, 1]))

@@ -26,7 +26,7 @@ def save_planner(path: Path, planner: Planner, flat: np.ndarray, origin: dict[st
         flat: (P,) float32.
         origin: how it was made.
     """
-    kinds = {"observation": "summary", "action": "score_weights"}
+    kinds = {"observation": "run", "action": "tilts"}
     envs = DynPruneVecEnv(TaskDraw("DynPrune-Digits-v0", kinds).make(1, AutoresetMode.SAME_STEP))
     networks = {"net_arch": [planner.width], "log_std_init": -1.0}
     with kept_generators():

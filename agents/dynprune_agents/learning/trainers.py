@@ -43,11 +43,11 @@ def make_trainer(
                 f"got {twins} and {relative} for --algo es"
             )
         action = action or "mask"
-        fits = {"mask": "samples", "score_weights": "summary"}
+        fits = {"mask": "samples", "tilts": "run"}
         if action not in fits or observation not in (None, fits[action]):
             raise ValueError(
                 "--algo es trains a scorer (observation samples, action mask) or a planner "
-                f"(summary, score_weights), got {observation} and {action}"
+                f"(run, tilts), got {observation} and {action}"
             )
         checked = checked_arguments(EvolutionSettings, settings, "--algo es")
         return EvolutionTrainer(

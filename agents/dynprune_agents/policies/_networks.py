@@ -13,9 +13,9 @@ from torch import Tensor
 from dynprune_agents.policies._features import SAMPLE_FEATURES
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.common.restorable import restorable
-from dynprune_env.selection.actions import ScoreWeights
 from dynprune_env.selection.features import RUN_FEATURES
-from dynprune_env.selection.observations import Summary
+from dynprune_env.selection.observations import Run
+from dynprune_env.selection.tilts import Tilts
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 """Networks act on arrays, and learn by tensors."""
@@ -172,7 +172,7 @@ def gumbel(count: int, rng: ReplicaRandom) -> np.ndarray:
 @restorable
 @dataclass(frozen=True)
 class Planner(FlatNetwork):
-    """Observation `summary` to action `score_weights`: tanh(x A + b) W + c, clipped to [-1, 1].
+    """Observation `run` to action `tilts`: tanh(x A + b) W + c, clipped to [-1, 1].
 
     The actor of a Stable-Baselines3 `MlpPolicy` with one hidden layer. With W and c zero it is
     dynamic random.
@@ -186,7 +186,7 @@ class Planner(FlatNetwork):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in order."""
-        x, h, y = len(Summary.NAMES), self.width, len(ScoreWeights.NAMES)
+        x, h, y = len(Run.NAMES), self.width, len(Tilts.NAMES)
         return {"A": (x, h), "b": (h,), "W": (h, y), "c": (y,)}
 
     def initial(self, rng: np.random.Generator) -> np.ndarray:
@@ -197,11 +197,11 @@ class Planner(FlatNetwork):
         return flat
 
     def act(self, flat: np.ndarray, observation: np.ndarray) -> np.ndarray:
-        """(R, 9) float32 actions.
+        """(R, 8) float32 actions.
 
         Args:
             flat: (P,) or (R, P) float32.
-            observation: (R, 36).
+            observation: (R, 12).
         """
         p = self.split(flat)
         hidden = np.tanh((observation[:, None] @ p["A"])[:, 0] + p["b"])

@@ -1,8 +1,8 @@
-"""What a policy on `score_weights` does, read from its choices: the nine numbers over a run.
+"""What a policy on `tilts` does, read from its choices: the eight numbers over a run.
 
 Plays it on Digits (32 runs a setting) and averages what it chooses at the same progress.
 
-    python -m benchmarks.learned.planner_reading
+    python -m benchmarks.learned.tilts_reading
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.learned.reading import COLOURS, SETTINGS, begin
 from dynprune_env.common.palette import MUTED, PALE
-from dynprune_env.selection.actions import ScoreWeights
+from dynprune_env.selection.tilts import Tilts
 
 
 def watch(spec: str, noise: float, budget: float, seeds: range) -> np.ndarray:
-    """Mean choices in each epoch that all runs reached, (epochs, 9)."""
+    """Mean choices in each epoch that all runs reached, (epochs, 8)."""
     agent, envs, observation = begin(spec, noise, budget, seeds)
     chosen, ended = [], np.zeros(len(seeds), dtype=bool)
     while not ended.any():
@@ -33,15 +33,15 @@ def watch(spec: str, noise: float, budget: float, seeds: range) -> np.ndarray:
 def main(
     agent: Annotated[str, typer.Option("--agent")] = "sb3",
     seeds: int = 32,
-    picture: Path = Path("docs/planner_policy.png"),
+    picture: Path = Path("docs/ppo_policy.png"),
 ) -> None:
     """Draws the picture and prints its numbers."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
-    grid = figure.subplots(2, len(ScoreWeights.NAMES), sharex=True, sharey=True)
+    grid = figure.subplots(2, len(Tilts.NAMES), sharex=True, sharey=True)
     for noise, budget in SETTINGS:
         row, colour = int(noise > 0), COLOURS[(0.1, 0.3, 0.5).index(budget)]
         chosen = watch(agent, noise, budget, range(2000, 2000 + seeds))
-        for axes, name, values in zip(grid[row], ScoreWeights.NAMES, chosen.T, strict=True):
+        for axes, name, values in zip(grid[row], Tilts.NAMES, chosen.T, strict=True):
             place = (np.arange(len(values)) + 0.5) / len(values)
             axes.plot(place, values, color=colour, label=f"budget {budget:.0%}")
             axes.set_title(name if row == 0 else "", fontsize=9)

@@ -1,0 +1,33 @@
+"""A control: one tilt, the same in every epoch, whatever happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dynprune_agents import Agent
+from dynprune_env.selection.tilts import Tilts
+
+
+@dataclass
+class Constant(Agent):
+    """A plan that looks at nothing.
+
+    Attributes:
+        feature: the name of a tilt.
+        value: its value, in [-1, 1]; the others stay 0.
+    """
+
+    source: ClassVar[str] = "a control of ours"
+    env_kwargs: ClassVar[dict[str, Any]] = {"observation": "run", "action": "tilts"}
+
+    feature: str = "loss"
+    value: float = 0.0
+
+    def select(self, observation: np.ndarray) -> np.ndarray:
+        """(R, 8) tilts or (8,)."""
+        action = np.zeros((*observation.shape[:-1], len(Tilts.NAMES)), dtype=np.float32)
+        action[..., Tilts.NAMES.index(self.feature)] = self.value
+        return action
