@@ -1,5 +1,7 @@
 """Trains a selection policy with Stable-Baselines3, saves it, and lets it play against UCB."""
 
+import sys
+
 import gymnasium as gym
 import numpy as np
 from stable_baselines3 import PPO
@@ -8,6 +10,7 @@ import dynprune_agents
 from dynprune_agents.learning import DynPruneVecEnv, save_policy
 from dynprune_env import RelativeRewards, run_episodes
 
+steps = int(sys.argv[1]) if len(sys.argv) > 1 else 19_200  # of 960 training runs
 game = {"budget": 0.2, "label_noise": 0.4}
 kinds = {"observation": "run", "action": "tilts"}
 
@@ -32,7 +35,7 @@ model = PPO(
     seed=0,
     policy_kwargs={"net_arch": [16], "log_std_init": -1.2},
 )
-model.learn(19_200)  # 960 training runs
+model.learn(steps)
 save_policy("policy.npz", model)
 
 for spec in ("sb3(policy='policy.npz')", "dynamic_random", "ucb"):

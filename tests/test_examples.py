@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHORT = {
+    "learn_to_select.py": ["1280"],
     "reinforce.py": ["2"],
     "ppo_single_file.py": ["--updates", "2", "--games", "2", "--test-runs", "4"],
 }
@@ -39,7 +41,7 @@ def test_an_example_runs_and_prints_an_accuracy(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", ["reinforce.py", "ppo_single_file.py"])
 def test_an_example_of_reinforcement_learning_beats_dynamic_random(
     name: str, tmp_path: Path
 ) -> None:
@@ -93,3 +95,16 @@ def test_the_readmes_own_task_plays_from_the_command_line(tmp_path: Path) -> Non
     text = run(["-c", f"{play}; from dynprune_agents.cli.app import main; main()"], tmp_path)
     assert "ucb" in text
     assert len(list((tmp_path / "results").glob("*.json"))) == 1
+
+
+@pytest.mark.slow
+def test_the_tutorials_training_and_comparison_run_as_they_stand(tmp_path: Path) -> None:
+    text = (ROOT / "docs/train_a_policy.md").read_text(encoding="utf-8")
+    train, bench = re.findall(r"```bash\ndynprune (.*?)```", text, re.DOTALL)
+    command = ["-c", "from dynprune_agents.cli.app import main; main()"]
+    printed = run([*command, *shlex.split(train)], tmp_path)
+    leads = re.findall(r"([+-][\d.]+) points above dynamic random", printed)
+    assert float(leads[-1]) > 1
+    run([*command, *shlex.split(bench)], tmp_path)
+    rows = (tmp_path / "results/table.csv").read_text(encoding="utf-8")
+    assert "tilts.npz" in rows
