@@ -105,6 +105,6 @@ def test_the_tutorials_training_and_comparison_run_as_they_stand(tmp_path: Path)
     printed = run([*command, *shlex.split(train)], tmp_path)
     leads = re.findall(r"([+-][\d.]+) points above dynamic random", printed)
     assert float(leads[-1]) > 1
-    run([*command, *shlex.split(bench)], tmp_path)
+    run([*command, *shlex.split(bench.replace("\\\n", " "))], tmp_path)
     rows = (tmp_path / "results/table.csv").read_text(encoding="utf-8")
     assert "tilts.npz" in rows
