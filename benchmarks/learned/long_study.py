@@ -177,5 +177,6 @@ def estimate(
     runs = sum(len(group.seeds) for group in left)
     return (
         f"{part.name}: {sum(len(group.seeds) for group in groups):,} runs, {runs:,} of them left, "
-        f"about {seconds / 60 / jobs:,.0f} minutes with {jobs} jobs"
+        f"about {seconds / 60 / jobs:,.0f} minutes with {jobs} jobs "
+        "at the present load of the machine"
     )
