@@ -6,24 +6,31 @@ python -m benchmarks.compact_runs results/digits benchmarks/results/digits/runs.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from dynprune_env.benchmark.results import load_results
+from dynprune_env.benchmark.results import Result, load_results
 from dynprune_env.common.files import atomic_write
 
-COLUMNS = ("env", "variant", "agent", "budget", "seed", "accuracy", "loss", "visits", "saved")
+COLUMNS = (
+    *("env", "variant", "agent", "budget", "seed", "accuracy", "loss", "visits", "saved"),
+    *("best_epoch_accuracy", "epochs", "selection", "seconds"),
+)
+"""`selection` are seconds a step of choosing and learning to choose; `seconds` are all of a run's,
+selection included."""
 
 
-def main(folder: Path, out: Path) -> None:
-    """Writes one row per run, and what all runs share."""
+def compact(results: Iterable[Result], out: Path) -> int:
+    """Writes one row per run, and what all runs share; returns how many there are."""
     rows: list[list[Any]] = []
     shared: dict[str, set[str]] = {"device": set(), "machine": set(), "commit": set()}
     versions: dict[str, str] = {}
-    for result in load_results([folder]):
-        config = result.config
+    for result in results:
+        config, best = result.config, result.best_epoch
+        steps = len(result.history["kept"])
         rows.append(
             [
                 config.env,
@@ -35,6 +42,10 @@ def main(folder: Path, out: Path) -> None:
                 round(result.test_loss, 4),
                 result.visits,
                 round(result.saved, 4),
+                None if best is None else round(best.test_accuracy, 4),
+                result.epochs,
+                round(result.seconds["select"] / max(1, steps), 6),
+                round(result.seconds["total"], 3),
             ]
         )
         versions |= result.versions
@@ -44,13 +55,20 @@ def main(folder: Path, out: Path) -> None:
         "columns": COLUMNS,
         "versions": versions,
         **{name: sorted(values) for name, values in shared.items()},
-        "rows": sorted(rows),
+        "rows": sorted(rows, key=lambda row: row[:5]),
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as temporary:
         temporary.write_text(
             json.dumps(content, separators=(",", ":")).replace("],[", "],\n["), encoding="utf-8"
         )
-    print(f"{len(rows):,} runs, {out.stat().st_size / 1e3:,.0f} kB: {out}")
+    return len(rows)
+
+
+def main(folder: Path, out: Path) -> None:
+    """Makes the file of all runs in a folder."""
+    count = compact(load_results([folder]), out)
+    print(f"{count:,} runs, {out.stat().st_size / 1e3:,.0f} kB: {out}")
 
 
 if __name__ == "__main__":

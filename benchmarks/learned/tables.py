@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from rich.progress import track
 
 import dynprune_agents
+from benchmarks.learned.oracle import oracle
 from dynprune_env import Result
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import RunConfig, load_results
@@ -18,6 +19,8 @@ from dynprune_env.benchmark.runner import run_sweep
 from dynprune_env.report.metrics import interquartile_mean, mean_interval, stratified_interval
 
 REFERENCE = "full_data"
+ORACLE = "oracle"
+"""Stands for the oracle of each setting; see `benchmarks.learned.oracle`."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +34,26 @@ class Setting:
     seeds: tuple[int, ...]
 
     def __str__(self) -> str:
-        noise = self.env_kwargs.get("label_noise", 0)
-        return f"{100 * noise:.0f} % noise, budget {100 * self.budget:g} %"
+        return f"{self.variant}, budget {100 * self.budget:g} %"
+
+    @property
+    def variant(self) -> str:
+        """The corruption in words."""
+        if "imbalance" in self.env_kwargs:
+            return f"imbalance {self.env_kwargs['imbalance']:g}"
+        if "duplicates" in self.env_kwargs:
+            return f"{100 * self.env_kwargs['duplicates']:.0f} % duplicates"
+        return f"{100 * self.env_kwargs.get('label_noise', 0):.0f} % noise"
 
     def groups(self, agent: str, together: bool = True) -> list[RunGroup]:
         """The agent's runs: the seeds of one data seed side by side, or each alone."""
         sharing = [self.seeds] if together else [(seed,) for seed in self.seeds]
-        return [
-            RunGroup(
-                self.env,
-                {**self.env_kwargs, "data_seed": data_seed, "budget": self.budget},
-                agent,
-                seeds,
-            )
-            for data_seed in self.data_seeds
-            for seeds in sharing
-        ]
+        found = []
+        for data_seed in self.data_seeds:
+            kwargs = {**self.env_kwargs, "data_seed": data_seed, "budget": self.budget}
+            spec = oracle(self.env, kwargs) if agent == ORACLE else agent
+            found += [RunGroup(self.env, kwargs, spec, seeds) for seeds in sharing]
+        return found
 
     def full(self) -> Setting:
         """The same with the visits of a full run."""
@@ -68,27 +75,58 @@ def play(
     jobs: int,
     together: bool = True,
     data_dir: str | None = None,
+    best_epoch: bool = False,
 ) -> Runs:
     """Plays every agent in every setting and full data at budget 1; goes on where it stopped."""
-    groups: dict[str, RunGroup] = {}
-    for setting in settings:
-        for agent in agents:
-            for group in setting.groups(agent, together):
-                groups.setdefault(repr(group), group)
-        for group in setting.full().groups(REFERENCE, together):
-            groups.setdefault(repr(group), group)
+    groups = all_groups(settings, agents, together)
     outcomes = run_sweep(
-        list(groups.values()), dynprune_agents.make, out, jobs=jobs, data_dir=data_dir
+        groups, dynprune_agents.make, out, jobs=jobs, data_dir=data_dir, best_epoch=best_epoch
     )
     for outcome in track(outcomes, "runs", total=len(groups)):
         if outcome.error:
             raise RuntimeError(f"{outcome.group.agent}: {outcome.error}")
-    return {result.config.key: result for result in load_results([out])}
+    return load_runs(out)
 
 
-def accuracies(runs: Runs, setting: Setting, agent: str) -> np.ndarray:
-    """Final test accuracies in percent, one per run, in the order of `Setting.configs`."""
-    return np.array([100 * runs[c.key].test_accuracy for c in setting.configs(agent)])
+def load_runs(folder: Path) -> Runs:
+    """All results in a folder, without their selections, which would fill the memory."""
+    found = (replace(result, selections="") for result in load_results([folder]))
+    return {result.config.key: result for result in found}
+
+
+def all_groups(
+    settings: Sequence[Setting], agents: Sequence[str], together: bool
+) -> list[RunGroup]:
+    """What `play` plays, each once."""
+    groups: dict[str, RunGroup] = {}
+    for setting in settings:
+        for agent in agents:
+            for group in setting.groups(agent, together):
+                groups.setdefault(group.key, group)
+        for group in setting.full().groups(REFERENCE, together):
+            groups.setdefault(group.key, group)
+    return list(groups.values())
+
+
+def accuracies(runs: Runs, setting: Setting, agent: str, best: bool = False) -> np.ndarray:
+    """Test accuracies in percent, one per run, in the order of `Setting.configs`.
+
+    Args:
+        runs: the results.
+        setting: of which.
+        agent: whose.
+        best: at the epoch whose val accuracy was best, instead of the last model's.
+
+    Raises:
+        ValueError: a result does not say it.
+    """
+    found = [runs[config.key] for config in setting.configs(agent)]
+    if not best:
+        return np.array([100 * result.test_accuracy for result in found])
+    epochs = [result.best_epoch for result in found]
+    if None in epochs:
+        raise ValueError(f"a run of {agent}, {setting}, has no best epoch on record")
+    return np.array([100 * each.test_accuracy for each in epochs if each is not None])
 
 
 def spent(runs: Runs, setting: Setting, agent: str) -> float:
@@ -108,12 +146,21 @@ def difference(one: np.ndarray, other: np.ndarray) -> str:
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def accuracy_table(runs: Runs, settings: Sequence[Setting], agents: Sequence[str]) -> str:
-    """Mean test accuracy of every agent in every setting; best means of a column in bold."""
-    means = {a: [accuracies(runs, s, a).mean() for s in settings] for a in agents}
+def accuracy_table(
+    runs: Runs, settings: Sequence[Setting], agents: Sequence[str], best_epoch: bool = False
+) -> str:
+    """Mean test accuracy of every agent in every setting; best means of a column in bold.
+
+    Args:
+        runs: the results.
+        settings: the columns.
+        agents: the rows; the oracle is none of the best.
+        best_epoch: see `accuracies`.
+    """
+    means = {a: [accuracies(runs, s, a, best_epoch).mean() for s in settings] for a in agents}
     marks = {a: ["†" if over(runs, s, a) else "" for s in settings] for a in agents}
     best = [
-        max(means[a][column] for a in agents if not marks[a][column])
+        max((means[a][column] for a in agents if not marks[a][column] and a != ORACLE), default=0)
         for column in range(len(settings))
     ]
     lines = ["| agent | " + " | ".join(map(str, settings)) + " |"]
@@ -121,14 +168,14 @@ def accuracy_table(runs: Runs, settings: Sequence[Setting], agents: Sequence[str
     for agent in sorted(agents, key=lambda a: -float(np.mean(means[a]))):
         cells = []
         for column, setting in enumerate(settings):
-            low, high = mean_interval(accuracies(runs, setting, agent).tolist())
+            low, high = mean_interval(accuracies(runs, setting, agent, best_epoch).tolist())
             text = f"{means[agent][column]:.1f} ± {(high - low) / 2:.1f}"
-            won = means[agent][column] == best[column]
+            won = means[agent][column] == best[column] and agent != ORACLE
             cells.append((f"**{text}**" if won else text) + marks[agent][column])
         lines.append(f"| `{agent}` | " + " | ".join(cells) + " |")
     cells = []
     for setting in settings:
-        full = accuracies(runs, setting.full(), REFERENCE)
+        full = accuracies(runs, setting.full(), REFERENCE, best_epoch)
         low, high = mean_interval(full.tolist())
         cells.append(f"{full.mean():.1f} ± {(high - low) / 2:.1f}")
     lines.append(f"| `{REFERENCE}`, all visits | " + " | ".join(cells) + " |")

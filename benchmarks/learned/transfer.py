@@ -1,107 +1,156 @@
 """The learned policies, unchanged, on real data sets that their training never saw.
 
-Subsets of 10,000 samples, five seeds each: Fashion-MNIST (MLP), CIFAR-10 and CIFAR-100 (small
-CNN), clean and with 20 % and 40 % of the labels redrawn, at budgets 0.3 and 0.5; and Fashion-MNIST
-at full size once. The CNNs have width 8 (instead of 24), so that it fits two cores.
+    python -m benchmarks.learned.transfer             # the long study: some hours of two cores
+    python -m benchmarks.learned.transfer --parts fashion-mnist     # one data set of it
+    python -m benchmarks.learned.transfer --short     # the short one: an hour
 
-    python -m benchmarks.learned.transfer     # an hour on two cores
+Both go on where they stopped, one training run a core, and print first what is left and how long
+it takes. The tables hold every data set whose runs are all there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import dynprune_agents
+from benchmarks.compact_runs import compact
+from benchmarks.learned import short_study
+from benchmarks.learned.long_picture import draw
+from benchmarks.learned.long_study import LEARNED, Part, complete, estimate, find_parts
+from benchmarks.learned.long_tables import BASELINE, Column, bars, everywhere, standings_table
 from benchmarks.learned.tables import (
+    ORACLE,
     Runs,
     Setting,
     accuracy_table,
+    all_groups,
     duel_table,
-    lead_table,
+    load_runs,
     play,
 )
 
-LEARNED = ("learned", "learned(policy='weighted')", "learned(policy='robust')")
-HANDWRITTEN = (
-    "dynamic_random",
-    "infobatch",
-    "small_loss",
-    "full_data",
-    "epsilon_greedy",
-    "ucb",
-    "seta",
-)
-NOISE = (0.0, 0.2, 0.4)
-BUDGETS = (0.3, 0.5)
-SEEDS = tuple(range(1000, 1005))
-FULL_SIZE = Setting("DynPrune-FashionMNIST-v0", 0.3, {"label_noise": 0.2}, (100,), SEEDS)
+HEAD = """# Long runs: learned policies on data that their training never saw
 
+Made by `python -m benchmarks.learned.transfer`. Test accuracy in percent, mean and half the width
+of its 95 % interval. *Last model*: at the end of the run. *Best epoch*: at the epoch whose val
+accuracy was best, as early stopping would have it. The `oracle` knows which labels are wrong and
+draws at random among the right ones; where none is wrong it is dynamic random. †: spent more than
+the budget. Policies were trained and chosen on other data."""
 
-@dataclass(frozen=True)
-class Part:
-    """One data set of the study."""
-
-    task: str
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-
-    def settings(self) -> list[Setting]:
-        """One per share of wrong labels and budget."""
-        return [
-            Setting(
-                f"DynPrune-{self.task}-v0",
-                budget,
-                {"label_noise": noise, "train_size": 10_000, **self.env_kwargs},
-                (100,),
-                SEEDS,
-            )
-            for noise in NOISE
-            for budget in BUDGETS
-        ]
-
-
-NARROW = {"model": "small_cnn(width=8)"}
-PARTS = (
-    Part("FashionMNIST"),
-    Part("CIFAR10Small", NARROW),
-    Part("CIFAR100Small", NARROW),
-)
+TABLES = Path("benchmarks/results")
 
 
 def main(
-    tasks: Annotated[
-        list[str] | None, typer.Option("--tasks", help="Repeatable. [all three]")
+    parts: Annotated[
+        list[str] | None, typer.Option("--parts", help="Data sets, repeatable. [all]")
     ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="[5, or 3 for CNNs]")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="T. [each data set's]")] = None,
+    learned: Annotated[
+        list[str] | None, typer.Option("--learned", help="Policies, repeatable. [all shipped]")
+    ] = None,
+    short: Annotated[bool, typer.Option("--short", help="The study of short runs.")] = False,
+    only_estimate: Annotated[bool, typer.Option("--only-estimate", help="Plays nothing.")] = False,
     jobs: int = 2,
-    out: Path = Path("results/learned_transfer"),
-    table: Path = Path("benchmarks/results/learned_transfer.md"),
+    out: Path | None = None,
+    table: Path | None = None,
+    picture: Path = Path("docs/long.png"),
     data_dir: str | None = None,
 ) -> None:
-    """Plays the agents and writes the tables."""
-    parts = [part for part in PARTS if part.task in (tasks or [p.task for p in PARTS])]
-    agents = list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in LEARNED + HANDWRITTEN))
-    learned = [spec for spec in agents if spec not in HANDWRITTEN]
-    pieces = []
-    every: list[Setting] = []
-    everything: Runs = {}
-    for part in parts:
-        columns = part.settings()
-        # Small nets train their seeds side by side, CNNs one after the other.
-        runs = play(columns, agents, out, jobs, "CIFAR" not in part.task, data_dir)
-        every, everything = every + columns, everything | runs
-        pieces += [f"## {part.task}", accuracy_table(runs, columns, agents)]
-        pieces += [duel_table(runs, columns, spec, HANDWRITTEN) for spec in learned]
-        if part.task == "FashionMNIST":
-            runs = play([FULL_SIZE], agents, out, jobs, True, data_dir)
-            pieces += ["## FashionMNIST at full size, 55,000 samples"]
-            pieces += [accuracy_table(runs, [FULL_SIZE], agents)]
-    over_all = ["## Over all settings", lead_table(everything, every, agents, "dynamic_random")]
-    table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text("\n\n".join([__doc__ or "", *over_all, *pieces]) + "\n", encoding="utf-8")
+    """Plays the agents and writes the tables, the picture and the runs beside them."""
+    if data_dir is not None:
+        os.environ["DYNPRUNE_DATA"] = data_dir  # the oracle looks there too, in every process
+    if short:
+        short_study.study(
+            parts,
+            jobs,
+            out or Path("results/learned_transfer"),
+            table or TABLES / "learned_transfer.md",
+        )
+        return
+    out, table = out or Path("results/long"), table or TABLES / "long.md"
+    chosen = [own_length(part, seeds, epochs) for part in find_parts(parts)]
+    policies = [repr(dynprune_agents.make(spec)) for spec in learned or LEARNED]
+    for part in chosen:
+        print(estimate(part, part.settings(), part.agents(policies), out, jobs), flush=True)
+    if only_estimate:
+        return
+    for part in chosen:
+        play(part.settings(), part.agents(policies), out, jobs, part.together, best_epoch=True)
+        print(f"{part.name} is played", flush=True)
+        everything = [own_length(each, seeds, epochs) for each in find_parts(None)]
+        write(load_runs(out), everything, policies, out, table, picture)
     print(table.read_text(encoding="utf-8"))
+
+
+def own_length(part: Part, seeds: int | None, epochs: int | None) -> Part:
+    """A part with other numbers of seeds and epochs; None leaves its own."""
+    return replace(part, seeds=seeds or part.seeds, epochs=epochs or part.epochs)
+
+
+def write(
+    runs: Runs,
+    parts: Sequence[Part],
+    learned: Sequence[str],
+    out: Path,
+    table: Path,
+    picture: Path,
+) -> None:
+    """Writes what can be said of the parts that are complete."""
+    columns: list[Column] = []
+    pieces: list[str] = []
+    keys: set[str] = set()
+    for part in parts:
+        settings, agents = part.settings(), part.agents(learned)
+        groups = all_groups(settings, agents, part.together)
+        if not complete(groups, out):
+            pieces.append(f"## {part.name}\n\nNot played yet.")
+            continue
+        keys |= {config.key for group in groups for config in group.configs()}
+        rules = [agent for agent in agents if agent not in (*learned, ORACLE)]
+        columns += [Column(part.name, setting, tuple(rules)) for setting in settings]
+        pieces += part_tables(runs, part, settings, agents, rules, learned)
+    best, reached = bars(runs, columns, learned)
+    rows = [*learned, *(rule for rule in everywhere(columns) if rule != BASELINE), ORACLE]
+    over_all = [
+        HEAD,
+        "## Bars of success",
+        f"Of `{best}`, the best learned policy by interquartile mean:",
+        "\n".join(map(str, reached)),
+        "## Over all settings",
+        standings_table(runs, columns, rows),
+    ]
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text("\n\n".join([*over_all, *pieces]) + "\n", encoding="utf-8")
+    draw(runs, columns, learned, picture)
+    compact((runs[key] for key in keys), table.with_suffix("") / "runs.json")
+
+
+def part_tables(
+    runs: Runs,
+    part: Part,
+    settings: Sequence[Setting],
+    agents: Sequence[str],
+    rules: Sequence[str],
+    learned: Sequence[str],
+) -> list[str]:
+    """The tables of one data set."""
+    samples = {f"{runs[s.configs(BASELINE)[0].key].num_samples:,}" for s in settings}
+    return [
+        f"## {part.name}",
+        f"{' or '.join(sorted(samples))} samples, {part.epochs} epochs, {part.seeds} seeds. "
+        "Last model:",
+        accuracy_table(runs, settings, agents),
+        "Best epoch by val:",
+        accuracy_table(runs, settings, agents, best_epoch=True),
+        *(duel_table(runs, settings, policy, rules) for policy in learned),
+    ]
 
 
 if __name__ == "__main__":

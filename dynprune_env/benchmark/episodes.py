@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
+from dynprune_env.benchmark.best_epoch import BestEpochs
 from dynprune_env.benchmark.checkpoints import Checkpoint
 from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
@@ -75,8 +76,9 @@ def run_episodes(
     imports: Sequence[str] = (),
     on_epoch: Callable[[np.ndarray], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    best_epoch: bool = False,
 ) -> list[Result]:
-    """Plays one episode per seed, side by side, and evaluates each on the test split, once.
+    """Plays one episode per seed, side by side, and evaluates each on the test split, at its end.
 
     Args:
         env: Gymnasium id, e.g. "DynPrune-Digits-v0".
@@ -91,6 +93,8 @@ def run_episodes(
         checkpoint: saves the runs between epochs; where it holds a state of runs of all these
             seeds (and perhaps of more), made by the same code, policies, data and libraries on
             the same kind of device, they go on from there.
+        best_epoch: records also the test accuracy at the epoch whose val accuracy was best; no
+            other number changes, and the time that it takes is not among the `seconds`.
 
     Returns:
         One result per seed, or per seed of the state that was gone on from.
@@ -101,7 +105,9 @@ def run_episodes(
     """
     seeds = run_seeds(seeds)
     trust = checkpoint is not None and checkpoint.trust
-    game = _EpisodeRunner(env, agent, env_kwargs or {}, device, data_dir, imports, trust)
+    game = _EpisodeRunner(
+        env, agent, env_kwargs or {}, device, data_dir, imports, trust, best_epoch
+    )
     state = checkpoint.load() if checkpoint else None
     if state and set(seeds) <= set(state["seeds"]) and game.made(state["origin"]):
         if "results" in state:
@@ -149,8 +155,10 @@ class _EpisodeRunner:
         data_dir: str | None,
         imports: Sequence[str],
         trust: bool,
+        best_epoch: bool,
     ):
         self._env, self._agent, self._imports = env, agent, tuple(imports)
+        self._best_epoch = best_epoch
         self._env_kwargs = {"budget": Settings.budget, **env_kwargs}
         self._arguments = dict(agent.env_kwargs) | self._env_kwargs
         self._trust = trust
@@ -179,11 +187,17 @@ class _EpisodeRunner:
 
     def origin(self) -> dict[str, Any]:
         """What made the runs, for their state."""
-        return {"fingerprint": asdict(self._fingerprint), "versions": dict(versions())}
+        return {
+            "fingerprint": asdict(self._fingerprint),
+            "versions": dict(versions()),
+            "best_epoch": self._best_epoch,
+        }
 
     def made(self, origin: dict[str, Any]) -> bool:
         """Whether a state is gone on with: only if all that made it is the same."""
         if origin["versions"] != dict(versions()):
+            return False
+        if origin.get("best_epoch", False) != self._best_epoch:
             return False
         return not differences(Fingerprint(**origin["fingerprint"]), self._fingerprint)
 
@@ -197,8 +211,13 @@ class _EpisodeRunner:
         self._agent.prepare(runs)
         self._spent["prepare"] = time.perf_counter() - start
         self._preparation = runs.visits
-        self._log = RunLog(self._vector)
+        self._record()
         self._agent.reset(self._vector.episode(seeds))
+
+    def _record(self) -> None:
+        """Makes what records the runs."""
+        self._log = RunLog(self._vector)
+        self._best = BestEpochs(self._vector) if self._best_epoch else None
 
     @_few_threads
     def step(self) -> np.ndarray:
@@ -211,13 +230,17 @@ class _EpisodeRunner:
         self._agent.update(self._observation, action, reward, observation)
         self._spent["select"] += time.perf_counter() - began
         self._log.add(self._info, reward, stepped)
+        if self._best is not None:
+            self._best.add(self._info)
         self._observation, self.over = observation, bool(terminated.all())
         progress: np.ndarray = self._info["progress"]
         return progress
 
     def _seconds(self) -> dict[str, float]:
         """Seconds so far, those before an interruption included."""
-        now = {**self._vector.trainer.seconds, "total": time.perf_counter() - self._start}
+        apart = 0.0 if self._best is None else self._best.seconds
+        total = time.perf_counter() - self._start - apart
+        now = {**self._vector.trainer.seconds, "total": total}
         return self._spent | {name: self._before[name] + value for name, value in now.items()}
 
     def state(self) -> dict[str, Any]:
@@ -229,6 +252,7 @@ class _EpisodeRunner:
             "agent": pack_agent(self._agent, pickled=self._trust),
             "observation": self._observation,
             "log": self._log.state(),
+            "best": None if self._best is None else self._best.state(),
             "preparation": self._preparation,
             "seconds": self._seconds(),
         }
@@ -248,8 +272,10 @@ class _EpisodeRunner:
             logger.warning("the state of a run does not fit, the run starts again: %s", error)
             return False
         self._observation, self._preparation = state["observation"], state["preparation"]
-        self._log = RunLog(self._vector)
+        self._record()
         self._log.load_state(state["log"])
+        if self._best is not None:
+            self._best.load_state(state["best"])
         self._before = state["seconds"]
         self._spent = {name: self._before[name] for name in self._spent}
         return True
@@ -292,6 +318,7 @@ class _EpisodeRunner:
                     machine=machine(),
                     replica_seeds=list(self._group.seeds),
                     fingerprint=made_by,
+                    best_epoch=None if self._best is None else self._best.row(row),
                 )
             )
         vector.close()

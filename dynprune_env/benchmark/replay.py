@@ -77,7 +77,15 @@ def validate(
     for result in results:
         config = result.config
         replica_seeds = result.replica_seeds or [config.seed]
-        alike = (config.env, config.env_kwargs, config.agent, replica_seeds, result.threads)
+        tracked = result.best_epoch is not None
+        alike = (
+            config.env,
+            config.env_kwargs,
+            config.agent,
+            replica_seeds,
+            result.threads,
+            tracked,
+        )
         groups[f"{alike}"].append(result)
     for group in groups.values():
         first = group[0]
@@ -88,6 +96,7 @@ def validate(
             env_kwargs={**first.config.env_kwargs, "threads": first.threads},
             device=device,
             data_dir=data_dir,
+            best_epoch=first.best_epoch is not None,
         )
         by_seed = {replay.config.seed: replay for replay in replays}
         for result in group:

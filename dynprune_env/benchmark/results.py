@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from dynprune_env.benchmark.best_epoch import BestEpoch
 from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.common.checks import plain
 from dynprune_env.common.files import write_text
@@ -115,6 +116,7 @@ class Result:
         replica_seeds: the seeds that shared the replica axis, in order: together they give the same
             numbers again, bit for bit on a CPU; None if unknown.
         fingerprint: what decided the numbers besides the configuration; None if unknown.
+        best_epoch: where val accuracy was best, and test accuracy there; None if not recorded.
     """
 
     config: RunConfig
@@ -138,12 +140,15 @@ class Result:
     machine: str | None = None
     replica_seeds: list[int] | None = None
     fingerprint: Fingerprint | None = None
+    best_epoch: BestEpoch | None = None
 
     def save(self, folder: Path) -> Path:
         """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""
         path = folder / f"{self.config.key}.json"
-        text = json.dumps({"schema": SCHEMA, **asdict(self)}, allow_nan=False)
-        write_text(path, text)
+        content = {"schema": SCHEMA, **asdict(self)}
+        if self.best_epoch is None:
+            del content["best_epoch"]
+        write_text(path, json.dumps(content, allow_nan=False))
         return path
 
     @classmethod
@@ -185,6 +190,8 @@ class Result:
             raise ValueError("its budget is not in (0, 1], or its n or T not positive")
         if not 0 <= self.test_accuracy <= 1:
             raise ValueError(f"its test accuracy is {self.test_accuracy}, not in [0, 1]")
+        if self.best_epoch is not None:
+            self.best_epoch.check(max(lengths))
         if "total" not in self.seconds:
             raise ValueError("its seconds lack their total")
 

@@ -72,6 +72,7 @@ def run_sweep(
     accept_stale: bool = False,
     refresh: bool = False,
     trust: bool = False,
+    best_epoch: bool = False,
     on_start: Callable[[RunGroup], None] = lambda group: None,
     on_note: Callable[[str], None] = logger.warning,
 ) -> Iterator[Outcome]:
@@ -100,6 +101,7 @@ def run_sweep(
         accept_stale: see `review`.
         refresh: see `review`.
         trust: whether states of unfinished runs may hold pickled agents; see `Checkpoint`.
+        best_epoch: see `run_episodes`; results without it are played again.
         on_start: told of each group that begins.
         on_note: told in a sentence which results are played again or kept, and why.
 
@@ -126,12 +128,13 @@ def run_sweep(
         imports=imports,
         accept_stale=accept_stale,
         refresh=refresh,
+        best_epoch=best_epoch,
     )
     for note in standing.notes():
         on_note(note)
     missing = standing.missing
     _set_aside(groups, missing, folder)
-    work = _Work(make_agent, device, data_dir, save_every, tuple(imports or ()), trust)
+    work = _Work(make_agent, device, data_dir, save_every, tuple(imports or ()), trust, best_epoch)
     todo = [(group, missing[group.key]) for group in groups if missing[group.key]]
     for group in groups:
         if not missing[group.key]:
@@ -158,6 +161,7 @@ class _Work:
     save_every: float
     imports: tuple[str, ...]
     trust: bool
+    best_epoch: bool
 
     def __call__(self, told: Assignment) -> Outcome | None:
         """Plays the missing seeds of a group and keeps them; None if it was stopped."""
@@ -175,6 +179,7 @@ class _Work:
                     data_dir=self.data_dir,
                     imports=self.imports,
                     checkpoint=checkpoint,
+                    best_epoch=self.best_epoch,
                 )
                 results = [result for result in results if result.config.seed in told.seeds]
                 for result in results:

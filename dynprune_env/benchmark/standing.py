@@ -64,6 +64,7 @@ def review(
     imports: Sequence[str] = (),
     accept_stale: bool = False,
     refresh: bool = False,
+    best_epoch: bool = False,
 ) -> Standing:
     """Says which runs have to be played.
 
@@ -79,10 +80,14 @@ def review(
         imports: modules that were imported because they register tasks.
         accept_stale: keeps also what the user's own code, another policy file or data made.
         refresh: plays again all that anything else made.
+        best_epoch: plays again what has no best epoch on record.
     """
     found = Standing(refresh)
     for group in groups:
         results = {config.seed: _load(folder, config) for config in group.configs()}
+        for seed, result in results.items():
+            if best_epoch and result is not None and result.best_epoch is None:
+                results[seed] = None
         again = {seed for seed, result in results.items() if result is None}
         if len(again) < len(results):
             now = _now(group, make_agent(group.agent), device, data_dir, imports)

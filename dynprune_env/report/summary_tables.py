@@ -43,6 +43,7 @@ ALL_NUMBERS = (
     "seeds",
     "diverged",
 )
+TIME = ("budget", "agent", "accuracy\n%", "visits", "times\nfewer", "seconds", "times\nless time")
 OVERALL = (
     "agent",
     "IQM\n%",
@@ -76,6 +77,43 @@ def accuracy_tables(rows: Iterable[Row]) -> list[Grid]:
         )
         for (env, variant), panel in panels_of(rows).items()
     ]
+
+
+def time_tables(rows: Iterable[Row]) -> list[Grid]:
+    """What was saved in visits and in measured seconds, one table per (env, variant).
+
+    Only where full data were played with all visits. Sorted as the tables of accuracy.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    return [
+        Grid(
+            f"Training time, {env}",
+            TIME,
+            [_time_cells(row, full) for row in panel],
+            "Seconds are a run's on the machine that made it, selection, scoring and evaluation "
+            "included. Times fewer and times less time: those of full data with all visits over "
+            "the row's; scored samples count a third of a visit.",
+            text_columns=(1,),
+            code_columns=(1,),
+            subtitle=variant,
+        )
+        for (env, variant), panel in panels_of(rows).items()
+        for full in [row for row in panel if is_reference(row)][:1]
+    ]
+
+
+def _time_cells(row: Row, full: Row) -> Sequence[str]:
+    return (
+        f"{100 * row.budget:g} %",
+        row.agent,
+        f"{100 * row.accuracy:.2f}",
+        short(row.visits),
+        f"{full.share / row.share:.2f}" if row.share > 0 else "",
+        f"{row.seconds:.1f}" if row.seconds >= 10 else f"{row.seconds:.2f}",
+        f"{full.seconds / row.seconds:.2f}" if row.seconds > 0 else "",
+    )
 
 
 def _heading(budget: float) -> str:

@@ -9,6 +9,8 @@ from helpers.command import call, results
 from typer.testing import CliRunner
 
 import dynprune_agents
+from benchmarks.learned.long_study import find_parts
+from benchmarks.learned.tables import all_groups
 from dynprune_agents.cli import app as cli
 from dynprune_env.benchmark.sweeps import Sweep, cost, load_sweep, names
 
@@ -66,7 +68,7 @@ def test_a_mistake_in_a_file_is_named(text: str, expected: str, tmp_path: Path) 
 
 
 def test_an_unknown_sweep_is_answered_with_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="no sweep is called 'digit'; there are cifar10-small"):
+    with pytest.raises(ValueError, match="no sweep is called 'digit'; there are cifar10-long, "):
         load_sweep("digit")
     with pytest.raises(FileNotFoundError, match=r"there is no file none\.toml"):
         load_sweep("none.toml")
@@ -88,6 +90,28 @@ def test_the_papers_table_has_its_published_shape() -> None:
     assert {group.env_kwargs["budget"] for group in groups} == {0.3, 0.5, 0.7, 1.0}
     assert {frozenset(group.env_kwargs) for group in groups} == {frozenset({"budget"})}
     assert cost(groups[-1]) == 200 * 45_000  # one seed of full data, with the task's own ResNet-18
+
+
+def test_the_long_sweep_on_cifar10_plays_all_samples_with_three_seeds_at_three_budgets() -> None:
+    sweep = load_sweep("cifar10-long")
+    assert {"static_random", "dynamic_random", "epsilon_greedy", "ucb", "infobatch", "seta"} < {
+        *sweep.agents
+    }
+    groups = sweep.groups(sweep.agents)
+    assert {group.env for group in groups} == {"DynPrune-CIFAR10Small-v0"}
+    assert {group.env_kwargs["budget"] for group in groups} == {0.3, 0.5, 0.7, 1.0}
+    assert cost(groups[-1]) == 30 * 45_000
+    assert len(groups) == 3 * (3 * len(sweep.agents) + 1)
+
+
+def test_the_long_sweep_on_fashion_mnist_is_that_part_of_the_long_study() -> None:
+    sweep = load_sweep("fashion-mnist-long")
+    groups = sweep.groups(sweep.agents)
+    (part,) = find_parts(["fashion-mnist"])
+    agents = [agent for agent in part.agents(["learned"]) if agent in sweep.agents]
+    assert set(agents) == set(sweep.agents)
+    studied = all_groups(part.settings(), agents, part.together)
+    assert {group.key for group in groups} == {group.key for group in studied}
 
 
 def test_a_scaled_sweep_keeps_its_shape() -> None:

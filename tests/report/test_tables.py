@@ -18,6 +18,7 @@ from dynprune_env.report.summary_tables import (
     budgets_table,
     numbers_table,
     overall_table,
+    time_tables,
 )
 from dynprune_env.report.tables import Bold, Grid, Muted, to_csv
 
@@ -133,6 +134,26 @@ def test_the_table_shows_the_hand_computed_numbers() -> None:
     assert "budget 50 %" in text
     assert "over 3 seeds" in text
     assert "95 % percentile bootstrap" in " ".join(text.split())
+
+
+def test_the_times_less_of_visits_and_seconds_are_those_computed_by_hand() -> None:
+    rows = summarize(
+        [
+            *runs([0.9, 0.8], agent="full_data", budget=1.0, saved=0.0, visits=1000,
+                  seconds={"total": 30.0}),
+            *runs([0.9, 0.9], agent="ucb", budget=0.5, saved=0.5, visits=500,
+                  seconds={"total": 20.0}),
+            *runs([0.9, 0.9], agent="rho_loss", budget=0.5, saved=-0.25, visits=500,
+                  seconds={"total": 40.0}),
+            *runs([0.9], agent="ucb", budget=0.5, env="Other-v0"),
+        ]
+    )  # fmt: skip
+    (grid,) = time_tables(rows)  # the other environment has no full data
+    assert [list(row) for row in grid.rows] == [
+        ["50 %", "rho_loss", "90.00", "500", "0.80", "40.0", "0.75"],
+        ["50 %", "ucb", "90.00", "500", "2.00", "20.0", "1.50"],
+        ["100 %", "full_data", "85.00", "1k", "1.00", "30.0", "1.00"],
+    ]
 
 
 @pytest.mark.parametrize(

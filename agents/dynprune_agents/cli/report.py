@@ -109,7 +109,11 @@ def write_report(results: Sequence[FinishedRun], failures: list[Failure], folder
     from dynprune_env.report.published import published_tables
     from dynprune_env.report.styles import choose_styles
     from dynprune_env.report.summary import Summary
-    from dynprune_env.report.summary_tables import accuracy_tables, overall_table
+    from dynprune_env.report.summary_tables import (
+        accuracy_tables,
+        overall_table,
+        time_tables,
+    )
     from dynprune_env.report.tables import to_csv
 
     summary = Summary.of(results)
@@ -121,7 +125,7 @@ def write_report(results: Sequence[FinishedRun], failures: list[Failure], folder
     for grid in grids:
         grid.print(console)
     texts = {
-        "table.md": "\n".join(grid.to_markdown() for grid in grids),
+        "table.md": "\n".join(grid.to_markdown() for grid in [*grids, *time_tables(rows)]),
         "table.csv": to_csv(rows),
     }
     figures = {"accuracy.png": draw_accuracy(rows, choose_styles(rows))}
