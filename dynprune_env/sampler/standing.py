@@ -38,6 +38,16 @@ class Standing(SharedSampler):
         return int(self._budget.epoch[0])
 
     @property
+    def recorded(self) -> int:
+        """Samples recorded in the epoch under way, by this process."""
+        return len(self._records)
+
+    @property
+    def num_classes(self) -> int | None:
+        """C; None where the sampler has no labels, and losses are recorded."""
+        return int(self._settings["num_classes"]) if self._records.has_labels else None
+
+    @property
     def visits(self) -> int:
         """Samples trained in the epochs done, over all processes."""
         return int(self._budget.visits[0])
@@ -75,6 +85,11 @@ class Standing(SharedSampler):
         left = self._ranks.fair_share(len(self)) if self._dealt else len(self)
         now = EpochCounts(len(self._order), left, len(self._done))
         return batches_left(self._budget, self._ranks, now, size, drop_last, whole_batches)
+
+    @property
+    def dealt_by(self) -> str:
+        """Who deals the shares out, "sampler" or "framework"."""
+        return self._ranks.dealt_by
 
     @property
     def _dealt(self) -> bool:

@@ -70,8 +70,8 @@ class EpochParts:
         return {**vars(self), "_digest": None}  # a digest can neither be copied nor pickled
 
     def as_dict(self, ids: np.ndarray, values: np.ndarray, largest_batch: int) -> dict[str, Any]:
-        """The state as numbers, strings, lists, dicts and tensors; see `SamplerState`."""
-        found = {"ids": torch.from_numpy(ids.copy()), "values": torch.from_numpy(values.copy())}
+        """The state as numbers, strings, lists, dicts and tensors around the arrays given."""
+        found = {"ids": torch.from_numpy(ids), "values": torch.from_numpy(values)}
         digest = self._hashed().copy()
         for pair in (*found.items(), ("largest_batch", largest_batch)):
             digest.add(pair)
