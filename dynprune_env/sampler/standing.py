@@ -33,6 +33,16 @@ class Standing(SharedSampler):
         return int(self._settings["seed"])
 
     @property
+    def count(self) -> int:
+        """n, the number of samples that the agent chooses from."""
+        return self._budget.num_samples
+
+    @property
+    def epochs(self) -> int:
+        """T, the most epochs."""
+        return self._budget.epochs
+
+    @property
     def epoch(self) -> int:  # type: ignore[override]
         """Epochs done."""
         return int(self._budget.epoch[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Growing(Agent):
         return self.rng.random(self.episode.num_samples) < share
 
 
+@cache
 def digits() -> tuple[Tensor, Tensor]:
     """Inputs (N, 64) and labels (N,)."""
     x, y = load_digits(return_X_y=True)
