@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -243,3 +247,21 @@ def test_a_sampler_may_be_made_by_the_callback() -> None:
             _ = callback.sampler
         trainer(callback).fit(Own())
         assert callback.sampler.finished
+
+
+def test_two_processes_train_one_selection(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "helpers" / "lightning_ddp.py"
+    paths = os.pathsep.join([str(script.parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, script, tmp_path],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    plain = plain_visits("dynamic_random")
+    for mine, theirs, kept in zip(first["visits"], second["visits"], plain, strict=True):
+        assert sorted(mine + theirs) == sorted(kept)
+    assert first["charged"] == second["charged"] == 500
