@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what editors and mypy see; at run time a name is loaded at 
     from dynprune_env.envs.relative import RelativeRewards as RelativeRewards
     from dynprune_env.envs.settings import Settings as Settings
     from dynprune_env.envs.vector_env import DynPruneVectorEnv as DynPruneVectorEnv
+    from dynprune_env.integrations.schedule import progress_scheduler as progress_scheduler
     from dynprune_env.sampler.loading import Indexed as Indexed
     from dynprune_env.sampler.loading import WholeBatches as WholeBatches
     from dynprune_env.sampler.sampler import PruningSampler as PruningSampler
@@ -62,6 +63,7 @@ _EXPORTS = {
     "Indexed": "sampler.loading",
     "keep_top": "selection.ranking",
     "own_task": "tasks.own",
+    "progress_scheduler": "integrations.schedule",
     "PruningSampler": "sampler.sampler",
     "rank": "selection.ranking",
     "Recipe": "tasks.recipes",
