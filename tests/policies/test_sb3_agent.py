@@ -184,7 +184,8 @@ def test_a_set_policy_acts_on_any_number_of_samples(set_policy: str, n: int) -> 
         assert mask.shape == (2, n)
         assert mask.dtype == bool
         if deterministic:
-            assert np.array_equal(*mask)
+            # Only ties at the threshold are broken by each row's own generator.
+            assert np.count_nonzero(mask[0] != mask[1]) <= n / 1000
             assert 0.25 * n <= mask[0].sum() <= max(1, n - 1)
         elif n > 1:
             assert not np.array_equal(*mask)
