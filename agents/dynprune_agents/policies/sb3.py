@@ -51,7 +51,7 @@ class SB3(Agent):
 
     source: ClassVar[str] = "trained by us with Stable-Baselines3, Raffin et al. 2021"
 
-    policy: str = "planner"
+    policy: str = "ppo"
     deterministic: bool = True
     trust: bool = False
 
