@@ -9,7 +9,9 @@ import gymnasium as gym
 import typer
 
 from dynprune_agents.cli import lists, play, report, train
-from dynprune_agents.cli.terminal import complain, spell_output
+from dynprune_agents.cli.command import Command
+from dynprune_agents.cli.terminal import complain, say, spell_output
+from dynprune_env import __version__
 from dynprune_env.common.registration import import_all
 
 app = typer.Typer(
@@ -17,6 +19,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+def tell_version(asked: bool) -> None:
+    """Says it, and ends."""
+    if asked:
+        say(f"dynprune {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -30,6 +39,12 @@ def before(
             help="A module that registers tasks of your own, repeatable; before the command.",
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=tell_version, is_eager=True, help="Says which version this is."
+        ),
+    ] = False,
 ) -> None:
     """Dynamic data pruning as a game: steps are epochs, actions say which samples they visit.
 
@@ -56,7 +71,7 @@ for command in (
     report.kept,
     train.train,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def main() -> None:

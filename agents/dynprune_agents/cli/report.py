@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dynprune_agents.cli.options import FoldersArgument
+from dynprune_agents.cli.options import FoldersArgument, check_folder
 from dynprune_agents.cli.terminal import complain, console, say
 from dynprune_env.benchmark.index import load_runs
 from dynprune_env.benchmark.results import Failure, load_failures
@@ -29,6 +29,7 @@ def report(
     foreign: list[str] = []
     results = load(folders, foreign)
     complain_of_foreign(foreign)
+    check_folder(out or folders[0])
     gc.freeze()  # they stay to the end: no collection has to look at all of them again
     complete = write_report(results, load_failures(folders), out or folders[0])
     gc.unfreeze()

@@ -14,6 +14,8 @@ from dynprune_agents.cli.options import (
     DeviceOption,
     EnvKwargsOption,
     EnvsOption,
+    check_device,
+    check_file,
     check_folder,
     parse_env_kwargs,
     parse_lists,
@@ -227,7 +229,11 @@ def train(
     from dynprune_agents.learning.training import train as train_policy
     from dynprune_agents.policies._files import find_policy
 
-    check_folder(out.absolute().parent)
+    files = (find_policy(start),) if start else ()
+    check_file(out)
+    check_device(device)
+    if tensorboard:
+        check_folder(tensorboard, "--tensorboard")
     arguments = TrainingArguments(
         algo=algo,
         envs=tuple(env or ["DynPrune-Digits-v0"]),
@@ -254,7 +260,7 @@ def train(
         seed=seed,
         arguments=asdict(arguments),
         imports=tuple(context.obj),
-        files=(find_policy(start),) if start else (),
+        files=files,
         checkpoint_every=checkpoint_every,
         tensorboard=tensorboard,
     )
