@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,17 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cu
 DataDirOption = Annotated[
     str | None, typer.Option("--data-dir", help="Folder of CIFAR and Fashion-MNIST.")
 ]
+
+
+class Picture(str, Enum):
+    """What files pictures are written into."""
+
+    png = "png"
+    svg = "svg"
+    pdf = "pdf"
+
+
+PictureOption = Annotated[Picture, typer.Option("--format", help="Of the pictures.")]
 FoldersArgument = Annotated[list[Path], typer.Argument(help="Folders of result files.")]
 
 
