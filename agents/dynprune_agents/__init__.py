@@ -9,6 +9,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from dynprune_env.common.checks import shown
 from dynprune_env.common.lazy import lazy_names
 from dynprune_env.common.specs import checked_arguments, did_you_mean, lookup, parse_spec
 
@@ -103,6 +104,8 @@ def make(spec: str) -> Agent:
     Raises:
         ValueError: unknown agent or parameter, or a value that the agent refuses.
     """
+    if not isinstance(spec, str):
+        raise ValueError(f'an agent is named by its spec, such as "ucb(c=2.0)", got {shown(spec)}')
     try:
         name, arguments = parse_spec(spec)
     except ValueError as error:

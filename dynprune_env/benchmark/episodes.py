@@ -25,7 +25,7 @@ from dynprune_env.common.provenance import commit, machine, versions
 from dynprune_env.common.threads import blas_threads, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
-from dynprune_env.selection.agent import SelectionAgent
+from dynprune_env.selection.agent import SelectionAgent, check_agent
 from dynprune_env.selection.agent_state import pack_agent, unpack_agent
 
 T = TypeVar("T")
@@ -96,9 +96,10 @@ def run_episodes(
         One result per seed, or per seed of the state that was gone on from.
 
     Raises:
-        ValueError: an argument of the environment or a seed is not valid.
+        ValueError: an argument of the environment, a seed or the agent is not valid.
         Stopped: the checkpoint said so, and has saved the runs.
     """
+    check_agent(agent)
     seeds = run_seeds(seeds)
     trust = checkpoint is not None and checkpoint.trust
     game = _EpisodeRunner(env, agent, env_kwargs or {}, device, data_dir, imports, trust)

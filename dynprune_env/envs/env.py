@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
+from dynprune_env.common.checks import shown
 from dynprune_env.envs.rendering import Window
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns
@@ -129,7 +130,12 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         """
         if self.vector.ended[0]:
             raise ResetNeeded("this episode has ended: call reset() to start another")
-        observations, rewards, terminations, _, infos = self.vector.step(np.asarray(action)[None])
+        given, shape = np.asarray(action), self.action_space.shape or ()
+        if given.shape != shape:
+            kind = self.settings.action
+            found = given.shape if given.dtype.kind in "biuf" else shown(action)
+            raise ValueError(f"expected a {kind!r} action of shape {shape}, got {found}")
+        observations, rewards, terminations, _, infos = self.vector.step(given[None])
         self._show()
         ended = bool(terminations[0])
         return row_of(observations), float(rewards[0]), ended, False, _only_info(infos)

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from dynprune_env.common.checks import real, whole
+from dynprune_env.common.checks import real, shown, whole
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import checked_arguments, did_you_mean, lookup
 from dynprune_env.selection.actions import ACTIONS
@@ -207,6 +207,8 @@ def known_env(env: str) -> str:
     Raises:
         ValueError: there is none; the message lists those of this package.
     """
+    if not isinstance(env, str):
+        raise ValueError(f"an environment is named by its id, a text, got {shown(env)}")
     if ":" not in env and env not in gym.registry:
         ours = [s.id for s in gym.registry.values() if s.vector_entry_point == VECTOR_ENTRY_POINT]
         hint = did_you_mean(env, ours, also={each.split("-")[1]: each for each in ours})

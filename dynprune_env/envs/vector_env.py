@@ -220,6 +220,8 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
             budget=self.settings.budget,
             seeds=seeds if isinstance(seeds, int) else tuple(seeds),
             probe=TrainerProbe(self.trainer, batched=not isinstance(seeds, int)),
+            action=self.settings.action,
+            observation=self.settings.observation,
         )
 
     def scoring_runs(self, seeds: int | Sequence[int]) -> EnvScoringRuns:

@@ -206,8 +206,9 @@ def _grid(
         for row in rows
     ]
     caption = (
-        "Test accuracy less that of the reference, mean over pairs of the same seed, in percentage points, with its 95 % "
-        "percentile bootstrap interval: where it leaves 0 out, the agents can be told apart."
+        "Test accuracy less that of the reference, mean over pairs of the same seed, in percentage "
+        "points, with its 95 % percentile bootstrap interval: where it leaves 0 out, the agents "
+        "can be told apart."
     )
     caption += (f" {note}" if note else "") + few_seeds(row.pairs for row in rows)
     headers = ("budget", "agent", "difference\npoints", "95 %\ninterval", pairs)
