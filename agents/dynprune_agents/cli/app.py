@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import gymnasium as gym
@@ -77,6 +78,7 @@ for command in (
 def main() -> None:
     """Runs the command; a mistake in its arguments is one line, not a traceback."""
     spell_output()
+    warnings.showwarning = lambda message, *about, **others: complain(f"warning: {message}")
     sys.path.insert(0, "")  # so that --agent module:Class finds modules of the working directory
     try:
         app()

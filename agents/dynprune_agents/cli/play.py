@@ -6,11 +6,13 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -44,6 +46,7 @@ from dynprune_agents.cli.terminal import (
 from dynprune_agents.cli.trust import TrustOption, check_sweep, without_foreign
 from dynprune_env.benchmark.index import load_runs, whole
 from dynprune_env.benchmark.results import load_failures
+from dynprune_env.common.pulse import listening
 
 if TYPE_CHECKING:  # planning imports the environments, and only playing needs them
     from dynprune_env.benchmark.sweeps import Sweep
@@ -93,19 +96,20 @@ def run(
     results, unsaved = [], 0
     with progress_of("epochs") as progress:
         for group in groups:
-            task = progress.add_task(name_of(group)[:40], total=1.0)
-            results += run_episodes(
-                env,
-                player,
-                group.seeds,
-                env_kwargs=group.env_kwargs,
-                device=device,
-                data_dir=data_dir,
-                imports=context.obj,
-                on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
-                    task, completed=float(done.mean())
-                ),
-            )
+            task = progress.add_task(name_of(group)[:40], total=1.0, doing="")
+            with listening(partial(_show, progress, task)):
+                results += run_episodes(
+                    env,
+                    player,
+                    group.seeds,
+                    env_kwargs=group.env_kwargs,
+                    device=device,
+                    data_dir=data_dir,
+                    imports=context.obj,
+                    on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
+                        task, completed=float(done.mean())
+                    ),
+                )
             progress.update(task, completed=1.0)  # also of runs that were over at once
             if not watched():
                 say(f"{len(results)} of {seeds} done: {name_of(group)}")
@@ -120,6 +124,11 @@ def run(
     say(f"Results: {out}/*.json")
     if unsaved:
         raise typer.Exit(1)
+
+
+def _show(progress: Progress, task: TaskID, what: str, share: float) -> None:
+    """Tells how far the work of a run is within what it does now."""
+    progress.update(task, doing=f"{what}, {share:.0%}")
 
 
 def bench(
@@ -233,12 +242,14 @@ def bench(
             imports=context.obj,
         )
         try:
-            for outcome in outcomes:
-                progress.end_group(outcome)
-                if outcome.error:
-                    failures += 1
-                    name = f"{outcome.group.agent} at budget {outcome.group.env_kwargs['budget']}"
-                    complain(f"failed: {name}: {outcome.error}")
+            with listening(progress.hear):  # with one job this process plays
+                for outcome in outcomes:
+                    progress.end_group(outcome)
+                    if outcome.error:
+                        failures += 1
+                        budget = outcome.group.env_kwargs["budget"]
+                        name = f"{outcome.group.agent} at budget {budget}"
+                        complain(f"failed: {name}: {outcome.error}")
         except KeyboardInterrupt:
             complain(f"stopped; the same command goes on from what is saved in {out}")
             raise typer.Exit(130) from None

@@ -109,11 +109,18 @@ def watched() -> bool:
     return console.is_terminal
 
 
+class _Doing(ProgressColumn):
+    """What is done now, and how far that is, where something says so."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get("doing", ""), "dim")
+
+
 def progress_of(unit: str) -> Progress:
     """A bar in percent of some unit, where it can be seen."""
     counts = TextColumn("{task.percentage:>3.0f} % of " + unit)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), counts)
-    times = TimeElapsedColumn(), TimeRemainingColumn()
+    times = TimeElapsedColumn(), TimeRemainingColumn(), _Doing()
     return Progress(*columns, *times, console=console, disable=not watched())
 
 
@@ -146,6 +153,7 @@ class SweepProgress(Progress):
         counts = TextColumn("{task.percentage:>3.0f} % · {task.description}", markup=False)
         columns = BarColumn(14), counts, _TimeLeft()
         self._running: dict[str, RunGroup] = {}
+        self._heard = ""
         super().__init__(*columns, console=console, disable=not watched())
         self._total, self._done, self._failed = sum(len(group.seeds) for group in groups), 0, 0
         self._bar = self.add_task("", total=sum(map(cost, groups)), began=None)
@@ -156,8 +164,12 @@ class SweepProgress(Progress):
         """A group began."""
         if self.tasks[0].fields["began"] is None:
             self.update(self._bar, began=time.monotonic())
-        self._running[group.key] = group
+        self._running[group.key], self._heard = group, ""
         self._show()
+
+    def hear(self, what: str, share: float) -> None:
+        """Work in this process tells how far it is."""
+        self._heard = f"{what}, {share:.0%} · "
 
     def end_group(self, outcome: Outcome) -> None:
         """A group ended, or was finished before."""
@@ -181,7 +193,7 @@ class SweepProgress(Progress):
         if self._running:
             others = len(self._running) - 1
             more = f" and {others} more" if others else ""
-            text = f"{name_of(next(iter(self._running.values())))}{more}"
+            text = f"{self._heard}{name_of(next(iter(self._running.values())))}{more}"
             yield Text(text, "dim", no_wrap=True, overflow="ellipsis")
 
     def _show(self) -> None:
