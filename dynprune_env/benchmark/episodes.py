@@ -116,8 +116,8 @@ def run_episodes(
     if state is None or not game.go_on(state):
         with listening(_stopper(checkpoint)):
             game.begin()
-        if checkpoint and not game.over:
-            checkpoint.pause(game.state)  # it may have taken longer than any epoch
+        if checkpoint and game.prepared:
+            checkpoint.pause(game.state)  # that may have taken longer than any epoch
     while not game.over:
         progress = game.step()
         if on_epoch is not None:
@@ -216,6 +216,11 @@ class _EpisodeRunner:
         self._preparation = runs.visits
         self._log = RunLog(self._vector)
         self._agent.reset(self._vector.episode(seeds))
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the agent made training runs of its own."""
+        return bool(self._preparation.any())
 
     @_few_threads
     def step(self) -> np.ndarray:
