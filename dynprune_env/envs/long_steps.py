@@ -6,11 +6,12 @@ import time
 import warnings
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from dynprune_env.envs.settings import Settings
 from dynprune_env.tasks.models import model_name
 from dynprune_env.tasks.registry import task_names
-from dynprune_env.training.stacked_learner import StackedLearner
+from dynprune_env.training.module_learner import ModuleLearner
 from dynprune_env.training.trainer import Trainer
 
 LONG = 120.0
@@ -34,9 +35,10 @@ def warn_of_long_steps(trainer: Trainer, settings: Settings) -> None:
         trainer: that was just made; its first model is timed on a few val samples.
         settings: of the environment.
     """
-    if trainer.device.type != "cpu" or isinstance(trainer.learner, StackedLearner):
+    if trainer.device.type != "cpu" or not isinstance(trainer.learner, ModuleLearner):
         return
-    parameters = sum(p.numel() for p in trainer.learner.module(0).parameters())
+    model = trainer.learner.models[0]  # no copy: not every model can be copied
+    parameters = sum(p.numel() for p in model.parameters() if not is_lazy(p))
     if parameters * trainer.num_samples < WORTH_TIMING:
         return
     step = seconds_of_step(trainer)

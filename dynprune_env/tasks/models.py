@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import signature
 from itertools import pairwise
 from math import prod
 
@@ -129,7 +128,6 @@ def check_model(model: Model, input_shape: InputShape) -> None:
                 f"a model is a spec or a function that makes one, got {shown(model)}"
                 + (", which is made already" if isinstance(model, nn.Module) else "")
             )
-        _check_no_arguments(model)
         return
     if not model.strip():
         raise ValueError(f"a model is a spec or a function that makes one, got {model!r}")
@@ -140,16 +138,3 @@ def check_model(model: Model, input_shape: InputShape) -> None:
             raise ValueError(f"the model {name}: {key} is at least {least}, got {arguments[key]}")
     if name != "mlp" and len(input_shape) != 3:
         raise ValueError(f"{name} needs images, this task has features of shape {input_shape}")
-
-
-def _check_no_arguments(make: Callable[[], nn.Module]) -> None:
-    """Checks that a function that makes a model can be called with nothing."""
-    try:
-        signature(make).bind()
-    except TypeError as error:
-        raise ValueError(
-            f"a function that makes a model takes no arguments, {model_name(make)} does ({error}): "
-            f"give one such as lambda: {model_name(make)}(...)"
-        ) from error
-    except ValueError:  # some built-in functions have no signature
-        return
