@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, seeded, stream_seed
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
@@ -137,7 +138,10 @@ def is_probe_of(probe: object, trainer: Trainer) -> bool:
 def _forward(part: Callable[[Tensor], Tensor], table: InputTable, ids: Tensor) -> Tensor:
     with seeded(0, ids.device):  # some models draw in evaluation mode too
         # Copies: a module may hand out the same memory at every call.
-        parts = [part(x).to(torch.float32, copy=True) for x in table.batches(ids, SCORING_BATCH)]
+        parts = []
+        for place, x in enumerate(table.batches(ids, SCORING_BATCH)):
+            beat(place * SCORING_BATCH / len(ids))
+            parts.append(part(x).to(torch.float32, copy=True))
     return torch.cat(parts)
 
 
@@ -229,7 +233,8 @@ class EnvScoringRuns:
         envs = self._running = self._make_envs()
         seeds = [stream_seed(seed, index, Purpose.SCORING) for seed in self._seeds]
         envs.reset(seed=[seed % 2**31 for seed in seeds])
-        for _ in range(epochs):
+        for epoch in range(epochs):
+            beat(epoch / epochs)
             observation, _, _, _, infos = envs.step(mask)
             self.visits += infos["kept"]
             yield {name: self.as_observed(column) for name, column in observation.items()}
@@ -272,9 +277,10 @@ class EnvScoringRuns:
             size = chunk or max(1, 2**24 // sum(p.numel() for p in model.parameters()))
             parts = torch.arange(len(data), device=trainer.device).split(size)
             with trainer.thread_limit():
-                norms = [
-                    _gradient_norms(model, table.batch(ids), data.labels[ids]) for ids in parts
-                ]
+                norms = []
+                for place, ids in enumerate(parts):
+                    beat(place / len(parts))
+                    norms.append(_gradient_norms(model, table.batch(ids), data.labels[ids]))
                 rows.append(torch.cat(norms).cpu().numpy())
         return self.as_observed(np.stack(rows))
 

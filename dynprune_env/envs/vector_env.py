@@ -18,6 +18,7 @@ from gymnasium.vector.utils import batch_space
 from dynprune_env.common.checks import whole
 from dynprune_env.envs.frames import Frames
 from dynprune_env.envs.infos import final_infos, run_infos
+from dynprune_env.envs.long_steps import warn_of_long_steps
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
@@ -220,6 +221,8 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
             budget=self.settings.budget,
             seeds=seeds if isinstance(seeds, int) else tuple(seeds),
             probe=TrainerProbe(self.trainer, batched=not isinstance(seeds, int)),
+            action=self.settings.action,
+            observation=self.settings.observation,
         )
 
     def scoring_runs(self, seeds: int | Sequence[int]) -> EnvScoringRuns:
@@ -359,6 +362,7 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         """Begins a new run in each of these rows."""
         if self._trainer is None:
             self._trainer = self._make_trainer()
+            warn_of_long_steps(self._trainer, self.settings)
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
         measured = self._measure(rows)
         measured.ended[rows] = False

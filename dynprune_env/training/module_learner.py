@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, seeded, stream_seed
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
@@ -167,7 +168,9 @@ class ModuleLearner:
         table, smoothing = self.inputs["train"], self.recipe.label_smoothing
         optimizer, per_batch = replica.optimizer, self.recipe.batch_size
         sizes = batch_sizes(len(job.order), per_batch)
-        for rate, ids, weights, x, logits in zip(
+        passes = len(self.replicas)
+        for place, rate, ids, weights, x, logits in zip(
+            range(len(sizes)),
             job.rates.tolist(),
             job.order.split(sizes),
             job.weights.split(sizes),
@@ -175,6 +178,7 @@ class ModuleLearner:
             seen.split(sizes),
             strict=True,
         ):
+            beat((row + place / len(sizes)) / passes)
             if len(ids) == 1:  # no variance: batch norm takes its running averages
                 _freeze_batch_norm(replica.model)
             found = self._forward(row, x, full=len(ids) == per_batch)
@@ -205,6 +209,7 @@ class ModuleLearner:
         logits = torch.empty(len(rows), len(ids), self.num_classes, device=self.device)
         start = 0
         for x in self.inputs[split].batches(ids, SCORING_BATCH):
+            beat(start / len(ids))
             chunk = slice(start, start := start + len(x))
             for i, row in enumerate(rows):
                 own = x.clone() if i + 1 < len(rows) else x  # a model may work in place

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.common.pulse import doing
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.common.threads import torch_threads
 from dynprune_env.selection.budget import (
@@ -243,7 +244,7 @@ class Trainer:
         start = time.perf_counter()
         rows = np.arange(len(self.seeds)) if rows is None else rows
         data = getattr(self.dataset, split)
-        with self.thread_limit():
+        with self.thread_limit(), doing(f"evaluation on {split}"):
             ids = torch.arange(len(data), device=self.device)
             logits = self.learner.score(split, ids, rows.tolist())
             values = sample_values(logits.flatten(0, 1), data.labels.repeat(len(rows)))

@@ -9,7 +9,9 @@ arXiv:1011.0686); evolution strategies then improve it on what counts, the end o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -128,3 +130,25 @@ def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 20) -
     found = flat.detach().numpy()
     scorer.split(found)["bias"][0] = np.log10(TEMPERATURE)
     return found
+
+
+def save_examples(path: Path, examples: Sequence[Examples]) -> None:
+    """Writes what was played so far as an .npz of plain arrays."""
+    arrays = {
+        f"{name}_{place}": np.asarray(value)
+        for place, each in enumerate(examples)
+        for name, value in vars(each).items()
+    }
+    np.savez(path, count=np.array(len(examples)), **arrays)  # type: ignore[arg-type]
+
+
+def load_examples(path: Path) -> list[Examples]:
+    """Reads what `save_examples` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return [
+            Examples(
+                *(file[f"{name}_{place}"] for name in ("samples", "run", "targets", "returns")),
+                *(int(file[f"{name}_{place}"]) for name in ("steps", "visits")),
+            )
+            for place in range(int(file["count"]))
+        ]
