@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("here")
         ("run --agent dynamic-random", "'dynamic_random'?"),
         ("bench --agents learned-robust", "\"learned(policy='robust')\"?"),
         ("bench --agents learned_weighted", "\"learned(policy='weighted')\"?"),
-        ("run --agent planner", "\"sb3(policy='planner')\"?"),
+        ("run --agent ppo", "\"sb3(policy='ppo')\"?"),
         ("bench --agents ucb,exp3", "--agents ucb --agents exp3?"),
         ("bench --agents=ucb,exp3", "--agents ucb --agents exp3?"),
         ("bench --agents ucb exp3", "--agents ucb --agents exp3?"),
