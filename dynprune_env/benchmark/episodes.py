@@ -22,7 +22,7 @@ from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.checks import run_seeds
 from dynprune_env.common.provenance import commit, machine, versions
-from dynprune_env.common.threads import blas_threads, torch_threads
+from dynprune_env.common.threads import one_blas_thread, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent
@@ -131,7 +131,7 @@ def _few_threads(method: Callable[[_EpisodeRunner], T]) -> Callable[[_EpisodeRun
 
     @wraps(method)
     def limited(game: _EpisodeRunner) -> T:
-        with torch_threads(game.threads), blas_threads(1):
+        with torch_threads(game.threads), one_blas_thread():
             return method(game)
 
     return limited

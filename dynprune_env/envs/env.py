@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
+from dynprune_env.common.checks import row_seeds
 from dynprune_env.envs.rendering import Window
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns
@@ -111,6 +112,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Starts a new run; returns its observation and info."""
+        (seed,) = row_seeds(seed, 1)
         super().reset(seed=seed)
         self.vector.set_generators([self.np_random], [self.np_random_seed])
         observations, infos = self.vector.reset()

@@ -15,7 +15,8 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from dynprune_env.common.checks import whole
+from dynprune_env.common.alone import as_alone
+from dynprune_env.common.checks import agent_seeds, whole
 from dynprune_env.envs.frames import Frames
 from dynprune_env.envs.infos import final_infos, run_infos
 from dynprune_env.envs.saving import SavedRuns
@@ -208,23 +209,24 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
     @property
     def dataset(self) -> Dataset:
         """A copy of the data, with what is known of their corruption; for analysis only."""
-        return self.trainer.dataset.apart
+        with as_alone():
+            return self.trainer.dataset.apart
 
     def episode(self, seeds: int | Sequence[int]) -> Episode:
         """What an agent may know; `seeds`, one per replica, are for its own draws."""
-        task = self.settings.resolved
+        task, seeds = self.settings.resolved, agent_seeds(seeds)
         return Episode(
             num_samples=self.settings.num_samples,
             num_classes=task.info.num_classes,
             epochs=task.recipe.epochs,
             budget=self.settings.budget,
-            seeds=seeds if isinstance(seeds, int) else tuple(seeds),
-            probe=TrainerProbe(self.trainer, batched=not isinstance(seeds, int)),
+            seeds=seeds,
+            probe=TrainerProbe(self.trainer, batched=isinstance(seeds, tuple)),
         )
 
     def scoring_runs(self, seeds: int | Sequence[int]) -> EnvScoringRuns:
         """Training runs on the same data that an agent may make beforehand, each visit charged."""
-        seeds = (seeds,) if (alone := isinstance(seeds, int)) else tuple(seeds)
+        seeds = agent_seeds(seeds)
         settings = self.settings.as_dict() | {
             "budget": 1.0,
             "action": "mask",
@@ -232,8 +234,8 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
             "observe": "visited",
         }
         return EnvScoringRuns(
-            partial(type(self), len(seeds), AutoresetMode.DISABLED, **settings),
-            seeds[0] if alone else seeds,
+            partial(type(self), np.size(seeds), AutoresetMode.DISABLED, **settings),
+            seeds,
             self.settings.recipe.epochs,
             self.settings.num_samples,
         )
@@ -326,7 +328,8 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         data = load_dataset(info, task.variant, settings.data_dir, settings.download, device)
         make = partial(make_model, task.model, info.input_shape, info.num_classes)
         if is_own(settings.task):
-            check_outputs(settings.task, make, data, device)
+            with as_alone(device):
+                check_outputs(settings.task, make, data, device)
         return Trainer(
             make,
             data,
