@@ -212,7 +212,7 @@ class _EpisodeRunner:
         self._spent["select"] += time.perf_counter() - began
         self._log.add(self._info, reward, stepped)
         self._observation, self.over = observation, bool(terminated.all())
-        progress: np.ndarray = self._info["progress"]
+        progress: np.ndarray = self._info["run_progress"]
         return progress
 
     def _seconds(self) -> dict[str, float]:
@@ -261,7 +261,9 @@ class _EpisodeRunner:
         test = vector.evaluate("test")
         seconds = self._seconds()
         full_run = settings.recipe.epochs * settings.num_samples
-        visits = info["visits"] + (info["visits"].sum() == 0)  # all are over at once: equal shares
+        visits = info["run_visits"] + (
+            info["run_visits"].sum() == 0
+        )  # all are over at once: equal shares
         shares = visits / visits.sum()
         # With the modules that were loaded while the runs played.
         made_by = replace(self._fingerprint, code=self._now().code | self._fingerprint.code)
@@ -277,7 +279,7 @@ class _EpisodeRunner:
                     history=history,
                     test_loss=float(test.loss[row]),
                     test_accuracy=float(test.accuracy[row]),
-                    visits=int(info["visits"][row]),
+                    visits=int(info["run_visits"][row]),
                     scored=int(info["scored"][row]),
                     preparation=float(self._preparation[row]),
                     saved=float(info["saved"][row] - self._preparation[row] / full_run),
