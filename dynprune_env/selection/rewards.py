@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -96,7 +96,6 @@ def find_reward(name: str) -> Reward:
     return partial(_paid, name, found)
 
 
-@cache
 def own_reward(name: str) -> Reward:
     """The function behind "my_module:function", as it is.
 

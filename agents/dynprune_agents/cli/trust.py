@@ -46,6 +46,8 @@ def foreign_agent(spec: str) -> str | None:
         return f"its agent {name} does not ship with this package"
     if arguments.get("trust", False) is not False:
         return f"its agent {name} asks for trust"
+    if arguments.get("vecnormalize") is not None:
+        return f"its statistics {arguments['vecnormalize']!r} do not ship with this package"
     if "policy" in arguments and arguments["policy"] not in shipped_policies():
         return f"its policy {arguments['policy']!r} does not ship with this package"
     rule = arguments.get("rule")
