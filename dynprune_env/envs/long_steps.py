@@ -61,7 +61,7 @@ def seconds_of_step(trainer: Trainer) -> float:
     """How long a step that keeps everything will take, from a timed batch."""
     held_out = len(trainer.dataset.val)
     ids = torch.arange(min(TIMED, held_out), device=trainer.device)
-    with trainer.thread_limit():
+    with trainer.computing():
         trainer.learner.score("val", ids[:4], [0])
         start = time.perf_counter()
         trainer.learner.score("val", ids, [0])
