@@ -375,12 +375,13 @@ def test_stock_policies_act_on_no_other_number_of_samples(tmp_path: Path) -> Non
         play(agent, [0], train_size=50)
 
 
+@pytest.mark.parametrize(("fixture", "drawn"), [("set_policy", True), ("short_policy", False)])
 def test_masks_of_a_set_policy_are_drawn_and_short_actions_are_not(
-    set_policy: str, short_policy: str
+    fixture: str, drawn: bool, request: pytest.FixtureRequest
 ) -> None:
-    for path, drawn in ((set_policy, True), (short_policy, False)):
-        unsaid = play(SB3(path), [7, 8])
-        said = play(SB3(path, deterministic=not drawn), [7, 8])
-        other = play(SB3(path, deterministic=drawn), [7, 8])
-        assert all(np.array_equal(*pair) for pair in zip(unsaid, said, strict=True))
-        assert not all(np.array_equal(*pair) for pair in zip(unsaid, other, strict=True))
+    path = request.getfixturevalue(fixture)
+    unsaid = play(SB3(path), [7, 8])
+    said = play(SB3(path, deterministic=not drawn), [7, 8])
+    other = play(SB3(path, deterministic=drawn), [7, 8])
+    assert all(np.array_equal(*pair) for pair in zip(unsaid, said, strict=True))
+    assert not np.array_equal(unsaid[0], other[0])
