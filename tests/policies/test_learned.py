@@ -126,7 +126,8 @@ def test_sample_features_are_standardised_or_scaled() -> None:
     assert columns["loss_mean"] == pytest.approx([0, -1, 1, 3], abs=1e-6)
     assert columns["confidence"] == [1, -1, 0, 0]
     assert columns["correct"] == [1, -1, 1, -1]
-    assert columns["forgetting"] == pytest.approx([0, 0.75, 0, 0.5])
+    assert columns["forgetting"] == pytest.approx([0, 1, 0, 1 / 3])
+    assert columns["forgetting_rate"] == pytest.approx([0, 0.75, 0, 0.5])
     assert columns["margin"] == pytest.approx([-0.1, 0, 0.1, 0.2])
     assert columns["deviation"] == pytest.approx([0, 1, 3, 0.5])
     assert columns["unvisited"] == [0, 0, 1, 0]

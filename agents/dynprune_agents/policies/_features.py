@@ -29,14 +29,15 @@ SAMPLE_FEATURES = (
     "z_loss_in_class",
     "margin",
     "deviation",
+    "forgetting_rate",
 )
 """Per sample. z_: clipped z-scores over the samples of the run; the others as they are, scaled into
 about [-1, 1]: loss_mean over ln C minus 1 (0 is a uniform prediction), confidence, whether the last
-prediction was right, forgetting events per visit, whether it was never visited; margin over 10 and
-√loss_var over ln C, which tell a confident mistake from a hard sample of a weak model. class_loss
-is the mean loss_mean of the samples with the same label, loss_in_class what loss_mean exceeds it
-by: early in a run some classes are known and others are not, and a high loss says nothing of a
-label yet."""
+prediction was right, forgetting events (up to three, and per visit), whether it was never visited;
+margin over 10 and √loss_var over ln C, which tell a confident mistake from a hard sample of a weak
+model. class_loss is the mean loss_mean of the samples with the same label, loss_in_class what
+loss_mean exceeds it by: early in a run some classes are known and others are not, and a high loss
+says nothing of a label yet."""
 
 
 CONTEXT_FEATURES = (*RUN_FEATURES, "recent_gap", "loss_spread")
@@ -74,13 +75,14 @@ def sample_features(
             relative - 1,
             2 * columns["confidence"] - 1,
             2 * columns["correct"] - 1,
-            columns["forgetting"] / np.maximum(columns["visits"], 1),
+            np.minimum(columns["forgetting"], 3) / 3,
             ~visited,
             standardise(columns["margin"]),
             standardise(class_loss),
             standardise(columns["loss_mean"] - class_loss),
             np.clip(columns["margin"] / 10, -2, 2),
             np.minimum(np.sqrt(columns["loss_var"]) / nat, 3),
+            columns["forgetting"] / np.maximum(columns["visits"], 1),
         ],
         axis=-1,
     ).astype(np.float32)
