@@ -264,7 +264,7 @@ class PlainDigest:
         other._digest = self._digest.copy()
         return other
 
-    def open(self, kind: type, length: int) -> None:
+    def begin(self, kind: type, length: int) -> None:
         """Begins a container, whose `length` parts are added next: pairs where it is a dict."""
         self._digest.update(f"{kind.__name__}{length};".encode())
 
@@ -276,7 +276,7 @@ class PlainDigest:
                 flat = node.detach().cpu().contiguous().reshape(-1)
                 self._digest.update(flat.view(torch.uint8).numpy().data)
         elif isinstance(node, dict | list | tuple):
-            self.open(type(node), len(node))
+            self.begin(type(node), len(node))
             for part in node.items() if isinstance(node, dict) else node:
                 self.add(part)
         else:

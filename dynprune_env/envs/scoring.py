@@ -143,7 +143,7 @@ def _forward(part: Callable[[Tensor], Tensor], trainer: Trainer, ids: Tensor) ->
         # Copies: a module may hand out the same memory at every call.
         parts = []
         for place, x in enumerate(table.batches(ids, SCORING_BATCH)):
-            beat(place * SCORING_BATCH / len(ids))
+            beat(place * SCORING_BATCH / max(1, len(ids)))
             parts.append(part(x).to(torch.float32, copy=True))
     return torch.cat(parts)
 

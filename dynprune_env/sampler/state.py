@@ -86,12 +86,12 @@ class EpochParts:
         """As `plain_hash` would begin: the order is that of `as_dict`, what grows comes last."""
         if self._digest is None:
             self._digest = PlainDigest()
-            self._digest.open(dict, len(self._parts) + 2)
+            self._digest.begin(dict, len(self._parts) + 2)
             for pair in self._parts.items():
                 self._digest.add(pair)
-            self._digest.open(tuple, 2)
+            self._digest.begin(tuple, 2)
             self._digest.add("arrays")
-            self._digest.open(dict, len(self._arrays) + len(SamplerState.GROWING))
+            self._digest.begin(dict, len(self._arrays) + len(SamplerState.GROWING))
             for pair in self._arrays.items():
                 self._digest.add(pair)
         return self._digest

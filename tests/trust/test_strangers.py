@@ -219,7 +219,7 @@ def test_with_trust_a_whole_model_plays_as_its_arrays_do(folder: Path) -> None:
     for name in ("mine.zip", "mine.npz"):
         save_policy(name, made)
     assert PPO.load("mine.zip", device="cpu").n_envs == 2
-    seen = np.random.default_rng(0).normal(size=36).astype(np.float32)
+    seen = np.random.default_rng(0).normal(size=12).astype(np.float32)
     acts = [
         agent._trained().policy.predict(seen, deterministic=True)[0]
         for agent in (SB3("mine.zip", trust=True), SB3("mine.npz"), SB3.of(made, "ppo"))
