@@ -1,6 +1,5 @@
 """The documentation site: `sphinx-build -W -n docs docs/_build`."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -27,7 +26,7 @@ default_role = "code"  # docstrings write `name`, as Markdown does
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 napoleon_use_ivar = True
 # Types of other libraries, and those of ours that only annotate: nothing is fetched to build this.
 nitpick_ignore_regex = [("py:.*", r"(?!dynprune).*"), ("py:class", r"dynprune_env\.\w+\.\w+\..*")]

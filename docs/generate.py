@@ -55,7 +55,15 @@ def with_local_links(text: str, folder: Path, here: Path = ROOT / "docs") -> str
     return LINK.sub(moved, text)
 
 
-def table_row(path: Path, name: str) -> list[tuple[str, list[str], list[str]]]:
+def titled(text: str, path: Path) -> str:
+    """The text below a title, its own or one of the file's name."""
+    if text.startswith("# "):
+        return text
+    name = path.parent.name if path.stem == "table" else path.stem
+    return f"# {name.replace('_', ' ').capitalize()}\n\n{text}"
+
+
+def table_rows(path: Path, name: str) -> list[tuple[str, list[str], list[str]]]:
     """The rows of a rule in a file's tables: the heading above, the columns, and the cells."""
     found, heading, columns = [], "", []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -64,7 +72,7 @@ def table_row(path: Path, name: str) -> list[tuple[str, list[str], list[str]]]:
             heading, columns = line.lstrip("# "), []
         elif line.startswith("|") and not columns:
             columns = cells
-        elif f"`{name}`" in cells[:2]:
+        elif any(re.fullmatch(rf"`{name}(\(.*\))?`", cell) for cell in cells[:2]):
             found.append((heading, columns, cells))
     return found
 
@@ -75,7 +83,7 @@ def rule_section(name: str) -> str:
     module = found.__module__
     shown = {
         label: cells[columns.index(label)]
-        for _, columns, cells in table_row(ROOT / "benchmarks/results/rules.md", name)
+        for _, columns, cells in table_rows(ROOT / "benchmarks/results/rules.md", name)
         for label in ("compared with", "differs on purpose")
         if label in columns
     }
@@ -95,9 +103,18 @@ def rule_section(name: str) -> str:
         *(f"\n{label.capitalize()}: {text}" for label, text in shown.items()),
         "",
     ]
-    rows = table_row(ROOT / "benchmarks/results/leaderboard.md", name)
+    rows = table_rows(ROOT / "benchmarks/results/leaderboard.md", name)
     if rows:
-        wanted = ("place", "lead", "95 % interval", "worst", "where", "selection ms", "settings")
+        wanted = (
+            "agent",
+            "place",
+            "lead",
+            "95 % interval",
+            "worst",
+            "where",
+            "selection ms",
+            "settings",
+        )
         lines += [
             "Its rows of the [leaderboard](/generated/results_leaderboard.md):",
             "",
@@ -135,7 +152,8 @@ def write_pages() -> None:
     pages = {name: family_page(name, rules) for name, rules in dynprune_agents.families().items()}
     pages["commands"] = command_page()
     for path, name in included().items():
-        pages[name] = with_local_links(path.read_text(encoding="utf-8"), path.parent, OUT)
+        text = titled(path.read_text(encoding="utf-8"), path)
+        pages[name] = with_local_links(text, path.parent, OUT)
     OUT.mkdir(exist_ok=True)
     for name, text in pages.items():
         path = OUT / f"{name}.md"
