@@ -164,7 +164,9 @@ def train(
     reward: Annotated[
         str,
         typer.Option(
-            "--reward", help="See the README. Where twins are compared, only shown in the curve."
+            "--reward",
+            help="val_loss, val_accuracy, ... as in gym.make. Where twins are compared, only shown "
+            "in the curve.",
         ),
     ] = "val_accuracy",
     twins: Annotated[
