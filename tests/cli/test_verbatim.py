@@ -8,6 +8,7 @@ import pytest
 from helpers.command import SMALL, call
 
 import dynprune_env
+from dynprune_agents.cli import terminal
 from dynprune_env.benchmark.sweeps import load_sweep
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -57,7 +58,7 @@ def test_run_tells_a_line_too() -> None:
 def test_a_narrow_table_keeps_its_agents_and_says_what_it_leaves_out(
     width: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setattr(terminal.console, "_width", int(width))
     options = ["--agents", "ucb1", "--budgets", "0.5", "--seeds", "2", "--jobs", "1"]
     text = call("bench", *SMALL, *options).output
     assert "agent" in text
