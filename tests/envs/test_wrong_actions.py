@@ -34,9 +34,7 @@ def test_shape_errors_of_the_single_environment_speak_of_n(action: Any, got: str
         env.step(action)
 
 
-@pytest.mark.parametrize(
-    ("kind", "shape"), [("weights", (60,)), ("tilts", (8,)), ("strategy", ())]
-)
+@pytest.mark.parametrize(("kind", "shape"), [("weights", (60,)), ("tilts", (8,)), ("strategy", ())])
 def test_so_do_those_of_every_kind(kind: str, shape: tuple[int, ...]) -> None:
     env = make(train_size=60, action=kind).unwrapped
     env.reset(seed=0)
