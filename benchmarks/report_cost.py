@@ -20,7 +20,7 @@ import numpy as np
 import typer
 
 from dynprune_env.benchmark.fingerprint import Fingerprint
-from dynprune_env.benchmark.recording import pack
+from dynprune_env.benchmark.masks import pack
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig
 
 VARIANTS: tuple[dict[str, float], ...] = ({}, {"label_noise": 0.2}, {"label_noise": 0.4})

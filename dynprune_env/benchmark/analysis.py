@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynprune_env.benchmark import results as files
-from dynprune_env.benchmark.recording import unpack
+from dynprune_env.benchmark.masks import unpack
 from dynprune_env.benchmark.results import Result
 from dynprune_env.benchmark.tabulated import FinishedRun
 

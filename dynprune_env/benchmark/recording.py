@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dynprune_env.benchmark.masks import pack
 from dynprune_env.benchmark.results import HISTORY
 
 if TYPE_CHECKING:
     from dynprune_env.envs.vector_env import DynPruneVectorEnv
-
-
-def pack(masks: np.ndarray) -> str:
-    """(epochs, n) bool as text: bits, deflated, base 64."""
-    return base64.b64encode(zlib.compress(np.packbits(masks).tobytes(), 9)).decode()
-
-
-def unpack(text: str, epochs: int, num_samples: int) -> np.ndarray:
-    """The (epochs, n) bool masks that `pack` turned into text."""
-    packed = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
-    bits = np.unpackbits(packed, count=epochs * num_samples)
-    return bits.reshape(epochs, num_samples).astype(bool)
 
 
 class RunLog:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from dynprune_env.benchmark import masks
 from dynprune_env.benchmark.best_epoch import BestEpoch
 from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.common.checks import plain
@@ -192,6 +193,7 @@ class Result:
             raise ValueError(f"its test accuracy is {self.test_accuracy}, not in [0, 1]")
         if self.best_epoch is not None:
             self.best_epoch.check(max(lengths))
+        masks.check(self.selections, max(lengths), self.num_samples)
         if "total" not in self.seconds:
             raise ValueError("its seconds lack their total")
 

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
-from dynprune_env.benchmark.recording import unpack
+from dynprune_env.benchmark.masks import unpack
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.report.summary import GroupRow
 from dynprune_env.report.tables import Grid

@@ -18,7 +18,7 @@ from torch import nn
 import dynprune_agents
 from dynprune_agents.static.ccs import deal_out, softmax_margin
 from dynprune_env import run_episodes
-from dynprune_env.benchmark.recording import unpack
+from dynprune_env.benchmark.masks import unpack
 from dynprune_env.envs.scoring import _gradient_norms
 from dynprune_env.selection.statistics import sample_values
 from dynprune_env.tasks.datasets import RawData, Split

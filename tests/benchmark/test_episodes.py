@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -231,6 +234,40 @@ def test_a_result_with_other_fields_is_refused_by_name(
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"{path.name} is not a dynprune result file"):
+        Result.load(path)
+
+
+def deflated(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content)).decode()
+
+
+@pytest.mark.parametrize(
+    ("selections", "wrong"),
+    [
+        ("", "are not"),
+        ("?", "cannot be read"),
+        (base64.b64encode(b"no zlib").decode(), "cannot be read"),
+        (deflated(b"x"), "are not"),
+        (deflated(bytes(1 << 26)), "are not"),
+        (deflated(bytes(1 << 26))[:1000], "are not"),
+    ],
+)
+def test_selections_that_are_none_are_refused_by_name_and_fill_no_memory(
+    selections: str, wrong: str, finished: Result, tmp_path: Path
+) -> None:
+    path = replace(finished, selections=selections).save(tmp_path)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"{path.name} is not a dynprune .*selections {wrong}"):
+        Result.load(path)
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
+
+
+def test_masks_of_absurdly_many_samples_are_refused_unread(
+    finished: Result, tmp_path: Path
+) -> None:
+    path = replace(finished, num_samples=1 << 40).save(tmp_path)
+    with pytest.raises(ValueError, match="selections are of more than"):
         Result.load(path)
 
 

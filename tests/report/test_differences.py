@@ -11,7 +11,7 @@ import pytest
 from helpers.command import call, refuse
 from helpers.results import run, runs
 
-from dynprune_env.benchmark.recording import pack
+from dynprune_env.benchmark.masks import pack
 from dynprune_env.benchmark.results import HISTORY, Result
 from dynprune_env.report.differences import compare, difference_tables, split_reference
 from dynprune_env.report.metrics import mean_interval

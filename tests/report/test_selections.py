@@ -19,7 +19,7 @@ import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.cli import app as cli
 from dynprune_env import run_episodes
-from dynprune_env.benchmark.recording import pack, unpack
+from dynprune_env.benchmark.masks import pack, unpack
 from dynprune_env.benchmark.results import HISTORY, Result
 from dynprune_env.report.selections import (
     SelectionAnalysis,

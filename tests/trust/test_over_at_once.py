@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import dynprune_agents
 from dynprune_env import DynPruneVectorEnv, Recipe, Result, own_task, register_task, run_episodes
-from dynprune_env.benchmark.recording import pack, unpack
+from dynprune_env.benchmark.masks import pack, unpack
 from dynprune_env.benchmark.replay import validate
 from dynprune_env.benchmark.results import HISTORY, load_results
 from dynprune_env.report.figures import draw_accuracy, draw_curves, draw_selections

@@ -132,6 +132,13 @@ class Archive:
         return found.astype(np.float32).reshape(member.shape, order=order)
 
 
+BROKEN: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError, KeyError, OverflowError),
+)
+"""What zipfile raises at files that are broken, encrypted or oddly packed."""
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Archive]:
     """Opens a policy's file.
@@ -144,10 +151,7 @@ def opened(path: Path) -> Iterator[Archive]:
             raise ValueError(f"it has more than {LIMIT >> 20} MB")
         with zipfile.ZipFile(path) as archive:
             yield Archive(archive)
-    except (
-        *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
-        *(NotImplementedError, RuntimeError, KeyError, OverflowError),
-    ) as error:  # what zipfile raises at members that are broken, encrypted or oddly packed
+    except BROKEN as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
 
@@ -156,7 +160,7 @@ def member_names(path: Path) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return set(archive.namelist())
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
+    except (*BROKEN, ValueError):
         return set()
 
 
