@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from dynprune_env.benchmark.results import Result, load_results
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.files import write_text
 
 COLUMNS = (
     *("env", "variant", "agent", "budget", "seed", "accuracy", "loss", "visits", "saved"),
@@ -57,11 +57,7 @@ def compact(results: Iterable[Result], out: Path) -> int:
         **{name: sorted(values) for name, values in shared.items()},
         "rows": sorted(rows, key=lambda row: row[:5]),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out) as temporary:
-        temporary.write_text(
-            json.dumps(content, separators=(",", ":")).replace("],[", "],\n["), encoding="utf-8"
-        )
+    write_text(out, json.dumps(content, separators=(",", ":")).replace("],[", "],\n["))
     return len(rows)
 
 

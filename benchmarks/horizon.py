@@ -22,10 +22,10 @@ from benchmarks.learned.long_study import complete
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import Result
 from dynprune_env.benchmark.runner import run_sweep
-from dynprune_env.common.files import atomic_write
+from dynprune_env.benchmark.sweeps import plan_groups
+from dynprune_env.common.files import write_text
 from dynprune_env.envs.settings import settings_of
 from dynprune_env.report.tables import Grid
-from dynprune_env.tasks.models import is_mlp
 
 NEAR = 0.3
 """Points below the plateau that count as on it."""
@@ -67,11 +67,8 @@ class Plan:
 
     def groups(self, seeds: int, epochs: int) -> list[RunGroup]:
         """The runs at one T: side by side, or each alone for convolutional nets."""
-        kwargs = {**self.env_kwargs, "label_noise": 0.0, "epochs": epochs, "budget": 1.0}
-        chosen = tuple(SEEDS[: min(seeds, self.seeds)])
-        together = is_mlp(settings_of(self.env, kwargs).resolved.model)
-        sharing = [chosen] if together else [(seed,) for seed in chosen]
-        return [RunGroup(self.env, kwargs, AGENT, each) for each in sharing]
+        kwargs = {**self.env_kwargs, "label_noise": 0.0, "epochs": epochs}
+        return plan_groups(self.env, [AGENT], [1.0], SEEDS[: min(seeds, self.seeds)], kwargs)
 
 
 PLANS = (
@@ -166,8 +163,7 @@ def main(
         heads = ["task", "samples", "seeds", "T", "val accuracy, %", "seconds a run"]
         grid = Grid("", [*heads, "levelled off at", "default T"], rows)
         body = grid.to_markdown().lstrip("# \n")
-        with atomic_write(table) as temporary:
-            temporary.write_text(f"{HEAD}\n\n{body}", encoding="utf-8")
+        write_text(table, f"{HEAD}\n\n{body}")
 
 
 if __name__ == "__main__":

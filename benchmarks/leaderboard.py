@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
@@ -22,7 +22,7 @@ import typer
 import dynprune_agents
 from benchmarks.committed_runs import LONG, RESULTS, Game, Run, read_runs
 from dynprune_env import run_episodes
-from dynprune_env.common.files import atomic_write
+from dynprune_env.common.files import write_text
 from dynprune_env.report.metrics import (
     Interval,
     interquartile_mean,
@@ -152,7 +152,7 @@ def standings(table: Table, regime: str) -> list[Standing]:
     ]
     ranks = mean_ranks(np.array(means)) if ranked else []
     of = {each.agent: float(rank) for each, rank in zip(ranked, ranks, strict=True)}
-    found = [Standing(**{**vars(each), "rank": of.get(each.agent)}) for each in found]
+    found = [replace(each, rank=of.get(each.agent)) for each in found]
     return sorted(found, key=lambda each: (each.rank is None, -each.middle, each.agent))
 
 
@@ -290,8 +290,7 @@ def main(
     table = by_agent(runs)
     grids = [grid for each in REGIMES if (grid := regime_table(table, each)) is not None]
     text = "\n".join([HEAD, *(grid.to_markdown() for grid in grids)])
-    with atomic_write(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out, text)
     print(f"{len(runs):,} runs, {len(grids)} regimes: {out}")
 
 

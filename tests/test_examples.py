@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.pages import run
+from helpers.pages import ROOT, run
 
-ROOT = Path(__file__).parent.parent
 SHORT = {
     "learn_to_select.py": ["1280"],
     "reinforce.py": ["2"],

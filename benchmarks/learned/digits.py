@@ -26,6 +26,7 @@ from benchmarks.learned.tables import (
     mean_leads,
     play,
 )
+from dynprune_env.common.files import write_text
 
 LEARNED = ("learned", "sb3")
 VARIANTS = ("learned(policy='weighted')", "learned(policy='robust')")
@@ -80,8 +81,7 @@ def main(
     if BASELINE in specs:
         parts.append(mean_leads(runs, settings(), specs, BASELINE))
     parts += [duel_table(runs, settings(), spec, handwritten) for spec in learned]
-    table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_text(table, "\n\n".join(parts) + "\n")
     print(table.read_text(encoding="utf-8"))
 
 

@@ -23,6 +23,7 @@ from benchmarks.learned.tables import (
     lead_table,
     play,
 )
+from dynprune_env.common.files import write_text
 
 LEARNED = ("learned", "learned(policy='weighted')", "learned(policy='robust')")
 HANDWRITTEN = (
@@ -103,6 +104,5 @@ def study(names: Sequence[str] | None, jobs: int, out: Path, table: Path) -> Non
             pieces += ["## FashionMNIST at full size, 55,000 samples"]
             pieces += [accuracy_table(runs, [FULL_SIZE], agents)]
     over_all = ["## Over all settings", lead_table(everything, every, agents, "dynamic_random")]
-    table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text("\n\n".join([__doc__ or "", *over_all, *pieces]) + "\n", encoding="utf-8")
+    write_text(table, "\n\n".join([__doc__ or "", *over_all, *pieces]) + "\n")
     print(table.read_text(encoding="utf-8"))

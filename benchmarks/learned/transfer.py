@@ -31,9 +31,9 @@ from benchmarks.learned.tables import (
     accuracy_table,
     all_groups,
     duel_table,
-    load_runs,
     play,
 )
+from dynprune_env.common.files import write_text
 
 HEAD = """# Long runs: learned policies on data that their training never saw
 
@@ -67,6 +67,10 @@ def main(
     if data_dir is not None:
         os.environ["DYNPRUNE_DATA"] = data_dir  # the oracle looks there too, in every process
     if short:
+        if only_estimate or seeds or epochs or learned:
+            raise typer.BadParameter(
+                "--short takes --parts, --jobs, --out, --table and --data-dir alone"
+            )
         short_study.study(
             parts,
             jobs,
@@ -81,11 +85,12 @@ def main(
         print(estimate(part, part.settings(), part.agents(policies), out, jobs), flush=True)
     if only_estimate:
         return
+    everything = [own_length(each, seeds, epochs) for each in find_parts(None)]
     for part in chosen:
-        play(part.settings(), part.agents(policies), out, jobs, part.together, best_epoch=True)
+        agents = part.agents(policies)
+        runs = play(part.settings(), agents, out, jobs, part.together, best_epoch=True)
         print(f"{part.name} is played", flush=True)
-        everything = [own_length(each, seeds, epochs) for each in find_parts(None)]
-        write(load_runs(out), everything, policies, out, table, picture)
+        write(runs, everything, policies, out, table, picture)
     print(table.read_text(encoding="utf-8"))
 
 
@@ -126,8 +131,7 @@ def write(
         "## Over all settings",
         standings_table(runs, columns, rows),
     ]
-    table.parent.mkdir(parents=True, exist_ok=True)
-    table.write_text("\n\n".join([*over_all, *pieces]) + "\n", encoding="utf-8")
+    write_text(table, "\n\n".join([*over_all, *pieces]) + "\n")
     draw(runs, columns, learned, picture)
     compact((runs[key] for key in keys), table.with_suffix("") / "runs.json")
 

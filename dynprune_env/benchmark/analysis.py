@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,10 +94,8 @@ def to_frame(results: Iterable[Result], history: bool = False) -> pd.DataFrame:
                 for epoch in range(epochs)
             ]
         else:
-            given = asdict(result)
-            numbers = [
-                {name: given[name] for name in NUMBERS} | {"seconds": result.seconds["total"]}
-            ]
+            scalars = {name: getattr(result, name) for name in NUMBERS}
+            numbers = [scalars | {"seconds": result.seconds["total"]}]
         rows += [{**named, **each, **_other(config.env_kwargs, named, each)} for each in numbers]
     return pandas.DataFrame(rows)
 

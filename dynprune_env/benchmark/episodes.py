@@ -311,10 +311,9 @@ class _EpisodeRunner:
         test = vector.evaluate("test")
         seconds = self._seconds()
         full_run = settings.recipe.epochs * settings.num_samples
-        visits = info["run_visits"] + (
-            info["run_visits"].sum() == 0
-        )  # all are over at once: equal shares
-        shares = visits / visits.sum()
+        visits = info["run_visits"]
+        shares = visits + (visits.sum() == 0)  # all are over at once: equal shares
+        shares = shares / shares.sum()
         # With the modules that were loaded while the runs played.
         made_by = replace(self._fingerprint, code=self._now().code | self._fingerprint.code)
         results = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,7 @@ def fingerprint(
     task = settings.resolved
     device = settings.find_device()
     inside = [each for agent in agents for each in with_parts(agent)]
-    factory = own_factory(settings.task)
-    things: list[Any] = [type(agent) for agent in inside]
-    things += [thing for thing in (factory, task.model) if callable(thing)]
-    if ":" in settings.reward:
-        things.append(own_reward(settings.reward))
+    things: list[Any] = [*(type(agent) for agent in inside), *code_behind(settings)]
     try:
         data = load_dataset(
             task.info, task.variant, settings.data_dir, settings.download, device
@@ -53,6 +49,13 @@ def fingerprint(
             "numba": "yes" if HAS_NUMBA else "no",
         },
     )
+
+
+def code_behind(settings: Settings) -> Iterator[Any]:
+    """What is one's own behind an environment: the functions of its task, model and reward."""
+    yield from filter(callable, (own_factory(settings.task), settings.resolved.model))
+    if ":" in settings.reward:
+        yield own_reward(settings.reward)
 
 
 def with_parts(agent: Any) -> list[Any]:

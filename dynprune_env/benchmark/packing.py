@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dynprune_env.benchmark.episodes import RunGroup
-from dynprune_env.benchmark.identity import files_of, with_parts
+from dynprune_env.benchmark.identity import code_behind, files_of, with_parts
 from dynprune_env.common.luggage import Luggage
 from dynprune_env.common.registration import import_all
 from dynprune_env.common.sources import PACKAGES, own_sources
 from dynprune_env.common.specs import parse_spec
 from dynprune_env.envs.settings import settings_of
 from dynprune_env.selection.agent import SelectionAgent
-from dynprune_env.selection.rewards import own_reward
-from dynprune_env.tasks.registry import own_factory
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +49,8 @@ def pack(
             logger.debug("%s cannot be made here: %s", spec, error)
     for group in groups:
         try:
-            settings = settings_of(group.env, group.env_kwargs)
-            behind = (own_factory(settings.task), settings.resolved.model)
-            things += [each for each in behind if callable(each)]
-            if ":" in settings.reward:
-                things.append(own_reward(settings.reward))
+            for each in code_behind(settings_of(group.env, group.env_kwargs)):
+                things.append(each)
         except Exception as error:  # likewise
             logger.debug("%s cannot be made here: %s", group.env, error)
     own = list(own_sources(things, imports))

@@ -65,5 +65,5 @@ class RunLog:
         # A run that had diverged before it began ends in its first step without an epoch.
         lived = [each for each in self._epochs if each["_epoch"][row] and each["epoch"][row] > 0]
         history = {name: [epoch[name][row].item() for epoch in lived] for name in HISTORY}
-        masks = [epoch["mask"][row] for epoch in lived]  # none, if it had diverged before it began
+        masks = [epoch["mask"][row] for epoch in lived]
         return history, pack(np.array(masks, dtype=bool))

@@ -48,8 +48,11 @@ def warn_of_long_steps(trainer: Trainer, settings: Settings) -> None:
         return
     epochs = settings.recipe.epochs
     small = f"{settings.task}Small"
-    hint = f"DynPrune-{small}-v0 is its small task" if small in task_names() else ""
-    hint = hint or "train_size, epochs and threads make it shorter"
+    hint = (
+        f"DynPrune-{small}-v0 is its small task"
+        if small in task_names()
+        else "train_size, epochs and threads make it shorter"
+    )
     warnings.warn(
         f"{settings.task} on a CPU ({model_name(settings.resolved.model)}, "
         f"{trainer.num_samples:,} samples): a step that keeps everything takes about "

@@ -116,9 +116,10 @@ class RelativeRewards(
 
     def _compared(self, accuracy: np.ndarray, loss: np.ndarray) -> np.ndarray:
         """(G, M) each."""
+        good = -loss
         if self.kind == "rank":
-            accuracy, loss = centred_ranks(accuracy), -centred_ranks(-loss)
-        score = (1 - self.loss_share) * accuracy - self.loss_share * loss
+            accuracy, good = centred_ranks(accuracy), centred_ranks(good)
+        score = (1 - self.loss_share) * accuracy + self.loss_share * good
         if self.kind == "mean":
             return score - score.mean(1, keepdims=True)
         return score - score[:, :1] if self.kind == "random" else score

@@ -150,7 +150,8 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         """
         trainer = self.trainer
         weights = self._decode(actions)
-        running = np.flatnonzero(~trainer.finished)
+        finished = trainer.finished.copy()
+        running = np.flatnonzero(~finished)
         before, ended_before = self._metrics, self._metrics.ended
         self._frames.decide(trainer)
 
@@ -159,15 +160,17 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         measured = self._measure(running)
         terminations = all_of_group(trainer.finished, self.twins)
         self._metrics = dataclasses.replace(measured, ended=terminations)
-        rewards = np.where(ended_before, 0.0, self._reward(before, self._metrics))
+        idle = ended_before | (finished & ~terminations)  # a twin waits for the end of its group
+        rewards = np.where(idle, 0.0, self._reward(before, self._metrics))
         self._frames.add(running, trained, trainer, self._metrics)
 
-        observations, infos = self.observe(), self._info(~ended_before, kept)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and ended_before.any():
             self._start(np.flatnonzero(ended_before))
-            terminations = terminations & ~ended_before
-            observations, infos = self.observe(), self._info(None, kept)
-        elif self.autoreset_mode is AutoresetMode.SAME_STEP and terminations.any():
+            terminations, told = terminations & ~ended_before, None
+        else:
+            told = ~ended_before
+        observations, infos = self.observe(), self._info(told, kept)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and terminations.any():
             final = final_infos(observations, infos, terminations)
             self._start(np.flatnonzero(terminations))
             observations, infos = self.observe(), self._info(None, np.where(terminations, 0, kept))

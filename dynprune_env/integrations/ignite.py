@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 
 from dynprune_env.integrations.loaders import (
     batch_indices,
-    gather_states,
     load_own,
     only_own_shares,
     record_output,
@@ -84,7 +83,7 @@ class Pruning:
 
     def state_dict(self) -> dict[str, Any]:
         """Of all processes: a collective call."""
-        return {"states": gather_states(self.sampler), "iteration": self._iteration}
+        return {"states": self.sampler.gather_states(), "iteration": self._iteration}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from there, at the next `engine.run`.

@@ -18,7 +18,6 @@ import lightning.pytorch as pl
 from dynprune_env.integrations.loaders import (
     batch_indices,
     find_sampler,
-    gather_states,
     given_metrics,
     load_own,
     only_own_shares,
@@ -138,7 +137,7 @@ class PruningCallback(pl.Callback):
         asked = any(self._names.values())
         known = self._validated and asked
         checkpoint[KEY] = {
-            "states": gather_states(self.sampler),
+            "states": self.sampler.gather_states(),
             "val": given_metrics(trainer.callback_metrics, self._names) if known else {},
             "complete": known or not asked,
         }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.distributed as dist
-
 from dynprune_env.sampler.sampler import PruningSampler
 
 
@@ -43,16 +41,6 @@ def only_own_shares(sampler: PruningSampler, library: str) -> None:
         raise ValueError(f'the adapter of {library} needs shares="sampler", got "framework"')
 
 
-def gather_states(sampler: PruningSampler) -> list[Any]:
-    """The states of all processes by rank: a collective call."""
-    own = sampler.state_dict()
-    if sampler.num_replicas == 1:
-        return [own]
-    states: list[Any] = [None] * sampler.num_replicas
-    dist.all_gather_object(states, own)
-    return states
-
-
 def load_own(sampler: PruningSampler, states: list[Any]) -> None:
     """Goes on from this process's state; from the first one's if the number of processes changed.
 
@@ -75,7 +63,7 @@ class SamplerStates:
 
     def state_dict(self) -> dict[str, Any]:
         """Of all processes: a collective call."""
-        return {"states": gather_states(self.sampler)}
+        return {"states": self.sampler.gather_states()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from this process's.

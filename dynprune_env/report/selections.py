@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
-from dynprune_env.benchmark.masks import unpack
+from dynprune_env.benchmark.analysis import kept_masks
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.report.summary import GroupRow
 from dynprune_env.report.tables import Grid
@@ -41,7 +41,7 @@ class SelectionAnalysis:
 def analyse_selections(result: FinishedRun) -> SelectionAnalysis:
     """Analyses the selections of one finished run."""
     history = result.history
-    masks = unpack(result.selections, len(history["drift"]), result.num_samples)
+    masks = kept_masks(result)
     selections = masks[masks.any(1)]
     times = selections.sum(0)
     always = float((times == len(selections)).mean()) if len(selections) else 0.0

@@ -29,6 +29,10 @@ def check_share(
     Raises:
         RuntimeError: nothing was recorded, much less than was handed out, or something else.
     """
+    _check(ids, share, largest_batch, on_shortfall)
+
+
+def _check(ids: np.ndarray, share: np.ndarray, largest_batch: int, on_shortfall: str) -> None:
     # A loader that drops its last batch may have none to give.
     if not len(ids) and len(share) >= max(1, largest_batch):
         raise RuntimeError(
@@ -58,7 +62,7 @@ def check_together(
     """
     together = np.concatenate(ids)
     unique = np.unique(together)
-    check_share(unique, order, largest_batch * len(ids), on_shortfall)
+    _check(unique, order, largest_batch * len(ids), on_shortfall)
     if len(together) - len(order) > largest_batch * len(ids):
         raise RuntimeError(
             f"the processes recorded {len(together)} samples of an epoch of {len(order)}: no "
@@ -81,6 +85,7 @@ def _tell(recorded: int, handed_out: int, on_shortfall: str) -> None:
     )
     if on_shortfall == "error":
         raise RuntimeError(sentence)
+    # _check, check_share or check_together, exchange, select, and who called that.
     warnings.warn(sentence, stacklevel=6)
 
 

@@ -111,7 +111,7 @@ class Ranks:
         All get as many: the first samples are repeated to fill an uneven rest, or it is dropped.
         The whole order where a framework deals it out.
         """
-        if self.dealt_by == "framework":
+        if self.dealt_elsewhere:
             return order
         if self.drop_last:
             order = order[: len(order) - len(order) % self.number]
@@ -119,16 +119,19 @@ class Ranks:
             order = np.resize(order, -(-len(order) // self.number) * self.number)
         return order[self.own if rank is None else rank :: self.number]
 
-    def most(self, order: np.ndarray, batch: int) -> int:
-        """How many records of one process are no mistake, given the size of a batch."""
-        filled = batch if self.dealt_by == "framework" and self.number > 1 else 0
-        return len(self.share(order)) + filled
+    @property
+    def dealt_elsewhere(self) -> bool:
+        """Whether a framework deals each selection out to several processes."""
+        return self.dealt_by == "framework" and self.number > 1
+
+    def most(self, share: int, batch: int) -> int:
+        """How many records of one process are no mistake, given its share and size of a batch."""
+        return share + (batch if self.dealt_elsewhere else 0)
 
     def fair_share(self, count: int) -> int:
         """How many of `count` samples one process trains."""
-        if self.dealt_by == "framework":
-            return -(-count // self.number)
-        return len(self.share(np.arange(count)))
+        whole_only = self.drop_last and not self.dealt_elsewhere
+        return count // self.number if whole_only else -(-count // self.number)
 
     def gather(self, value: Any) -> list[Any]:
         """What each process gave, by rank: a collective call."""
@@ -162,7 +165,7 @@ class Ranks:
             )
         largest_batch = max(each.largest_batch for each in messages)
         recorded = [each.ids for each in messages]
-        if self.dealt_by == "framework" and self.number > 1:
+        if self.dealt_elsewhere:
             check_together(recorded, order, largest_batch, on_shortfall)
         else:
             for rank, ids in enumerate(recorded):

@@ -185,7 +185,7 @@ class PruningSampler(Standing):
         """
         ids, given = self._records.checked(indices, logits, losses)
         count = len(self._records) + len(ids)
-        if count > self._ranks.most(self._order, max(self._largest_batch, len(ids))):
+        if count > self._ranks.most(len(self._share), max(self._largest_batch, len(ids))):
             raise RuntimeError(
                 f"{count} samples were recorded, but the epoch has "
                 f"{len(self._share)}: call select() once at the end of every epoch, or "
@@ -296,6 +296,10 @@ class PruningSampler(Standing):
             )
         return self._parts[pickled].as_dict(*self._records.arrays(), self._largest_batch)
 
+    def gather_states(self) -> list[Any]:
+        """The states of all processes, by rank: a collective call."""
+        return self._ranks.gather(self.state_dict())
+
     def load_state_dict(self, state: dict[str, Any], *, trust: bool = False) -> None:
         """Goes on from what `state_dict` gave: the visits that were left then are visited now.
 
@@ -334,7 +338,7 @@ class PruningSampler(Standing):
         self._action = found.action
         self._hand_out(found.order, found.weights)
         # What a framework deals out must be the same in all processes.
-        done = self._ranks.gather(found.ids) if self._dealt else [found.ids]
+        done = self._ranks.gather(found.ids) if self._ranks.dealt_elsewhere else [found.ids]
         self._done = np.unique(np.concatenate(done))
         self._records.load(found.ids, found.values)
 

@@ -61,7 +61,7 @@ class SharedSampler(DistributedSampler[int]):
     @property
     def total_size(self) -> int:  # type: ignore[override]
         """Over all processes, under torch's name."""
-        return len(self) * (self._ranks.number if self._ranks.dealt_by == "sampler" else 1)
+        return len(self) * (1 if self._ranks.dealt_elsewhere else self._ranks.number)
 
     def _left(self) -> np.ndarray:
         return self._share[~np.isin(self._share, self._done)] if len(self._done) else self._share

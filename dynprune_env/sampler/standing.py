@@ -92,7 +92,7 @@ class Standing(SharedSampler):
             whole_batches: whether `WholeBatches` makes the loader's batches.
         """
         size = whole("batch_size", batch_size, 1)
-        left = self._ranks.fair_share(len(self)) if self._dealt else len(self)
+        left = self._ranks.fair_share(len(self)) if self._ranks.dealt_elsewhere else len(self)
         now = EpochCounts(len(self._order), left, len(self._done))
         return batches_left(self._budget, self._ranks, now, size, drop_last, whole_batches)
 
@@ -100,7 +100,3 @@ class Standing(SharedSampler):
     def dealt_by(self) -> str:
         """Who deals the shares out, "sampler" or "framework"."""
         return self._ranks.dealt_by
-
-    @property
-    def _dealt(self) -> bool:
-        return self._ranks.dealt_by == "framework" and self._ranks.number > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -159,6 +160,11 @@ ACTIONS: dict[str, type[Action]] = {
 }
 
 
+@cache
+def _shape(kind: str, num_samples: int) -> tuple[int, ...]:
+    return ACTIONS[kind]().space(num_samples).shape or ()
+
+
 def decode(
     kind: str,
     actions: np.ndarray,
@@ -180,7 +186,7 @@ def decode(
     """
     action = ACTIONS[kind]()
     actions = np.asarray(actions)
-    expected = (len(seeds), *(action.space(budget.num_samples).shape or ()))
+    expected = (len(seeds), *_shape(kind, budget.num_samples))
     if actions.shape != expected:
         raise ValueError(
             f"expected a {kind!r} action of shape {expected[1:]} "

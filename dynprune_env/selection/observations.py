@@ -12,7 +12,7 @@ from gymnasium import spaces
 from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.features import RUN_FEATURES, run_features
 from dynprune_env.selection.rewards import Metrics
-from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, own_copies
 
 PROGRESS = ("progress", "epoch", "spent", "budget", "val_loss", "val_accuracy", "train_loss")
 """Entries of the `progress` vector: progress, epoch / T, share of the budget spent, the budget
@@ -105,9 +105,9 @@ class Samples:
         self, columns: Mapping[str, np.ndarray], progress: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Each column (R, n), progress (R, 7), task_size (R, 2)."""
-        own = {name: c if c.flags.writeable else c.copy() for name, c in columns.items()}
         size = np.array([self.shape.epochs, self.shape.num_classes], dtype=np.float32)
-        return {**own, "progress": progress, TASK_SIZE: np.tile(size, (len(progress), 1))}
+        known = {"progress": progress, TASK_SIZE: np.tile(size, (len(progress), 1))}
+        return {**own_copies(columns), **known}
 
 
 class Summary:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 
@@ -114,7 +115,7 @@ def own_reward(name: str) -> Reward:
 
 def _paid(name: str, reward: Reward, before: Metrics, after: Metrics) -> np.ndarray:
     """What one's own reward gives for copies, checked."""
-    copies = [Metrics(*(part.copy() for part in astuple(each))) for each in (before, after)]
+    copies = [deepcopy(each) for each in (before, after)]
     try:
         paid = np.asarray(reward(*copies))
     except Exception as error:  # whatever a user's own function raises

@@ -80,6 +80,11 @@ def finite_values(values: SampleValues) -> SampleValues:
     return SampleValues(*np.where(broken, wrong[:, None], values))
 
 
+def own_copies(lent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns that may be kept and written into: copies of those that are for reading only."""
+    return {name: c if c.flags.writeable else c.copy() for name, c in lent.items()}
+
+
 class SampleStatistics:
     """The table that observations are made from. Only visited samples are re-scored.
 
@@ -201,11 +206,7 @@ class SampleStatistics:
 
     def columns(self, epoch: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh copies of all columns after `epoch` (R,) epochs, each (R, n) float32."""
-        lent = self.lend(epoch)
-        return {
-            name: column if column.flags.writeable else column.copy()
-            for name, column in lent.items()
-        }
+        return own_copies(self.lend(epoch))
 
     def lend(self, epoch: np.ndarray) -> Mapping[str, np.ndarray]:
         """The same columns, each made when it is first asked for.

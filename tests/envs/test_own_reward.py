@@ -30,6 +30,9 @@ def first(before, after):
 def bonus(before, after):
     return np.where(after.ended, after.val_accuracy, 0)
 
+def level(before, after):
+    return after.val_accuracy
+
 def short(before, after): return 1.0
 def words(before, after): return ["a", "b"]
 def broken(before, after): return before.val_loss / 0 * np.nan
@@ -52,6 +55,14 @@ def _module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def rewards(**settings: Any) -> np.ndarray:
     env = make(**settings)
     return np.array([step[1] for step in play(env, random_masks(env, 4), seed=0)[1:]])
+
+
+def test_a_twin_that_idles_is_paid_nothing_until_its_group_is_over() -> None:
+    env = make_vector(2, "Disabled", twins=2, reward="paid_mine:level")
+    masks = random_masks(env, 4, np.array([1.0, 0.2])[:, None])  # two epochs, and four
+    paid = np.array([step[1] for step in play(env, masks, seed=0)[1:]])
+    assert (paid[:, 1] > 0).all()
+    assert (paid[:, 0] > 0).tolist() == [True, True, False, True]
 
 
 def test_it_pays_what_the_function_says() -> None:

@@ -14,13 +14,14 @@ from stable_baselines3 import PPO
 
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_agents.learning.candidates import Played, play_draw
-from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer, centred_ranks
+from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
 from dynprune_agents.learning.imitation import TEMPERATURE, collect, fit, teach
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.policies._features import sample_features
 from dynprune_agents.policies._networks import Planner, Scorer
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env import run_episodes
+from dynprune_env.envs.relative import centred_ranks
 from dynprune_env.selection.observations import PROGRESS
 
 SMALL: dict[str, Any] = {

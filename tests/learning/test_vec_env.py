@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormali
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._features import TASK_SIZE
 from dynprune_env import RelativeRewards
-from dynprune_env.selection.observations import progress_entries
+from dynprune_env.selection.observations import progress_entries, row_of
 
 
 def group(size: int = 2, **settings: Any) -> Any:
@@ -34,10 +34,6 @@ def masks(env: Any, steps: int, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random(shape) < 0.5).astype(np.float32)
 
 
-def row_of_seen(observation: Any, row: int) -> Any:
-    return {name: value[row] for name, value in observation.items()}
-
-
 def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_last_it_saw() -> None:
     settings: list[dict[str, Any]] = [{"budget": 0.4}, {"budget": 0.7, "label_noise": 0.5}]
     env = DynPruneVecEnv([group(2, **setting) for setting in settings])
@@ -50,7 +46,7 @@ def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_las
     for row in range(4):
         single = make(**settings[row // 2])
         expected, info = single.reset(seed=5 + row)
-        assert_same(row_of_seen(first, row), expected)
+        assert_same(row_of(first, row), expected)
         assert env.reset_infos[row] == info
         for action, (observation, rewards, dones, infos) in zip(actions, steps, strict=True):
             expected, reward, ended, _, info = single.step(action[row])
@@ -62,7 +58,7 @@ def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_las
                 seen = messages.pop("terminal_observation")
                 assert seen[TASK_SIZE].tolist() == [4, 10]
             else:
-                seen = row_of_seen(observation, row)
+                seen = row_of(observation, row)
             assert_same(seen, expected, tolerance=1e-4)
             assert_same(messages, info, tolerance=1e-4)
             assert {type(value) for value in messages.values()} <= {int, float, bool}
@@ -141,7 +137,7 @@ def test_groups_are_swapped_under_the_wrappers() -> None:
     observation = env.reset()
     assert observation[TASK_SIZE][:, 0].tolist() == [6, 4, 4]
     alone = make(data_seed=8, budget=0.2)
-    assert_same(row_of_seen(observation, 1), alone.reset(seed=4)[0])
+    assert_same(row_of(observation, 1), alone.reset(seed=4)[0])
     env.step(masks(env, 1)[0])
     assert inner.steps == counted + 3
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from helpers.by_hand import episode, observed
 from helpers.episodes import SMALL, make, make_vector, run_script
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.vec_env import VecEnvWrapper
 
 import dynprune_agents
 from dynprune_agents.learning import set_policy as former_module
-from dynprune_agents.learning import vec_env
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._features import TASK_SIZE
 from dynprune_agents.policies._sb3_files import save_model
@@ -33,9 +35,36 @@ ENV = "DynPrune-Digits-v0"
 SHORT = {"observation": "run", "action": "tilts"}
 
 
-def model(algorithm: Any, policy: Any = "MlpPolicy", kwargs: Any = None, **kinds: Any) -> Any:
+class FormerKey(VecEnvWrapper):
+    """Tells of (T, C) under the key that it had when old policies were trained."""
+
+    def __init__(self, env: DynPruneVecEnv):
+        assert isinstance(env.observation_space, spaces.Dict)
+        super().__init__(env, spaces.Dict(self.renamed(env.observation_space.spaces)))
+
+    def renamed(self, entries: Any) -> Any:
+        return OrderedDict(("game" if k == TASK_SIZE else k, v) for k, v in entries.items())
+
+    def reset(self) -> Any:
+        return self.renamed(self.venv.reset())
+
+    def step_wait(self) -> Any:
+        seen, *others, infos = self.venv.step_wait()
+        for info in infos:
+            if "terminal_observation" in info:
+                info["terminal_observation"] = self.renamed(info["terminal_observation"])
+        return self.renamed(seen), *others, infos
+
+
+def model(
+    algorithm: Any,
+    policy: Any = "MlpPolicy",
+    kwargs: Any = None,
+    wrapper: Any = lambda env: env,
+    **kinds: Any,
+) -> Any:
     """An untrained model with random weights that are not small."""
-    env = DynPruneVecEnv(make_vector(2, "SameStep", **kinds))
+    env = wrapper(DynPruneVecEnv(make_vector(2, "SameStep", **kinds)))
     made = algorithm(policy, env, seed=0, device="cpu", **(kwargs or {}))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -80,7 +109,7 @@ MODELS: list[tuple[Any, Any, dict[str, str], dict[str, Any]]] = [
     (PPO, SetPolicy, SAMPLES, {}),
     (PPO, "MultiInputPolicy", SAMPLES, {}),
     (PPO, "MlpPolicy", SHORT, {}),
-    (PPO, "MlpPolicy", {"observation": "run", "action": "tilts"}, {}),
+    (PPO, "MlpPolicy", {"observation": "summary", "action": "quantiles"}, {}),
     (SAC, "MlpPolicy", {"observation": "run", "action": "weighted_tilts"}, {}),
     (PPO, "MlpPolicy", SHORT, {"use_sde": True}),
     (A2C, SetPolicy, SAMPLES, {}),
@@ -297,13 +326,11 @@ def test_a_set_policy_whose_file_names_its_former_module_loads(
 
 
 def test_a_set_policy_that_knows_the_task_size_by_its_former_key_plays_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     today, former = str(tmp_path / "today.zip"), str(tmp_path / "former.zip")
     model(PPO, SetPolicy).save(today)
-    monkeypatch.setattr(vec_env, "TASK_SIZE", "game")
-    model(PPO, SetPolicy).save(former)
-    monkeypatch.undo()
+    model(PPO, SetPolicy, wrapper=FormerKey).save(former)
     assert "game" in PPO.load(former, device="cpu").observation_space.spaces  # type: ignore[attr-defined]
     assert SB3(former, trust=True).env_kwargs == SAMPLES
     actions = play(SB3(today, trust=True), [3, 4])
@@ -312,19 +339,16 @@ def test_a_set_policy_that_knows_the_task_size_by_its_former_key_plays_the_same(
 
 
 def test_a_stock_policy_that_knows_the_task_size_by_its_former_key_sees_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(vec_env, "TASK_SIZE", "game")
-    trained = model(PPO, "MultiInputPolicy", {"n_steps": 4, "batch_size": 8}).learn(8)
+    trained = model(PPO, "MultiInputPolicy", {"n_steps": 4, "batch_size": 8}, FormerKey).learn(8)
     trained.save(tmp_path / "former.zip")
-    monkeypatch.undo()
     seen = trained.env.reset()
     agent = SB3(str(tmp_path / "former.zip"), trust=True)
     agent.reset(episode(48, epochs=4, seeds=(0, 1)))
-    action = agent.select({name: value for name, value in seen.items() if name != TASK_SIZE})
+    action = agent.select({name: value for name, value in seen.items() if name != "game"})
     for size in ([4, 10], [400, 1000]):
         known = {**seen, "game": np.array([size] * 2, dtype=np.float32)}
-        del known[TASK_SIZE]
         expected, _ = trained.predict(known, deterministic=True)
         assert np.array_equal(action, expected) == (size == [4, 10])
 

@@ -23,9 +23,6 @@ from dynprune_env.common.specs import lookup
 if TYPE_CHECKING:  # a report's parts are loaded by the command that makes one
     from dynprune_env.report.differences import Differences
 
-FULL_DATA = "full_data"
-"""With all visits, what everything else is compared with."""
-
 
 def report(
     folders: FoldersArgument,
@@ -65,7 +62,7 @@ def report(
     if reference is not None:
         name, at = split_reference(reference)
         (name,) = _played([name], known)
-        reference = name if at is None else f"{name}@{at:g}"
+        reference = name if at is None else f"{name}@{at}"
         agents = [*agents, name] if agents else None
     if agents:
         shown = set(_played(agents, known))
@@ -98,7 +95,9 @@ def _played(specs: Sequence[str], known: dict[str, None]) -> list[str]:
 
 
 def _is_full_run(result: FinishedRun) -> bool:
-    return result.config.agent == FULL_DATA and result.config.budget == 1
+    from dynprune_env.report.summary import REFERENCE
+
+    return result.config.agent == REFERENCE and result.config.budget == 1
 
 
 def kept(folders: FoldersArgument, picture: PictureOption = Picture.png) -> None:

@@ -277,20 +277,22 @@ def train(
                 say(f"{done:,} steps: val accuracy{lead} above dynamic random")
             progress.update(task, completed=min(done, steps))
 
+        told = ""
+
         def name_phase(what: str, share: float) -> None:
+            nonlocal told
             phase = what.partition(":")[0]
             if ":" not in what:  # what happens within a phase has shares of its own
                 progress.update(task, description=f"train {algo}: {what}, {share:.0%}")
-            if phase != told[0] and phase.startswith("imitation") and not watched():
+            if phase != told and phase.startswith("imitation") and not watched():
                 say(f"train {algo}: {phase}")
-            told[0] = phase
+            told = phase
 
-        told = [""]
         try:
             with listening(name_phase):
                 curve = train_policy(trainer, plan, show)
         except (Stopped, KeyboardInterrupt):
-            folder = out.with_suffix(".checkpoints")
+            folder = plan.checkpoints
             saved = "the same command goes on from" if folder.exists() else "nothing was saved in"
             complain(f"stopped; {saved} {folder}")
             raise typer.Exit(130) from None

@@ -36,16 +36,9 @@ from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_agents.policies._files import load_scorer, save_scorer
 from dynprune_agents.policies._networks import Planner, Scorer
 from dynprune_env.common.pulse import beat, doing
+from dynprune_env.envs.relative import centred_ranks
 
 IMITATION_ROUNDS = 3
-
-
-def centred_ranks(returns: np.ndarray) -> np.ndarray:
-    """Ranks spread evenly over [-1/2, 1/2]; ties share their mean rank."""
-    order = np.argsort(np.argsort(returns, kind="stable"), kind="stable").astype(np.float64)
-    for value in np.unique(returns):
-        order[returns == value] = order[returns == value].mean()
-    return order / max(1, len(returns) - 1) - 0.5
 
 
 @dataclass(frozen=True)
@@ -221,7 +214,8 @@ class EvolutionTrainer:
             ):
                 played.append(each)
                 beat(len(played) / self.num_draws)
-                self.between()
+                if len(played) < self.num_draws:
+                    self.between()
         shaped = np.stack([self.shaped(each) for each in played])
         slope = np.einsum("gm,gmp->p", shaped, noise) / (shaped.size * settings.sigma)
         self._update(slope)

@@ -33,7 +33,7 @@ from dynprune_env.common.specs import lookup
 from dynprune_env.envs.relative import KINDS, RelativeRewards
 
 GROUP_SIZE = 8
-"""Most replicas that play one draw. Fewer draws mean larger, faster stacks of networks; more draws
+"""Default of `twins`. Fewer draws mean larger, faster stacks of networks; more draws
 mean updates that fit one of them less."""
 
 LAST_RATE = 0.1
@@ -56,7 +56,8 @@ class SB3Trainer:
         seed: of everything.
         observation, action: kinds; `samples` and `mask` are for a `SetPolicy`.
         reward: what the environment pays: learnt from where `relative` is "none", else only shown.
-        twins: how many replicas play the same draw with the same run seed, from 2 on.
+        twins: most replicas that play the same draw: with the same run seed unless `relative` is
+            "none", and at least 2 for "rank" and "mean".
         relative: "rank", "mean" or "random", see `RelativeRewards`; "none" for the environment's
             own rewards; None for what fits the algorithm.
         hyperparameters: of the algorithm, in place of our defaults.

@@ -146,6 +146,11 @@ class Plan:
     checkpoint_every: float = 20.0
     tensorboard: Path | None = None
 
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.out.with_suffix(".checkpoints")
+
 
 def train(
     trainer: PolicyTrainer,
@@ -214,7 +219,7 @@ class _Checkpoints:
 
     def __init__(self, plan: Plan, mixture: Mixture):
         self.plan = plan
-        self.folder = plan.out.with_suffix(".checkpoints")
+        self.folder = plan.checkpoints
         self._saved = time.monotonic()
         files = {path.name: hash_file(path) for path in plan.files}
         self.made_by = {

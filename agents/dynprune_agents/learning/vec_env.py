@@ -99,6 +99,7 @@ class DynPruneVecEnv(VecEnv):
         self.groups = checked
         self.returns: list[float] = []
         self._learns = np.concatenate([_learning_rows(group) for group in checked])
+        self._action_of = np.maximum(0, np.cumsum(self._learns) - 1)
         self._running = np.zeros(len(self._learns))
         self._own = np.zeros(len(self._running))
         self._spent = np.zeros(len(self._running), dtype=np.int64)
@@ -143,8 +144,8 @@ class DynPruneVecEnv(VecEnv):
         start = time.perf_counter()
         observations, told = [], []
         first = 0
-        for group in self.groups:
-            learns = _learning_rows(group)
+        for rows, group in self._rows():
+            learns = self._learns[rows]
             seed = self._seeds[first : (first := first + int(learns.sum()))]
             # One for each row, or for each group of twins.
             own = seed[:: learns[: group.unwrapped.twins].sum()]
@@ -175,7 +176,7 @@ class DynPruneVecEnv(VecEnv):
         learns = self._learns
         rewards, dones = np.zeros(len(learns)), np.zeros(len(learns), dtype=bool)
         # Rows that are left out play dynamic random, whatever they are given.
-        actions = self._actions[np.maximum(0, np.cumsum(learns) - 1)]
+        actions = self._actions[self._action_of]
         for rows, group in self._rows():
             observation, reward, ended, _, group_infos = group.step(actions[rows])
             observations.append(observation)
@@ -191,12 +192,9 @@ class DynPruneVecEnv(VecEnv):
         """What Stable-Baselines3 wants to know of one row: plain Python values."""
         if "final_obs" not in infos or not infos["_final_obs"][row]:
             return {**_row_of_info(infos, row), "TimeLimit.truncated": False}
-        final = infos["final_obs"][row]
-        if isinstance(final, dict):
-            final = _named(final)
         return {
             **_row_of_info({**infos, **infos["final_info"]}, row),  # wrappers tell of ends outside
-            "terminal_observation": final,
+            "terminal_observation": infos["final_obs"][row],
             "TimeLimit.truncated": False,
         }
 
@@ -214,12 +212,10 @@ class DynPruneVecEnv(VecEnv):
     def _joined(self, observations: list[Any]) -> Any:
         if not isinstance(observations[0], dict):
             return np.concatenate(observations)[self._learns]
-        return _named(
-            {
-                name: np.concatenate([each[name] for each in observations])[self._learns]
-                for name in observations[0]
-            }
-        )
+        return {
+            name: np.concatenate([each[name] for each in observations])[self._learns]
+            for name in observations[0]
+        }
 
     def _rows(self) -> Iterator[tuple[slice, Group]]:
         first = 0
@@ -233,8 +229,8 @@ class DynPruneVecEnv(VecEnv):
         """The group of each of these replicas, and its row there."""
         everyone = [
             (group, int(row))
-            for group in self.groups
-            for row in np.flatnonzero(_learning_rows(group))
+            for rows, group in self._rows()
+            for row in np.flatnonzero(self._learns[rows])
         ]
         return [everyone[index] for index in self._get_indices(indices)]
 
@@ -303,15 +299,9 @@ def opened(space: spaces.Space[Any]) -> spaces.Space[Any]:
         assert isinstance(box, spaces.Box)
         grows = name in ("forgetting", "visits", "age", "label")
         boxes[name] = spaces.Box(box.low, np.full_like(box.high, MOST)) if grows else box
-    boxes = _named(boxes)
     # Stock policies join the entries in the order of the space: that of the former key stays.
     order = sorted(boxes, key=lambda name: TASK_SIZE_KEYS[-1] if name == TASK_SIZE else name)
     return spaces.Dict(OrderedDict((name, boxes[name]) for name in order))
-
-
-def _named(entries: dict[str, Any]) -> dict[str, Any]:
-    """The same with (T, C) under the key that policies know."""
-    return {TASK_SIZE if name == "task_size" else name: each for name, each in entries.items()}
 
 
 def _as_list(groups: Group | Sequence[Group]) -> list[Group]:

@@ -134,7 +134,7 @@ class Archive:
 
 BROKEN: tuple[type[Exception], ...] = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
-    *(NotImplementedError, RuntimeError, KeyError, OverflowError),
+    *(NotImplementedError, RuntimeError, KeyError, ValueError, OverflowError),
 )
 """What zipfile raises at files that are broken, encrypted or oddly packed."""
 
@@ -160,7 +160,7 @@ def member_names(path: Path) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return set(archive.namelist())
-    except (*BROKEN, ValueError):
+    except BROKEN:
         return set()
 
 

@@ -89,6 +89,8 @@ class SB3(Agent):
         return own if self.vecnormalize is None else [*own, stand_in(self.vecnormalize)]
 
     def _trained(self) -> Trained:
+        if self.vecnormalize is not None:
+            statistics(stand_in(self.vecnormalize), self.trust)
         if self._live is not None:
             return self._live
         path = find_policy(self.policy)
@@ -115,8 +117,6 @@ class SB3(Agent):
         """
         super().reset(episode)
         self._player = self._trained().fit(episode)
-        if self.vecnormalize is not None:
-            statistics(stand_in(self.vecnormalize), self.trust)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the networks, which are those of the policy: of them only a hash."""
