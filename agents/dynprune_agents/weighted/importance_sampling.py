@@ -28,6 +28,8 @@ def inclusion(importance: np.ndarray, count: int) -> np.ndarray:
     certain = np.zeros(len(importance), dtype=bool)
     while True:
         left = count - np.count_nonzero(certain)
+        if left == np.count_nonzero(~certain):  # all: no rounding may leave one out
+            return np.ones(len(importance))
         total = importance[~certain].sum()
         chances = np.where(certain, 1.0, importance * (left / total if total > 0 else 0))
         over = (chances >= 1) & ~certain
