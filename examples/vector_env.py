@@ -23,5 +23,5 @@ accuracy = envs.unwrapped.evaluate("test").accuracy
 for row in range(16):
     print(
         f"kept {share[row, 0]:4.0%} per epoch: {infos['epoch'][row]:2} epochs, "
-        f"{infos['visits'][row]:5,} visits, test accuracy {accuracy[row]:.1%}"
+        f"{infos['run_visits'][row]:5,} visits, test accuracy {accuracy[row]:.1%}"
     )

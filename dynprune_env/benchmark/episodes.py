@@ -23,7 +23,7 @@ from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.checks import run_seeds
 from dynprune_env.common.provenance import commit, machine, versions
-from dynprune_env.common.threads import blas_threads, torch_threads
+from dynprune_env.common.threads import one_blas_thread, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent
@@ -137,7 +137,7 @@ def _few_threads(method: Callable[[_EpisodeRunner], T]) -> Callable[[_EpisodeRun
 
     @wraps(method)
     def limited(game: _EpisodeRunner) -> T:
-        with torch_threads(game.threads), blas_threads(1):
+        with torch_threads(game.threads), one_blas_thread():
             return method(game)
 
     return limited
@@ -233,7 +233,7 @@ class _EpisodeRunner:
         if self._best is not None:
             self._best.add(self._info)
         self._observation, self.over = observation, bool(terminated.all())
-        progress: np.ndarray = self._info["progress"]
+        progress: np.ndarray = self._info["run_progress"]
         return progress
 
     def _seconds(self) -> dict[str, float]:
@@ -287,7 +287,9 @@ class _EpisodeRunner:
         test = vector.evaluate("test")
         seconds = self._seconds()
         full_run = settings.recipe.epochs * settings.num_samples
-        visits = info["visits"] + (info["visits"].sum() == 0)  # all are over at once: equal shares
+        visits = info["run_visits"] + (
+            info["run_visits"].sum() == 0
+        )  # all are over at once: equal shares
         shares = visits / visits.sum()
         # With the modules that were loaded while the runs played.
         made_by = replace(self._fingerprint, code=self._now().code | self._fingerprint.code)
@@ -303,7 +305,7 @@ class _EpisodeRunner:
                     history=history,
                     test_loss=float(test.loss[row]),
                     test_accuracy=float(test.accuracy[row]),
-                    visits=int(info["visits"][row]),
+                    visits=int(info["run_visits"][row]),
                     scored=int(info["scored"][row]),
                     preparation=float(self._preparation[row]),
                     saved=float(info["saved"][row] - self._preparation[row] / full_run),

@@ -10,6 +10,7 @@ from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.sources import hash_file, own_sources, package_hash
 from dynprune_env.envs.settings import Settings
+from dynprune_env.selection.rewards import own_reward
 from dynprune_env.tasks.datasets import DataNotFoundError
 from dynprune_env.tasks.models import is_mlp
 from dynprune_env.tasks.registry import own_factory
@@ -32,6 +33,8 @@ def fingerprint(
     factory = own_factory(settings.task)
     things: list[Any] = [type(agent) for agent in inside]
     things += [thing for thing in (factory, task.model) if callable(thing)]
+    if ":" in settings.reward:
+        things.append(own_reward(settings.reward))
     try:
         data = load_dataset(
             task.info, task.variant, settings.data_dir, settings.download, device

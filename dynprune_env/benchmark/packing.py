@@ -17,6 +17,7 @@ from dynprune_env.common.sources import PACKAGES, own_sources
 from dynprune_env.common.specs import parse_spec
 from dynprune_env.envs.settings import settings_of
 from dynprune_env.selection.agent import SelectionAgent
+from dynprune_env.selection.rewards import own_reward
 from dynprune_env.tasks.registry import own_factory
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ def pack(
             settings = settings_of(group.env, group.env_kwargs)
             behind = (own_factory(settings.task), settings.resolved.model)
             things += [each for each in behind if callable(each)]
+            if ":" in settings.reward:
+                things.append(own_reward(settings.reward))
         except Exception as error:  # likewise
             logger.debug("%s cannot be made here: %s", group.env, error)
     own = list(own_sources(things, imports))

@@ -52,6 +52,7 @@ class RunLog:
         self._epochs.append(
             {
                 **info,
+                "visits": info["run_visits"],
                 "reward": reward,
                 "seconds": np.full(len(reward), seconds),
                 # None where all losses were equal, as before the first epoch.

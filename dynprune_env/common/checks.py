@@ -21,6 +21,7 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     Raises:
         ValueError: it is no whole number, or out of these limits.
     """
+    value = plain(value)
     right = isinstance(value, Integral) and not isinstance(value, bool)
     if not right or value < low or (high is not None and value > high):
         limits = f"of at least {low}" if high is None else f"in [{low}, {high}]"
@@ -39,6 +40,7 @@ def real(what: str, value: Any, interval: str) -> float:
     Raises:
         ValueError: it is no finite number, or outside.
     """
+    value = plain(value)
     low, high = map(float, interval[1:-1].split(","))
     try:
         right = isinstance(value, Real) and not isinstance(value, bool)
@@ -70,6 +72,7 @@ def row_seeds(seed: Any, rows: int) -> list[int | None]:
     Raises:
         ValueError: they are no whole numbers from 0, or not as many as rows.
     """
+    seed = plain(seed)
     if seed is None:
         return [None] * rows
     if isinstance(seed, Real | str) or not hasattr(seed, "__len__"):
@@ -78,6 +81,18 @@ def row_seeds(seed: Any, rows: int) -> list[int | None]:
     if len(seed) != rows:
         raise ValueError(f"expected {rows} seeds, got {len(seed)}")
     return [None if each is None else whole("seed", each, 0) for each in seed]
+
+
+def agent_seeds(seeds: Any) -> int | tuple[int, ...]:
+    """What an agent draws from: one number, or one for each replica, as Python's.
+
+    Raises:
+        ValueError: one is no whole number from 0.
+    """
+    seeds = plain(seeds)
+    if isinstance(seeds, Real | str) or not hasattr(seeds, "__iter__"):
+        return whole("seed", seeds, 0)
+    return tuple(whole("seed", each, 0) for each in seeds)
 
 
 def run_seeds(seeds: Any) -> tuple[int, ...]:
@@ -98,7 +113,8 @@ def run_seeds(seeds: Any) -> tuple[int, ...]:
 
 def plain(value: Any) -> Any:
     """A number, bool or text of numpy as Python's; everything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
+    alone = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim)
+    return value.item() if alone else value
 
 
 def shown(value: Any) -> str:

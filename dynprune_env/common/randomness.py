@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -10,10 +12,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynprune_env.common.checks import agent_seeds
+
 if TYPE_CHECKING:  # loaded at the first use: a report needs none of it
     import torch
 
 _MASK = (1 << 64) - 1
+
+LOCK = threading.RLock()
+"""Held while a global generator is set for somebody: by one thread of ours at a time."""
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LOCK._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class Purpose(IntEnum):
@@ -42,16 +53,19 @@ def stream(run_seed: int, epoch: int, purpose: Purpose) -> torch.Generator:
     import torch
 
     # torch's CPU generator reads only the low 32 bits of its seed: they are well mixed here.
-    return torch.Generator().manual_seed(stream_seed(run_seed, epoch, purpose))
+    return torch.Generator("cpu").manual_seed(stream_seed(run_seed, epoch, purpose))
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seeds torch's default generators (the CPU's, and one GPU's); puts them back afterwards."""
+    """Seeds torch's default generators (the CPU's, and one GPU's); puts them back afterwards.
+
+    One thread of ours at a time; whoever else draws meanwhile draws from them too, see `drawing`.
+    """
     import torch
 
     gpu = device if device is not None and device.type == "cuda" else None
-    with torch.random.fork_rng([gpu] if gpu else []):
+    with LOCK, torch.random.fork_rng([gpu] if gpu else []):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
         if gpu:
             with torch.cuda.device(gpu):
@@ -68,8 +82,8 @@ def kept_generators(gpus: Iterable[int] = ()) -> Iterator[None]:
     """
     import torch
 
-    python, arrays = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(list(gpus)):
+    with LOCK, torch.random.fork_rng(list(gpus)):
+        python, arrays = random.getstate(), np.random.get_state()
         try:
             yield
         finally:
@@ -87,8 +101,9 @@ class ReplicaRandom:
     """
 
     def __init__(self, seeds: int | Sequence[int]):
-        self.batched = not isinstance(seeds, int)
-        self.seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+        checked = agent_seeds(seeds)
+        self.batched = isinstance(checked, tuple)
+        self.seeds = list(checked) if isinstance(checked, tuple) else [checked]
         self._generators: dict[int, np.random.Generator] = {}
 
     def row(self, row: int) -> np.random.Generator:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from threading import Lock
+from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -34,9 +37,35 @@ def allowed_threads() -> int:
     return _allowed.get() or torch.get_num_threads()
 
 
-def blas_threads(number: int) -> AbstractContextManager[object]:
-    """Lets numpy's linear algebra use so many threads; puts the old number back."""
-    return _libraries().limit(limits=number, user_api="blas")
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Lets numpy's linear algebra use one thread; the last to leave puts the old number back.
+
+    The number is that of the process: threads of ours that need it at the same time share it.
+    """
+    with _Limit.lock:
+        if _Limit.holders == 0:
+            _Limit.limiter = _libraries().limit(limits=1, user_api="blas")
+        _Limit.holders += 1
+    try:
+        yield
+    finally:
+        with _Limit.lock:
+            _Limit.holders -= 1
+            if _Limit.holders == 0:
+                _Limit.limiter.restore_original_limits()
+
+
+class _Limit:
+    """Who holds numpy's linear algebra to one thread."""
+
+    lock = Lock()
+    holders = 0
+    limiter: Any = None
+
+
+if hasattr(os, "register_at_fork"):  # another thread may hold it when a process is forked off
+    os.register_at_fork(after_in_child=_Limit.lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 @cache

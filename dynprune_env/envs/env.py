@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
+from dynprune_env.common.checks import row_seeds
 from dynprune_env.envs.rendering import Window
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns
@@ -48,10 +49,10 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     ## Observation Space
 
     "samples" (default): a Dict of (n,) float32 columns, one per statistic of `SampleStatistics`,
-    and the vector `progress` (see `observations.PROGRESS`). "summary": a vector of 36 numbers
-    whatever n, see `Summary`. "run": one of 12 numbers, see `Run`; the fastest. Only visited
-    samples are re-scored, from the losses that training computes anyway; unvisited ones carry the
-    values of a uniform prediction.
+    the vector `progress` (see `observations.PROGRESS`), and `task_size`, (T, C). "summary": a
+    vector of 36 numbers whatever n, see `Summary`. "run": one of 12 numbers, see `Run`; the
+    fastest. Only visited samples are re-scored, from the losses that training computes anyway;
+    unvisited ones carry the values of a uniform prediction.
 
     ## Rewards
 
@@ -63,6 +64,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     | "train_loss" | every step | fall of the visits' mean loss, nats; can be gamed |
     | "final_accuracy" | at the end | the val accuracy reached, in [0, 1] |
     | "final_loss" | at the end | minus the val loss reached, nats |
+    | "my_module:function" | every step | what a function of one's own makes of two `Metrics` |
 
     Those paid at every step telescope to the run's total improvement: for analysis, and where a
     dense signal is wanted. Those paid at the end are for learning: what a single epoch brings is
@@ -110,6 +112,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Starts a new run; returns its observation and info."""
+        (seed,) = row_seeds(seed, 1)
         super().reset(seed=seed)
         self.vector.set_generators([self.np_random], [self.np_random_seed])
         observations, infos = self.vector.reset()

@@ -15,7 +15,7 @@ from dynprune_env.training.trainer import Trainer
 def run_infos(
     trainer: Trainer, metrics: Metrics, mask: np.ndarray | None, kept: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """One (R,) array per key, and under _key which rows have it.
+    """One (R,) array per key, and under _key which rows have it; no key is one of observations.
 
     Args:
         trainer: of the runs.
@@ -27,11 +27,11 @@ def run_infos(
     infos = {
         "epoch": budget.epoch.copy(),
         "kept": np.zeros(rows, dtype=np.int64) if kept is None else kept.copy(),
-        "visits": budget.visits.copy(),
+        "run_visits": budget.visits.copy(),
         "scored": budget.scored.copy(),
         "spent": budget.spent,
         "saved": budget.saved,
-        "progress": budget.progress,
+        "run_progress": budget.progress,
         "val_loss": metrics.val_loss.copy(),
         "val_accuracy": metrics.val_accuracy.copy(),
         "train_loss": metrics.train_loss.copy(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from dynprune_env.common.randomness import Purpose, ReplicaRandom, seeded, stream_seed
+from dynprune_env.common.draws import drawing
+from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
 from dynprune_env.selection.statistics import SampleValues, finite_values, sample_values
+from dynprune_env.tasks.models import is_shipped
 from dynprune_env.training.learner import SCORING_BATCH
-from dynprune_env.training.loading import InputTable
 from dynprune_env.training.trainer import Trainer
 
 
@@ -55,7 +57,8 @@ class TrainerProbe:
         if averaged and trainer.learner.averaging is None:
             raise ValueError("there are no averaged models: set averaging in the environment")
         rows = range(len(trainer.seeds))
-        return [trainer.learner.module(row, averaged).eval() for row in rows]
+        with trainer.computing():
+            return [trainer.learner.module(row, averaged).eval() for row in rows]
 
     def losses(
         self, models: list[nn.Module] | None = None, where: np.ndarray | None = None
@@ -65,7 +68,7 @@ class TrainerProbe:
         if found is None:
             return None
         losses = np.full(self._shape, np.nan, dtype=np.float32)
-        with self._trainer.thread_limit():
+        with self._trainer.computing():
             for row, (ids, logits) in enumerate(found):
                 losses[row, ids] = finite_values(sample_values(logits, self._labels(ids))).loss
         return losses if self._batched else losses[0]
@@ -89,7 +92,7 @@ class TrainerProbe:
                 raise RuntimeError(
                     f"the budget cannot pay for reading {len(ids)} samples, a third of a visit each"
                 )
-            with self._trainer.thread_limit():
+            with self._trainer.computing():
                 inputs = self._trainer.learner.inputs["train"].batch(self._on_device(ids))
             yield inputs, self._labels(ids)
 
@@ -104,12 +107,11 @@ class TrainerProbe:
         masks = np.ones(self._shape, dtype=bool) if where is None else np.atleast_2d(where)
         if not self._pay(masks.sum(1)):
             return None
-        table = self._trainer.learner.inputs["train"]
         found = []
-        with self._trainer.thread_limit():
+        with self._trainer.computing():
             for part, mask in zip(parts, masks, strict=True):
                 ids = np.flatnonzero(mask)
-                found.append((ids, _forward(part, table, self._on_device(ids))))
+                found.append((ids, _forward(part, self._trainer, self._on_device(ids))))
         return found
 
     def _pay(self, counts: np.ndarray) -> bool:
@@ -134,11 +136,19 @@ def is_probe_of(probe: object, trainer: Trainer) -> bool:
 
 
 @torch.no_grad()
-def _forward(part: Callable[[Tensor], Tensor], table: InputTable, ids: Tensor) -> Tensor:
-    with seeded(0, ids.device):  # some models draw in evaluation mode too
+def _forward(part: Callable[[Tensor], Tensor], trainer: Trainer, ids: Tensor) -> Tensor:
+    table = trainer.learner.inputs["train"]
+    with _drawing(trainer):
         # Copies: a module may hand out the same memory at every call.
         parts = [part(x).to(torch.float32, copy=True) for x in table.batches(ids, SCORING_BATCH)]
     return torch.cat(parts)
+
+
+def _drawing(trainer: Trainer) -> AbstractContextManager[None]:
+    """Some models of users draw in evaluation mode too."""
+    if is_shipped(trainer.learner.make_model):
+        return nullcontext()
+    return drawing(0, trainer.device)
 
 
 def _penultimate(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -167,7 +177,9 @@ def _gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         logits = functional_call(model, (parameters, buffers), (x[None],))
         return nn.functional.cross_entropy(logits, label[None])
 
-    gradients = vmap(grad(loss), in_dims=(None, 0, 0))(parameters, inputs, labels)
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")(
+        parameters, inputs, labels
+    )
     squares = [value.square().reshape(len(inputs), -1).sum(1) for value in gradients.values()]
     return torch.stack(squares).sum(0).sqrt()
 
@@ -237,30 +249,30 @@ class EnvScoringRuns:
     def models(self) -> list[nn.Module]:
         """See `ScoringRuns.models`."""
         trainer = self._trainer()
-        return [trainer.learner.module(row).eval() for row in range(len(trainer.seeds))]
+        with trainer.computing():
+            return [trainer.learner.module(row).eval() for row in range(len(trainer.seeds))]
 
     def values(self, models: list[nn.Module] | None = None) -> SampleValues:
         """See `ScoringRuns.values`."""
         labels = self._trainer().dataset.train.labels
         found = self._logits(self.models() if models is None else models)
-        with self._trainer().thread_limit():
+        with self._trainer().computing():
             rows = [finite_values(sample_values(logits, labels)) for logits in found]
         return SampleValues(*(self.as_observed(np.stack(part)) for part in zip(*rows, strict=True)))
 
     def probabilities(self) -> np.ndarray:
         """See `ScoringRuns.probabilities`."""
         found = self._logits(self.models())
-        with self._trainer().thread_limit():
+        with self._trainer().computing():
             return self.as_observed(torch.softmax(torch.stack(found), 2).cpu().numpy())
 
     def _logits(self, models: list[nn.Module]) -> list[Tensor]:
         """(n, C) of each replica, charged."""
         trainer = self._trainer()
         self.charge(SCORING_COST)
-        table = trainer.learner.inputs["train"]
         ids = torch.arange(trainer.num_samples, device=trainer.device)
-        with trainer.thread_limit():
-            return [_forward(model.eval(), table, ids) for model in models]
+        with trainer.computing():
+            return [_forward(model.eval(), trainer, ids) for model in models]
 
     def gradient_norms(self, chunk: int | None = None) -> np.ndarray:
         """See `ScoringRuns.gradient_norms`."""
@@ -271,7 +283,7 @@ class EnvScoringRuns:
         for model in self.models():
             size = chunk or max(1, 2**24 // sum(p.numel() for p in model.parameters()))
             parts = torch.arange(len(data), device=trainer.device).split(size)
-            with trainer.thread_limit():
+            with trainer.computing(), _drawing(trainer):
                 norms = [
                     _gradient_norms(model, table.batch(ids), data.labels[ids]) for ids in parts
                 ]

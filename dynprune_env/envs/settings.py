@@ -15,7 +15,7 @@ from dynprune_env.common.specs import checked_arguments, lookup
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.budget import WEIGHTS
 from dynprune_env.selection.observations import OBSERVATIONS
-from dynprune_env.selection.rewards import REWARDS
+from dynprune_env.selection.rewards import find_reward
 from dynprune_env.tasks.models import check_model, is_mlp
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import Task, find_task
@@ -37,7 +37,8 @@ class Settings:
         batch_size: samples per gradient step.
         reward: "val_loss", "val_accuracy", "log_val_loss" or "train_loss", which telescope: for
             analysis, and where a signal at every step is wanted. "final_accuracy" or "final_loss",
-            paid once at the end: for learning, since what an epoch brings is mostly noise.
+            paid once at the end: for learning, since what an epoch brings is mostly noise. Or
+            "my_module:function", a pure function of one's own, see `find_reward`.
         observation: "samples", "summary" or "run".
         action: "mask", "weights", "quantiles", "strategy", "tilts" or
             "weighted_tilts".
@@ -101,8 +102,8 @@ class Settings:
         if self.averaging is not None:
             real("averaging is a weight", self.averaging, "[0, 1)")
         whole("threads", self.threads, 1)
+        find_reward(self.reward)
         for name, registry in (
-            ("reward", REWARDS),
             ("observation", OBSERVATIONS),
             ("action", ACTIONS),
         ):

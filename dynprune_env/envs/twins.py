@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dynprune_env.common.checks import row_seeds, whole
+from dynprune_env.common.checks import plain, row_seeds, whole
 
 
 def check_twins(num_envs: int, twins: Any) -> int:
@@ -36,7 +36,7 @@ def twin_seeds(seed: Any, num_envs: int, twins: int) -> list[int | None]:
         ValueError: they are no whole numbers from 0, not as many as rows or groups, or not the
             same for twins.
     """
-    groups = num_envs // twins
+    groups, seed = num_envs // twins, plain(seed)
     count = np.size(seed) if hasattr(seed, "__len__") and not isinstance(seed, str) else None
     if twins > 1 and count not in (None, groups, num_envs):
         raise ValueError(

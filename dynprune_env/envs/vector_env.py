@@ -15,9 +15,11 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from dynprune_env.common.checks import whole
+from dynprune_env.common.alone import as_alone
+from dynprune_env.common.checks import agent_seeds, whole
 from dynprune_env.envs.frames import Frames
 from dynprune_env.envs.infos import final_infos, run_infos
+from dynprune_env.envs.rows import SharedRows
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
@@ -25,7 +27,7 @@ from dynprune_env.envs.twins import all_of_group, check_twins, check_whole_group
 from dynprune_env.selection.actions import ACTIONS, Action, decode, random_action
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector
-from dynprune_env.selection.rewards import REWARDS, Metrics
+from dynprune_env.selection.rewards import Metrics, find_reward
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import is_own
 from dynprune_env.tasks.variants import Dataset, load_dataset
@@ -35,7 +37,7 @@ from dynprune_env.training.trial import check_outputs
 METADATA: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
 
 
-class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
+class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.ndarray]):
     """R training runs on one copy of the data, stepped together.
 
     Row r behaves as a `DynPruneEnv` reset with the r-th seed. See there for the rules of the game.
@@ -47,9 +49,9 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
 
     Args:
         num_envs: R, a multiple of `twins`.
-        autoreset_mode: what happens when a run ends. `SAME_STEP` (the default, for
-            Stable-Baselines3) and `NEXT_STEP` start another one; under `DISABLED` a finished run
-            stays as it is, untouched by further steps, until
+        autoreset_mode: what happens when a run ends. `NEXT_STEP` (the default, as of Gymnasium's
+            own) starts another one in the step after, `SAME_STEP` at once; under `DISABLED` a
+            finished run stays as it is, untouched by further steps, until
             `reset(options={"reset_mask": (R,) bool})`.
         render_mode: "rgb_array" or None.
         twins: M; 1 means that every row is a run of its own.
@@ -61,7 +63,7 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
     def __init__(
         self,
         num_envs: int = 1,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         twins: int = 1,
         **settings: Any,
@@ -69,21 +71,23 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         known = [field.name for field in dataclasses.fields(Settings)]
         for name in settings:
             if name not in known:
-                raise TypeError(f"unknown argument {name!r}; there are {', '.join(known)}")
+                raise TypeError(
+                    f"{type(self).__name__}() got an unexpected keyword argument {name!r}; "
+                    f"there are {', '.join(known)}"
+                )
         num_envs = whole("num_envs", num_envs, 1)
         if render_mode not in (None, *METADATA["render_modes"]):
             raise ValueError(f"render_mode must be 'human', 'rgb_array' or None, got {render_mode}")
         self.settings = Settings(**settings)
         self.num_envs, self.twins = num_envs, check_twins(num_envs, twins)
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
+        self.metadata = {**METADATA, "autoreset_mode": AutoresetMode(autoreset_mode)}
         self.render_mode = render_mode
 
         task = self.settings.resolved
         shape = TaskSize(self.settings.num_samples, task.recipe.epochs, task.info.num_classes)
         self._observation = OBSERVATIONS[self.settings.observation](shape)
         self._action: Action = ACTIONS[self.settings.action]()
-        self._reward = REWARDS[self.settings.reward]
+        self._reward = find_reward(self.settings.reward)
         self.single_observation_space = self._observation.space()
         self.single_action_space = self._action.space(shape.num_samples)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -208,23 +212,24 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
     @property
     def dataset(self) -> Dataset:
         """A copy of the data, with what is known of their corruption; for analysis only."""
-        return self.trainer.dataset.apart
+        with as_alone():
+            return self.trainer.dataset.apart
 
     def episode(self, seeds: int | Sequence[int]) -> Episode:
         """What an agent may know; `seeds`, one per replica, are for its own draws."""
-        task = self.settings.resolved
+        task, seeds = self.settings.resolved, agent_seeds(seeds)
         return Episode(
             num_samples=self.settings.num_samples,
             num_classes=task.info.num_classes,
             epochs=task.recipe.epochs,
             budget=self.settings.budget,
-            seeds=seeds if isinstance(seeds, int) else tuple(seeds),
-            probe=TrainerProbe(self.trainer, batched=not isinstance(seeds, int)),
+            seeds=seeds,
+            probe=TrainerProbe(self.trainer, batched=isinstance(seeds, tuple)),
         )
 
     def scoring_runs(self, seeds: int | Sequence[int]) -> EnvScoringRuns:
         """Training runs on the same data that an agent may make beforehand, each visit charged."""
-        seeds = (seeds,) if (alone := isinstance(seeds, int)) else tuple(seeds)
+        seeds = agent_seeds(seeds)
         settings = self.settings.as_dict() | {
             "budget": 1.0,
             "action": "mask",
@@ -232,8 +237,8 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
             "observe": "visited",
         }
         return EnvScoringRuns(
-            partial(type(self), len(seeds), AutoresetMode.DISABLED, **settings),
-            seeds[0] if alone else seeds,
+            partial(type(self), np.size(seeds), AutoresetMode.DISABLED, **settings),
+            seeds,
             self.settings.recipe.epochs,
             self.settings.num_samples,
         )
@@ -326,7 +331,8 @@ class DynPruneVectorEnv(SavedRuns, VectorEnv[Any, np.ndarray, np.ndarray]):
         data = load_dataset(info, task.variant, settings.data_dir, settings.download, device)
         make = partial(make_model, task.model, info.input_shape, info.num_classes)
         if is_own(settings.task):
-            check_outputs(settings.task, make, data, device)
+            with as_alone(device):
+                check_outputs(settings.task, make, data, device)
         return Trainer(
             make,
             data,

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynprune_env.common.checks import plain
+
 INTEGERS = (
     *(torch.int64, torch.int32, torch.int16, torch.int8),
     *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
@@ -141,7 +143,8 @@ def checked_labels(
         ValueError: they are not as described.
     """
     classes = None if num_classes is None else whole("num_classes", num_classes, 1)
-    if isinstance(labels, bool | int | np.integer | np.bool_):
+    labels = plain(labels)
+    if isinstance(labels, bool | int):
         count = whole("the number of samples", labels, 1)
         return np.zeros(count, dtype=np.int64), max(2, classes or 2), False
     given = as_tensor("labels", labels).cpu()

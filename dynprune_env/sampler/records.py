@@ -58,7 +58,7 @@ class Records:
         self._count = self._pending = 0
         self._raw: list[tuple[Tensor, Tensor]] = []
         self._ids = [np.empty(0, dtype=np.int64)]
-        self._values: list[Tensor] = [torch.empty(5, 0)]
+        self._values: list[Tensor] = [torch.empty(5, 0, dtype=torch.float32, device="cpu")]
 
     def __len__(self) -> int:
         return self._count

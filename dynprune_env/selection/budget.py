@@ -95,7 +95,7 @@ def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.nda
         most: where the budget cuts the pass off.
     """
     generator = stream(seed, epoch, Purpose.ORDER)
-    order = torch.randperm(len(kept), generator=generator).numpy()
+    order = torch.randperm(len(kept), generator=generator, device="cpu").numpy()
     return order[kept[order]][:most]
 
 

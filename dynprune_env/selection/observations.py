@@ -21,6 +21,13 @@ itself, val loss (nats), val accuracy, mean loss of the last epoch's visits (nat
 _PROGRESS_HIGH = np.array([1, 1, 1, 1, MAX_LOSS, 1, MAX_LOSS], dtype=np.float32)
 
 
+TASK_SIZE = "task_size"
+"""Key of (T, C), the epochs and the classes, in observations of kind `samples`."""
+
+MOST = np.float32(1e6)
+"""No run has as many epochs, no task as many classes."""
+
+
 def progress_vector(budget: VisitBudget, metrics: Metrics) -> np.ndarray:
     """The entries of PROGRESS for R runs, (R, len(PROGRESS)) float32."""
     share = np.full(len(budget.epoch), budget.share)
@@ -74,13 +81,13 @@ class Observation(Protocol):
 
 
 class Samples:
-    """A Dict of (n,) columns, one per statistic of `SampleStatistics`, and `progress`."""
+    """A Dict of (n,) columns, one per statistic of `SampleStatistics`, `progress`, `task_size`."""
 
     def __init__(self, shape: TaskSize):
         self.shape = shape
 
     def space(self) -> spaces.Dict:
-        """One bounded float32 Box per column, and `progress`."""
+        """One bounded float32 Box per column, and of `progress` and `task_size`."""
         shape = self.shape
         boxes: dict[str, spaces.Space[Any]] = {
             name: spaces.Box(
@@ -91,14 +98,16 @@ class Samples:
             for name in SampleStatistics.COLUMNS
         }
         boxes["progress"] = spaces.Box(np.zeros_like(_PROGRESS_HIGH), _PROGRESS_HIGH)
+        boxes[TASK_SIZE] = spaces.Box(1, MOST, (2,), np.float32)
         return spaces.Dict(boxes)
 
     def observe(
         self, columns: Mapping[str, np.ndarray], progress: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Each column (R, n), progress (R, 7)."""
+        """Each column (R, n), progress (R, 7), task_size (R, 2)."""
         own = {name: c if c.flags.writeable else c.copy() for name, c in columns.items()}
-        return {**own, "progress": progress}
+        size = np.array([self.shape.epochs, self.shape.num_classes], dtype=np.float32)
+        return {**own, "progress": progress, TASK_SIZE: np.tile(size, (len(progress), 1))}
 
 
 class Summary:

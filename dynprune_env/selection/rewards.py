@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
+from importlib import import_module
 
 import numpy as np
+
+from dynprune_env.common.checks import shown
+from dynprune_env.common.specs import lookup
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,57 @@ TELESCOPING = (val_loss, val_accuracy, log_val_loss, train_loss)
 TERMINAL = (final_accuracy, final_loss)
 """Paid once, at the end: what an episode is worth, without the noise of its beginning."""
 
-REWARDS: dict[str, Callable[[Metrics, Metrics], np.ndarray]] = {
-    reward.__name__: reward for reward in (*TELESCOPING, *TERMINAL)
-}
+Reward = Callable[[Metrics, Metrics], np.ndarray]
+
+REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in (*TELESCOPING, *TERMINAL)}
+
+
+def find_reward(name: str) -> Reward:
+    """The reward of that name, or "my_module:function" for one's own.
+
+    That is a pure function of the `Metrics` before and after an epoch, of R replicas in step, and
+    gives (R,) finite numbers, row r of which depends on row r alone. It is tried here.
+
+    Raises:
+        ValueError: there is no such reward, or it is no such function.
+    """
+    if ":" not in name:
+        reward: Reward = lookup(name, REWARDS, "reward")
+        return reward
+    found = own_reward(name)
+    zeros, no = np.zeros(2), np.zeros(2, dtype=bool)
+    fresh = Metrics(zeros + 2.3, zeros + 0.1, zeros + 2.3, no)
+    _paid(name, found, fresh, Metrics(zeros + 0.5, zeros + 0.8, zeros + 0.6, ~no))
+    return partial(_paid, name, found)
+
+
+def own_reward(name: str) -> Reward:
+    """The function behind "my_module:function", as it is.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found: Reward = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"cannot load the reward {name!r}: {error}") from error
+    if not callable(found) or isinstance(found, type):
+        raise ValueError(f"the reward {name!r} is a function of two Metrics, got {shown(found)}")
+    return found
+
+
+def _paid(name: str, reward: Reward, before: Metrics, after: Metrics) -> np.ndarray:
+    """What one's own reward gives for copies, checked."""
+    copies = [Metrics(*(part.copy() for part in astuple(each))) for each in (before, after)]
+    try:
+        paid = np.asarray(reward(*copies))
+    except Exception as error:  # whatever a user's own function raises
+        raise ValueError(f"the reward {name!r} fails: {error!r}") from error
+    shape = after.val_loss.shape
+    if paid.shape != shape or paid.dtype.kind not in "biuf" or not np.isfinite(paid).all():
+        raise ValueError(
+            f"the reward {name!r} gives {shape} finite numbers, one for each replica, "
+            f"got {shown(paid)}"
+        )
+    return paid.astype(np.float64)

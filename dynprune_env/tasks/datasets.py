@@ -215,9 +215,9 @@ def _pool(train: Any, test: Any) -> RawData:
     """Turns two torchvision data sets into tensors, channels first."""
 
     def split(dataset: Any) -> Split:
-        images = torch.as_tensor(dataset.data)
+        images = torch.as_tensor(dataset.data, device="cpu")
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
-        return Split(images.contiguous(), torch.as_tensor(dataset.targets))
+        return Split(images.contiguous(), torch.as_tensor(dataset.targets, device="cpu"))
 
     return RawData(split(train), split(test))
 

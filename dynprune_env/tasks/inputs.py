@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from dynprune_env.common.draws import OwnDraws
 from dynprune_env.common.randomness import Purpose, kept_generators, stream_seed
 from dynprune_env.tasks.datasets import Split
 
@@ -62,7 +63,7 @@ def as_inputs(batch: Any) -> Tensor:
             none.
     """
     try:
-        inputs = torch.as_tensor(batch)
+        inputs = torch.as_tensor(batch, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"inputs are tensors, arrays or images of numbers: {error}") from error
     if inputs.dim() and not len(inputs):
@@ -104,7 +105,7 @@ def as_input(sample: Any) -> Tensor:
     if hasattr(sample, "getbands"):
         pixels = np.array(sample.convert("RGB") if sample.mode == "P" else sample)
         sample = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    array = torch.as_tensor(sample)
+    array = torch.as_tensor(sample, device="cpu")
     return as_inputs(array[None])[0] if array.dim() else as_inputs(array)
 
 
@@ -117,7 +118,9 @@ def as_labels(labels: Any) -> Tensor:
     """
     try:
         apart = isinstance(labels, list | tuple) and any(isinstance(y, Tensor) for y in labels)
-        table = torch.stack([*map(torch.as_tensor, labels)]) if apart else torch.as_tensor(labels)
+        if apart:
+            labels = torch.stack([torch.as_tensor(label, device="cpu") for label in labels])
+        table = torch.as_tensor(labels, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"{LABELS}, got {_kind_of(labels)}: np.unique(labels, return_inverse=True)[1] numbers "
@@ -163,7 +166,8 @@ def drawn(data: Any, i: int, seed: int) -> Any:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
-    return data[i]
+    with nullcontext() if get_worker_info() else OwnDraws(seed, watched=True):
+        return data[i]
 
 
 def read_samples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from math import prod
 
@@ -104,6 +105,13 @@ def make_model(model: Model, input_shape: InputShape, num_classes: int) -> nn.Mo
         return model()
     name, arguments = parse_spec(model)
     return lookup(name, MODELS, "model")(input_shape, num_classes, **arguments)
+
+
+def is_shipped(make: Callable[[], nn.Module]) -> bool:
+    """Whether this is `make_model` of a spec, and so of a model of `MODELS`."""
+    if not isinstance(make, partial) or make.func is not make_model or not make.args:
+        return False
+    return isinstance(make.args[0], str)
 
 
 def model_name(model: Model) -> str:

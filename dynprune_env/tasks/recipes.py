@@ -38,8 +38,8 @@ class Augmentation:
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """Noise for all n samples, (n, 3) int64: row offset, column offset, mirrored or not."""
-        offsets = torch.randint(2 * self.crop + 1, (n, 2), generator=generator)
-        mirrored = torch.randint(2, (n, 1), generator=generator) * int(self.flip)
+        offsets = torch.randint(2 * self.crop + 1, (n, 2), generator=generator, device="cpu")
+        mirrored = torch.randint(2, (n, 1), generator=generator, device="cpu") * int(self.flip)
         return torch.cat([offsets, mirrored], dim=1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from dynprune_env.common.alone import as_alone
 from dynprune_env.common.checks import shown
 from dynprune_env.common.registration import register_env
 from dynprune_env.common.specs import lookup
@@ -177,7 +178,8 @@ def find_task(name: str) -> Task:
         ValueError: there is none; the message lists what there is. Or it is no `Task`.
     """
     if name in _OWN and name not in TASKS:
-        task = _OWN[name]()
+        with as_alone():
+            task = _OWN[name]()
         if not isinstance(task, Task):
             raise ValueError(f"make_task of {name} gives a Task, got {type(task).__name__}")
         TASKS[name] = replace(task, info=replace(task.info, name=name))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynprune_env.common.alone import as_alone
 from dynprune_env.common.checks import real, whole
 from dynprune_env.tasks.datasets import (
     DatasetInfo,
@@ -211,7 +212,8 @@ def load_dataset(
     Raises:
         DataNotFoundError: the data set's files are absent.
     """
-    return _load(info, variant, str(data_folder(data_dir)), download, device)
+    with as_alone():
+        return _load(info, variant, str(data_folder(data_dir)), download, device)
 
 
 @lru_cache(maxsize=4)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from dynprune_env.common.randomness import seeded
+from dynprune_env.common.alone import as_alone, float32_default
+from dynprune_env.common.draws import OwnDraws, drawing
+from dynprune_env.tasks.models import is_shipped
 from dynprune_env.training.loading import InputTable
 
 LEARNERS = ("auto", "modules", "stacked", "numba")
@@ -39,8 +42,14 @@ class Pass:
 
 
 def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A model drawn from torch's default generator, which is left as it was."""
-    with seeded(seed):
+    """A model on the CPU, in float32 where its code names no type, that depends on the seed alone.
+
+    Models of ours draw from a generator of their own. A user's function may also seed torch's
+    default one, which is left as it was.
+    """
+    cpu = torch.device("cpu")
+    draws = OwnDraws(seed) if is_shipped(make_model) else drawing(seed)
+    with as_alone(), cpu, float32_default(), draws:
         return make_model()
 
 
@@ -48,11 +57,13 @@ class Learner(Protocol):
     """R models in training on one data set.
 
     Attributes:
+        make_model: builds a fresh module.
         inputs: of each split.
         averaging: weight of the old in an average of each model, moved after every gradient step;
             None keeps no averages.
     """
 
+    make_model: Callable[[], nn.Module]
     inputs: dict[str, InputTable]
     averaging: float | None
 

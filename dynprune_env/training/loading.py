@@ -39,8 +39,9 @@ class InputTable:
         self.crop = crop
         self.scale = self.shift = None
         if info.mean:
-            mean = torch.tensor(info.mean, device=inputs.device).view(-1, 1, 1)
-            std = torch.tensor(info.std, device=inputs.device).view(-1, 1, 1)
+            kind: Any = {"dtype": torch.float32, "device": inputs.device}
+            mean = torch.tensor(info.mean, **kind).view(-1, 1, 1)
+            std = torch.tensor(info.std, **kind).view(-1, 1, 1)
             self.scale, self.shift = 1 / (255 * std), -mean / std
 
     def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,7 +49,7 @@ class InputTable:
 
         An input is raw * scale + shift. For tables without a crop.
         """
-        one = torch.zeros(self.inputs.shape[1:])
+        one = torch.zeros(self.inputs.shape[1:], dtype=torch.float32, device="cpu")
         scale = one + (1 if self.scale is None else self.scale)
         shift = one + (0 if self.shift is None else self.shift)
         return (
@@ -113,7 +114,7 @@ class StreamTable:
             collate_fn=torch.stack,
             persistent_workers=inputs.workers > 0,
             pin_memory=inputs.device.type == "cuda",
-            generator=torch.Generator(),  # the default one is the model's
+            generator=torch.Generator("cpu"),  # the default one is the model's
         )
 
     def batch(self, ids: Tensor, noise: Tensor | None = None) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dynprune_env.common.alone import float32_default
+from dynprune_env.common.draws import OwnDraws
 from dynprune_env.common.randomness import Purpose, seeded, stream_seed
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
@@ -22,6 +24,7 @@ from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import (
     NewModels,
     copy_of,
+    draws_in_training,
     is_own,
     load_module_state,
     module_state,
@@ -44,6 +47,7 @@ class _Replica:
         average: of its parameters; None where none is kept.
         made: a fingerprint of what cannot be saved, as it was when the module was made.
         is_own: whether it may keep a state of its own kind.
+        draws: whether it may draw in training.
     """
 
     seed: int
@@ -53,13 +57,14 @@ class _Replica:
     average: list[Tensor] | None
     made: dict[str, str]
     is_own: bool
+    draws: bool
 
 
 class ModuleLearner:
     """R ordinary modules, visited in turn: works for any `nn.Module`.
 
     Args:
-        make_model: builds a fresh module from torch's global generator, which is seeded for it.
+        make_model: builds a fresh module, see `fresh_model`.
         dataset: on the device.
         recipe: how to train.
         num_replicas: R.
@@ -135,7 +140,8 @@ class ModuleLearner:
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
         made = others(model)
-        return _Replica(seed, model, forward, optimizer, average, made, is_own(model))
+        kinds = is_own(model), draws_in_training(model)
+        return _Replica(seed, model, forward, optimizer, average, made, *kinds)
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas new modules."""
@@ -148,19 +154,25 @@ class ModuleLearner:
         model = replica.forward if full else replica.model
         x = x.contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            return model(x).float()
+            found = model(x).float()
+        if self.bf16:  # within a caller's autocast, weights cast before a step would be kept
+            torch.clear_autocast_cache()
+        return found
 
     def train(self, passes: Sequence[Pass]) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
         counts = [len(job.order) for job in passes]
-        seen = torch.empty(sum(counts), self.num_classes, device=self.device)
+        shape = sum(counts), self.num_classes
+        seen = torch.empty(shape, dtype=torch.float32, device=self.device)
         for row, (job, logits) in enumerate(zip(passes, seen.split(counts), strict=True)):
             if len(job.order):
-                with seeded(job.seed, self.device):  # for what the model draws, as dropout does
-                    self._train_one(row, job, logits)
+                with self._drawing(row, job.seed, self.replicas[row].draws) as draws:
+                    self._train_one(row, job, logits, draws)
         return seen
 
-    def _train_one(self, row: int, job: Pass, seen: Tensor) -> None:
+    def _train_one(
+        self, row: int, job: Pass, seen: Tensor, draws: AbstractContextManager[Any]
+    ) -> None:
         """The hot loop: one pass over one replica's kept samples; `seen` takes their logits."""
         replica = self.replicas[row]
         replica.model.train()
@@ -177,7 +189,8 @@ class ModuleLearner:
         ):
             if len(ids) == 1:  # no variance: batch norm takes its running averages
                 _freeze_batch_norm(replica.model)
-            found = self._forward(row, x, full=len(ids) == per_batch)
+            with draws:
+                found = self._forward(row, x, full=len(ids) == per_batch)
             losses = F.cross_entropy(
                 found, self.labels[ids], reduction="none", label_smoothing=smoothing
             )
@@ -202,22 +215,37 @@ class ModuleLearner:
             return self._score(split, ids, rows)
 
     def _score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
-        logits = torch.empty(len(rows), len(ids), self.num_classes, device=self.device)
+        shape = len(rows), len(ids), self.num_classes
+        logits = torch.empty(shape, dtype=torch.float32, device=self.device)
         start = 0
         for x in self.inputs[split].batches(ids, SCORING_BATCH):
             chunk = slice(start, start := start + len(x))
             for i, row in enumerate(rows):
                 own = x.clone() if i + 1 < len(rows) else x  # a model may work in place
-                with self._draws(row, start):
+                replica = self.replicas[row]  # a few draw in evaluation mode too
+                seed = stream_seed(replica.seed, start, Purpose.SCORING)
+                with self._drawing(row, seed, replica.is_own) as draws, draws:
                     logits[i, chunk] = self._forward(row, own, full=len(x) == SCORING_BATCH)
         return logits
 
-    def _draws(self, row: int, start: int) -> AbstractContextManager[None]:
-        """Seeds what a model draws in evaluation mode, as few do."""
-        replica = self.replicas[row]
-        if not replica.is_own:
-            return nullcontext()
-        return seeded(stream_seed(replica.seed, start, Purpose.SCORING), self.device)
+    @contextmanager
+    def _drawing(self, row: int, seed: int, draws: bool) -> Iterator[AbstractContextManager[Any]]:
+        """Gives what each forward pass runs in, so that what it draws comes from this seed.
+
+        Args:
+            row: whose model runs.
+            seed: of what it draws, as dropout does.
+            draws: whether it may draw at all.
+        """
+        is_own = self.replicas[row].is_own
+        eager = self.device.type == "cpu" and not self.torch_compile
+        if not draws:
+            yield nullcontext()
+        elif eager and not is_own:
+            yield OwnDraws(seed)
+        else:
+            with float32_default(), seeded(seed, self.device):
+                yield OwnDraws(seed, watched=True) if eager else nullcontext()
 
     def module(self, row: int, averaged: bool = False) -> nn.Module:
         """A copy of one replica's model; an average has the buffers of its model."""

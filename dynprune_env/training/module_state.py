@@ -21,12 +21,15 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
 _ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.Size, torch.dtype, torch.device)
 _BUILT_IN = frozenset(vars(nn.Module()))
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 _DRAWING = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)  # in evaluation mode too
+_DROPPING = (_DropoutNd, nn.RReLU, nn.RNNBase, nn.MultiheadAttention, *_DRAWING)  # in training
+_STILL = ("torch.nn.modules", "torchvision.models.resnet", "dynprune_env")
 Table = dict[str, Any]
 """What holds a module's parameters, buffers or attributes by name."""
 
@@ -160,6 +163,14 @@ def is_own(model: nn.Module) -> bool:
     known = ("torch", "torchvision", "dynprune_env")
     return not all(
         _is_from(part, *known) and not is_changed(part) and not isinstance(part, _DRAWING)
+        for part in model.modules()
+    )
+
+
+def draws_in_training(model: nn.Module) -> bool:
+    """Whether a part of it may draw in training mode: all but those that are known not to."""
+    return is_own(model) or not all(
+        type(part).__module__.startswith(_STILL) and not isinstance(part, _DROPPING)
         for part in model.modules()
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynprune_env.common.threads import allowed_threads, blas_threads
+from dynprune_env.common.threads import allowed_threads, one_blas_thread
 from dynprune_env.training.kernels import score_rows, train_passes
 from dynprune_env.training.learner import Pass
 from dynprune_env.training.stacked_learner import StackedLearner
@@ -82,7 +82,7 @@ class NumbaLearner(StackedLearner):
 
     def _share(self, kernel: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
         """Makes the calls, one in each thread."""
-        with blas_threads(1):  # a product this small is one core's work
+        with one_blas_thread():  # a product this small is one core's work
             if len(calls) == 1:
                 kernel(*calls[0])
             elif calls:

@@ -67,7 +67,8 @@ class StackedLearner:
         self.labels = dataset.train.labels
         self.sizes = [(layer.in_features, layer.out_features) for layer in self._fresh_layers(0)]
         length = sum((inputs + 1) * outputs for inputs, outputs in self.sizes)
-        self.parameters = torch.zeros(num_replicas, length, device=device)
+        shape = num_replicas, length
+        self.parameters = torch.zeros(shape, dtype=torch.float32, device=device)
         self.momentum = torch.zeros_like(self.parameters)
         self.averages = torch.zeros_like(self.parameters[: None if averaging is not None else 0])
         self.stack = STACK if device.type == "cpu" else num_replicas
@@ -125,12 +126,12 @@ class StackedLearner:
             noise = _padded([job.noise for job in jobs if job.noise is not None])
         rates = _padded([torch.from_numpy(job.rates).float() for job in jobs]).to(order.device)
         sizes = [batch_sizes(count, size) for count in counts]
-        lengths = _padded([torch.tensor(each, dtype=torch.int64) for each in sizes])
+        lengths = _padded([torch.tensor(each, dtype=torch.int64, device="cpu") for each in sizes])
         lengths = lengths.to(order.device)
         parameters, momentum = self.parameters[rows], self.momentum[rows]
         averages = self.averages[rows] if self.averaging is not None else None
         classes = self.sizes[-1][1]
-        seen = torch.empty(*order.shape, classes, device=order.device)
+        seen = torch.empty(*order.shape, classes, dtype=torch.float32, device=order.device)
 
         for step in range(len(sizes[0])):
             m = sum(len(each) > step for each in sizes)  # the others have finished: frozen

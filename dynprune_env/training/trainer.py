@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.common.alone import as_alone
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.common.threads import torch_threads
@@ -90,17 +91,18 @@ class Trainer:
         self.raw_weights = raw_weights
         self.rescore = rescore
         self.device = device
-        self.learner = make_learner(
-            make_model,
-            dataset,
-            recipe,
-            num_replicas,
-            device,
-            kind=learner,
-            averaging=averaging,
-            bf16=bf16,
-            torch_compile=torch_compile,
-        )
+        with as_alone(device):
+            self.learner = make_learner(
+                make_model,
+                dataset,
+                recipe,
+                num_replicas,
+                device,
+                kind=learner,
+                averaging=averaging,
+                bf16=bf16,
+                torch_compile=torch_compile,
+            )
         self.threads = 1 if isinstance(self.learner, StackedLearner) else threads
         labels, classes = dataset.train.labels, dataset.info.num_classes
         self.statistics = SampleStatistics(num_replicas, labels.cpu().numpy(), classes)
@@ -127,7 +129,7 @@ class Trainer:
         self.train_loss[rows] = np.log(self.dataset.info.num_classes)
         self.statistics.reset(rows)
         models = [stream_seed(int(seed), 0, Purpose.MODEL) for seed in seeds]
-        with self.thread_limit():
+        with self.computing():
             self.learner.reset(rows.tolist(), models)
 
     def train_epoch(self, weights: np.ndarray) -> list[np.ndarray]:
@@ -153,7 +155,7 @@ class Trainer:
         scoring = running & affordable & (dropped > 0) & self.rescore
         budget.scored += np.where(scoring, dropped, 0)
         rates = self._rates(before, budget.progress, counts)
-        with self.thread_limit():
+        with self.computing():
             logits = self.learner.train(
                 [
                     self._pass(row, order, weights[row], rates[row])
@@ -243,7 +245,7 @@ class Trainer:
         start = time.perf_counter()
         rows = np.arange(len(self.seeds)) if rows is None else rows
         data = getattr(self.dataset, split)
-        with self.thread_limit():
+        with self.computing():
             ids = torch.arange(len(data), device=self.device)
             logits = self.learner.score(split, ids, rows.tolist())
             values = sample_values(logits.flatten(0, 1), data.labels.repeat(len(rows)))
@@ -255,9 +257,11 @@ class Trainer:
             self.diverged[rows] |= loss == MAX_LOSS
         return Evaluation(loss, correct.mean(1))
 
-    def thread_limit(self) -> AbstractContextManager[None]:
-        """Holds torch to `threads`: for all that computes on the models."""
-        return torch_threads(self.threads)
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """For all that computes on the models: torch has `threads`, and see `as_alone`."""
+        with as_alone(self.device), torch_threads(self.threads):
+            yield
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, as tensors: copies, not views."""
@@ -270,7 +274,7 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave; the next epoch is then the same, bit for bit on a CPU."""
-        with self.thread_limit():
+        with self.computing():
             self.learner.load_state(state["learner"])
         self.statistics.load_state(state["statistics"])
         self.budget.load_state({name: value.numpy() for name, value in state["budget"].items()})

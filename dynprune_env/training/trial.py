@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynprune_env.common.randomness import seeded
+from dynprune_env.common.draws import drawing
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import fresh_model
 from dynprune_env.training.loading import input_table
@@ -52,7 +52,7 @@ def _not_fresh(model: Any, other: Any) -> str:
 def _not_trainable(model: nn.Module, inputs: Tensor, num_classes: int) -> str:
     """What is wrong with a model's logits or their gradient, or ""."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    with seeded(0, inputs.device):  # a model may draw, as dropout does
+    with drawing(0, inputs.device):  # a model may draw, as dropout does
         trained = model.train()(inputs.clone())  # it may work in place
         with torch.no_grad():
             scored = model.eval()(inputs.clone())

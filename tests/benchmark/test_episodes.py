@@ -424,7 +424,7 @@ def test_the_resnet_trains_an_epoch_on_cifar(need_data: Callable[[str], None]) -
     env.reset(seed=0)
     observation, _, terminated, _, info = env.step(np.ones(500, dtype=bool))
     assert terminated
-    assert info["visits"] == 500
+    assert info["run_visits"] == 500
     assert not info["diverged"]
     assert 0 < info["train_loss"] < 5
     assert (observation["visits"] == 1).all()

@@ -52,8 +52,8 @@ def test_what_is_trained_is_what_is_charged(masks: np.ndarray, budget: float, ob
             assert not (ended[row] and len(trained))
             times[row, trained] += 1
         np.testing.assert_array_equal(observations["visits"], times)
-        np.testing.assert_array_equal(infos["visits"], times.sum(1))
-        charged = infos["visits"] + infos["scored"] / 3
+        np.testing.assert_array_equal(infos["run_visits"], times.sum(1))
+        charged = infos["run_visits"] + infos["scored"] / 3
         assert (charged <= max(1, round(budget * 4 * 24)) + 1e-9).all()
         np.testing.assert_allclose(infos["saved"], 1 - charged / (4 * 24))
         ended = terminations
@@ -65,8 +65,8 @@ def test_what_is_trained_is_what_is_charged(masks: np.ndarray, budget: float, ob
 def test_full_data_end_after_the_budgets_share_of_the_epochs(budget: float) -> None:
     steps = play(make(epochs=10, budget=budget), [FULL] * 20, seed=0)
     assert len(steps) - 1 == budget * 10
-    assert steps[-1][-1]["visits"] == budget * 10 * 48
-    assert steps[-1][-1]["spent"] == steps[-1][-1]["progress"] == 1
+    assert steps[-1][-1]["run_visits"] == budget * 10 * 48
+    assert steps[-1][-1]["spent"] == steps[-1][-1]["run_progress"] == 1
 
 
 @pytest.mark.parametrize("budget", [0.25, 0.5, 0.75])
@@ -74,7 +74,7 @@ def test_even_spending_ends_exactly_with_the_last_epoch(budget: float) -> None:
     mask = np.arange(48) < 48 * budget
     infos = [step[-1] for step in play(make(budget=budget), [mask] * 9, seed=0)]
     assert [info["spent"] for info in infos] == [0, 0.25, 0.5, 0.75, 1]
-    assert [info["progress"] for info in infos] == [0, 0.25, 0.5, 0.75, 1]
+    assert [info["run_progress"] for info in infos] == [0, 0.25, 0.5, 0.75, 1]
 
 
 def test_the_pass_stops_where_the_budget_ends(back_end: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def test_the_pass_stops_where_the_budget_ends(back_end: dict[str, Any]) -> None:
             assert (first, last) == (False, True)
     left = round(0.35 * 4 * 48) - 48
     assert orders[0] == orders[1][:left]
-    assert (info["kept"], info["visits"], info["spent"]) == (left, 48 + left, 1)
+    assert (info["kept"], info["run_visits"], info["spent"]) == (left, 48 + left, 1)
     np.testing.assert_array_equal(np.flatnonzero(observation["visits"] == 2), sorted(orders[0]))
 
 
@@ -109,7 +109,7 @@ def test_an_empty_mask_changes_only_the_time(back_end: dict[str, Any]) -> None:
     observation, reward, _, _, info = env.step(0 * FULL)
     assert_same(env.vector.trainer.learner.score("val", torch.arange(10), [0]), logits)
     assert reward == 0
-    assert (info["epoch"], info["kept"], info["visits"]) == (2, 0, 48)
+    assert (info["epoch"], info["kept"], info["run_visits"]) == (2, 0, 48)
     np.testing.assert_array_equal(observation["age"], before[0]["age"] + 1)
     for name in set(observation) - {"age", "progress"}:
         np.testing.assert_array_equal(observation[name], before[0][name])
@@ -141,7 +141,7 @@ def test_the_learning_rate_follows_progress_within_each_epoch(
     env.reset(seed=0)
     passes = watch_passes(env)
     infos = [step[-1] for step in go_on(env, [np.arange(48) < share * 48] * 9)]
-    np.testing.assert_allclose([0, *(info["progress"] for info in infos)], progress)
+    np.testing.assert_allclose([0, *(info["run_progress"] for info in infos)], progress)
     spans = pairwise(progress)
     for (each,), info, (start, end) in zip(passes, infos, spans, strict=True):
         batches = max(1, (info["kept"] + 8) // 16)  # the last one of 8 to 23

@@ -104,7 +104,7 @@ env = gymnasium.make("dynprune_env:DynPrune-Digits-v0", train_size=40)
 _, info = env.reset(seed=0)
 print(json.dumps(info))
 """
-    assert json.loads(run_script(script))["visits"] == 0
+    assert json.loads(run_script(script))["run_visits"] == 0
 
 
 def test_importing_the_package_imports_no_torch() -> None:

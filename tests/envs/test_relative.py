@@ -156,7 +156,7 @@ def test_the_random_twin_is_as_good_as_the_agent_dynamic_random() -> None:
     agent.reset(other.episode(list(range(20))))
     for _ in range(8):
         seen, *_, told = other.step(agent.select(seen))
-    assert infos["visits"][::2].tolist() == told["visits"].tolist()
+    assert infos["run_visits"][::2].tolist() == told["run_visits"].tolist()
     accuracies = infos["val_accuracy"][::2] - told["val_accuracy"]
     assert abs(accuracies.mean()) < 3 * accuracies.std() / np.sqrt(20) + 1e-3
 

@@ -97,7 +97,7 @@ def test_observing_all_rescores_the_dropped_for_a_third_of_a_visit(
     env.reset(seed=0)
     mask = np.arange(48) < 12
     observation, _, _, _, info = env.step(mask)
-    assert (info["visits"], info["scored"]) == (12, 36)
+    assert (info["run_visits"], info["scored"]) == (12, 36)
     assert info["spent"] == pytest.approx((12 + 36 / 3) / (0.5 * 4 * 48))
     assert info["saved"] == pytest.approx(1 - 24 / (4 * 48))
     np.testing.assert_array_equal(observation["visits"], mask)

@@ -100,7 +100,7 @@ def test_a_row_whose_run_is_over_idles_until_its_twins_are_over_too(reward: str)
     for before, after in pairwise(steps[2:]):  # row 0 is over after two epochs
         assert_same(*({path: v[0] for path, v in leaves(s[0])} for s in (before, after)))
         assert after[-1]["kept"][0] == 0
-        assert after[-1]["visits"][0] == before[-1]["visits"][0]
+        assert after[-1]["run_visits"][0] == before[-1]["run_visits"][0]
         assert after[-1]["_epoch"].all()
     assert [step[1][0] != 0 for step in steps[3:]] == [False, terminal]
     assert (steps[-1][1] != 0).all() or not terminal

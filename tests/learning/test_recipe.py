@@ -245,8 +245,8 @@ def test_runs_that_play_dynamic_random_for_others_are_not_learned_from() -> None
     for found, right in zip(seen, expected, strict=True):
         np.testing.assert_array_equal(found, right[learns])
     np.testing.assert_allclose(rewards[-1], paid[learns], atol=1e-6)
-    assert venv.visits == int(one[4]["final_info"]["visits"].sum()) + int(
-        other[4]["final_info"]["visits"].sum()
+    assert venv.visits == int(one[4]["final_info"]["run_visits"].sum()) + int(
+        other[4]["final_info"]["run_visits"].sum()
     )
 
 

@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import ClipReward, NormalizeObservation, RecordEpisodeStatistics
 from helpers.episodes import assert_same, make, make_vector
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
@@ -33,8 +34,8 @@ def masks(env: Any, steps: int, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).random(shape) < 0.5).astype(np.float32)
 
 
-def without_game(observation: Any, row: int) -> Any:
-    return {name: value[row] for name, value in observation.items() if name != TASK_SIZE}
+def row_of_seen(observation: Any, row: int) -> Any:
+    return {name: value[row] for name, value in observation.items()}
 
 
 def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_last_it_saw() -> None:
@@ -49,7 +50,7 @@ def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_las
     for row in range(4):
         single = make(**settings[row // 2])
         expected, info = single.reset(seed=5 + row)
-        assert_same(without_game(first, row), expected)
+        assert_same(row_of_seen(first, row), expected)
         assert env.reset_infos[row] == info
         for action, (observation, rewards, dones, infos) in zip(actions, steps, strict=True):
             expected, reward, ended, _, info = single.step(action[row])
@@ -59,9 +60,9 @@ def test_each_row_is_the_single_environment_with_its_seed_and_its_end_is_the_las
             assert messages.pop("TimeLimit.truncated") is False
             if ended:
                 seen = messages.pop("terminal_observation")
-                assert seen.pop(TASK_SIZE).tolist() == [4, 10]
+                assert seen[TASK_SIZE].tolist() == [4, 10]
             else:
-                seen = without_game(observation, row)
+                seen = row_of_seen(observation, row)
             assert_same(seen, expected, tolerance=1e-4)
             assert_same(messages, info, tolerance=1e-4)
             assert {type(value) for value in messages.values()} <= {int, float, bool}
@@ -120,7 +121,7 @@ def test_scoring_counts_as_a_third_of_a_visit() -> None:
     inner = DynPruneVecEnv(group(1, observe="all"))
     inner.reset()
     _, _, _, (info,) = inner.step(np.arange(48)[None] < 18)
-    assert (info["visits"], info["scored"]) == (18, 30)
+    assert (info["run_visits"], info["scored"]) == (18, 30)
     assert inner.visits == 28
 
 
@@ -140,7 +141,7 @@ def test_groups_are_swapped_under_the_wrappers() -> None:
     observation = env.reset()
     assert observation[TASK_SIZE][:, 0].tolist() == [6, 4, 4]
     alone = make(data_seed=8, budget=0.2)
-    assert_same(without_game(observation, 1), alone.reset(seed=4)[0])
+    assert_same(row_of_seen(observation, 1), alone.reset(seed=4)[0])
     env.step(masks(env, 1)[0])
     assert inner.steps == counted + 3
 
@@ -165,9 +166,35 @@ def test_groups_that_do_not_fit_together_are_refused(settings: list[Any], expect
         env.reset()
 
 
-def test_other_sizes_and_modes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"SAME_STEP, a group has .*DISABLED"):
-        DynPruneVecEnv(make_vector(1))
+@pytest.mark.parametrize("mode", ["Disabled", "NextStep", "SameStep"])
+def test_groups_of_any_mode_are_switched_under_their_wrappers(mode: str) -> None:
+    def rewards(mode: str, wrapped: bool) -> list[Any]:
+        envs = make_vector(2, mode)
+        inner = RecordEpisodeStatistics(ClipReward(envs, -9, 9)) if wrapped else envs
+        env = DynPruneVecEnv(inner)
+        assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+        env.seed(0)
+        found = [env.reset()]
+        for action in masks(env, 9):
+            *step, infos = env.step(action)
+            ended = [info.pop("episode", None) for info in infos]
+            assert [each is not None for each in ended] == (step[2] & wrapped).tolist()
+            assert all(each["l"] == 4 for each in ended if each)
+            found.append((*step, infos))
+        return found
+
+    assert_same(rewards(mode, wrapped=True), rewards("SameStep", wrapped=False))
+
+
+def test_what_cannot_be_a_group_is_told_what_can() -> None:
+    with pytest.raises(ValueError, match="NormalizeObservation cannot take"):
+        envs = gym.make_vec("DynPrune-Digits-v0", 2, observation="run")
+        DynPruneVecEnv(NormalizeObservation(envs))
+    with pytest.raises(ValueError, match="vectorization_mode"):
+        DynPruneVecEnv(gym.make_vec("DynPrune-Digits-v0", 2, vectorization_mode="sync"))
+
+
+def test_other_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 2 replicas altogether, got 3"):
         DynPruneVecEnv(group(2)).replace_groups([group(2), group(1)])
 

@@ -142,7 +142,7 @@ def test_a_plain_loop_visits_what_the_environment_visits(name: str) -> None:
         assert visited == job[0].order.tolist()
         sampler.select(val_loss=val_loss, val_accuracy=val_accuracy)
     assert sampler.finished
-    assert sampler.visits == info["visits"]
+    assert sampler.visits == info["run_visits"]
 
 
 @pytest.mark.parametrize("name", sorted({*dynprune_agents.names()} - {*REFUSED}))

@@ -89,7 +89,7 @@ def test_the_first_step_of_a_run_that_is_over_ends_it_and_trains_nothing(
         assert info["val_loss"] == 20
         after, reward, terminated, truncated, info = env.step(np.ones(59, dtype=np.int8))
         assert (reward, terminated, truncated) == (0.0, True, False)
-        assert (info["epoch"], info["visits"], info["saved"]) == (0, 0, 1.0)
+        assert (info["epoch"], info["run_visits"], info["saved"]) == (0, 0, 1.0)
         np.testing.assert_array_equal(after["loss"], observation["loss"])
         with pytest.raises(ResetNeeded, match="ended"):
             env.step(np.ones(59, dtype=np.int8))
@@ -115,7 +115,7 @@ def test_side_by_side_only_the_lost_rows_are_over(mode: str, game: Callable[...,
     _, rewards, terminated, _, infos = env.step(np.ones((6, 59), dtype=np.int8))
     np.testing.assert_array_equal(terminated, lost if mode != "NextStep" else terminated)
     assert (rewards[lost] == 0).all()
-    assert (infos["visits"][~lost] == 59).all()
+    assert (infos["run_visits"][~lost] == 59).all()
     assert np.isfinite(rewards).all()
 
 

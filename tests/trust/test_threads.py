@@ -19,7 +19,7 @@ from dynprune_env import Recipe, Result, own_task, run_episodes
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.replay import validate
 from dynprune_env.benchmark.runner import run_sweep
-from dynprune_env.common.threads import allowed_threads, blas_threads, torch_threads
+from dynprune_env.common.threads import allowed_threads, one_blas_thread, torch_threads
 from dynprune_env.envs.settings import Settings
 from dynprune_env.tasks.registry import TASKS
 
@@ -270,6 +270,6 @@ def test_numpys_linear_algebra_can_be_held_to_one_thread() -> None:
         return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
     before = numbers()
-    with blas_threads(1):
+    with one_blas_thread():
         assert set(numbers()) == {1}
     assert numbers() == before

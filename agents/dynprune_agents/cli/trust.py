@@ -46,6 +46,8 @@ def foreign_agent(spec: str) -> str | None:
         return f"its agent {name} does not ship with this package"
     if arguments.get("trust", False) is not False:
         return f"its agent {name} asks for trust"
+    if arguments.get("vecnormalize") is not None:
+        return f"its statistics {arguments['vecnormalize']!r} do not ship with this package"
     if "policy" in arguments and arguments["policy"] not in shipped_policies():
         return f"its policy {arguments['policy']!r} does not ship with this package"
     rule = arguments.get("rule")
@@ -60,6 +62,8 @@ def foreign_env(env: str, env_kwargs: dict[str, Any]) -> str | None:
     spec = gym.registry.get(env.removeprefix(_PREFIX))
     if spec is None or spec.vector_entry_point != VECTOR_ENTRY_POINT:
         return f"its environment {env} does not ship with this package"
+    if ":" in str(env_kwargs.get("reward")):
+        return f"its reward {env_kwargs['reward']} does not ship with this package"
     chosen = [name for name in _ELSEWHERE if name in env_kwargs]
     return f"it sets {chosen[0]}, which is for the player to choose" if chosen else None
 

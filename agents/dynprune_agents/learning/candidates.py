@@ -106,6 +106,6 @@ def play_draw(draw: TaskDraw, network: Network, parameters: np.ndarray, seed: in
         observation, rewards, ended, _, infos = envs.step(action)
         seconds += time.perf_counter() - start
         returns += rewards
-    visits = int((infos["visits"] + infos["scored"] * SCORING_COST).sum())
+    visits = int((infos["run_visits"] + infos["scored"] * SCORING_COST).sum())
     envs.close()
     return Played(returns, infos["val_loss"], steps, visits, seconds)

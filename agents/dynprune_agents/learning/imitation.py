@@ -96,7 +96,7 @@ def collect(draw: TaskDraw, agent: Agent, seed: int, replicas: int = 6) -> Examp
         steps += int(np.count_nonzero(~ended))
         observation, rewards, ended, _, infos = envs.step(agent.select(observation))
         returns += rewards
-    visits = int(infos["visits"].sum())
+    visits = int(infos["run_visits"].sum())
     envs.close()
     return Examples(np.stack(samples), np.stack(run), np.stack(targets), returns, steps, visits)
 

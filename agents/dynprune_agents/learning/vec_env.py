@@ -10,14 +10,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.wrappers.vector import NormalizeObservation
 from stable_baselines3.common.vec_env import VecEnv
 
 from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
 from dynprune_env.envs.relative import RelativeRewards
+from dynprune_env.envs.rows import part_of_row
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.budget import SCORING_COST
-
-_UNLIMITED = np.float32(1e6)
+from dynprune_env.selection.observations import MOST
 
 Indices = int | Iterable[int] | None
 Group: TypeAlias = Any
@@ -29,17 +30,17 @@ class DynPruneVecEnv(VecEnv):
 
     Each group is a setting of its own: task, budget, label noise and data seed may differ. What
     policies see and do must not: observation and action kinds, and for per-sample kinds n. Since T
-    and C may differ, observations of kind `samples` get one more entry, `task_size` = (T, C), and
-    the bounds of the columns that depend on T and C are opened.
+    and C may differ, the bounds of the columns that depend on T and C are opened.
 
     Wrap it in `VecMonitor`, and in `VecNormalize(norm_obs=False)` where rewards are to be
     normalised; observations are normalised in the policy. Before a stock policy is trained on it,
     ask `check_policy_fits`.
 
     Args:
-        groups: vector environments with `AutoresetMode.SAME_STEP` (their default), of twins or
-            not, in `RelativeRewards` or not. First twins that play dynamic random, since these are
-            of kind "random", are left out of all that is returned: nobody chose their actions.
+        groups: vector environments as `gym.make_vec` makes them, of twins or not, in wrappers such
+            as `RelativeRewards` or not. Their autoreset mode becomes `SAME_STEP`. First twins that
+            play dynamic random, since these are of kind "random", are left out of all that is
+            returned: nobody chose their actions.
         repeated: every `reset` starts the runs of the last `seed` again, for algorithms that
             compare policies one after the other (ARS).
         paired: was once what twins in `RelativeRewards` are now.
@@ -52,8 +53,8 @@ class DynPruneVecEnv(VecEnv):
             own rewards, also inside `RelativeRewards`.
 
     Raises:
-        ValueError: the groups have different spaces, another autoreset mode, or are of another
-            package; or `paired` is given.
+        ValueError: the groups have different spaces, a wrapper that cannot take `SAME_STEP`, or are
+            of another package; or `paired` is given.
     """
 
     def __init__(
@@ -87,14 +88,14 @@ class DynPruneVecEnv(VecEnv):
             raise ValueError("a DynPruneVecEnv needs at least one group")
         for group in checked:
             if not isinstance(getattr(group, "unwrapped", None), DynPruneVectorEnv):
-                raise ValueError(f"a group is a DynPruneVectorEnv, wrapped or not, got {group!r}")
-            mode = group.unwrapped.autoreset_mode
-            if mode is not AutoresetMode.SAME_STEP:
                 raise ValueError(
-                    f"Stable-Baselines3 needs autoreset_mode=AutoresetMode.SAME_STEP, a group has "
-                    f"{mode}"
+                    f"a group is a DynPruneVectorEnv, wrapped or not, got {group!r}: gym.make_vec "
+                    "makes one if no vectorization_mode is named; single environments go into "
+                    "Stable-Baselines3's own make_vec_env"
                 )
             _check_alike(group, checked[0])
+        for group in checked:
+            _reset_in_the_same_step(group)
         self.groups = checked
         self.returns: list[float] = []
         self._learns = np.concatenate([_learning_rows(group) for group in checked])
@@ -192,7 +193,7 @@ class DynPruneVecEnv(VecEnv):
             return {**_row_of_info(infos, row), "TimeLimit.truncated": False}
         final = infos["final_obs"][row]
         if isinstance(final, dict):
-            final = {**final, TASK_SIZE: _task_size(group)}
+            final = _named(final)
         return {
             **_row_of_info(infos["final_info"], row),
             "terminal_observation": final,
@@ -200,7 +201,9 @@ class DynPruneVecEnv(VecEnv):
         }
 
     def _count(self, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        spent = np.array([int(info["visits"] + SCORING_COST * info["scored"]) for info in infos])
+        spent = np.array(
+            [int(info["run_visits"] + SCORING_COST * info["scored"]) for info in infos]
+        )
         self.visits += int((spent - self._spent).sum())
         self._spent = np.where(dones, 0, spent)
         self.steps += len(self._learns)
@@ -211,12 +214,12 @@ class DynPruneVecEnv(VecEnv):
     def _joined(self, observations: list[Any]) -> Any:
         if not isinstance(observations[0], dict):
             return np.concatenate(observations)[self._learns]
-        joined = {
-            name: np.concatenate([each[name] for each in observations])[self._learns]
-            for name in observations[0]
-        }
-        sizes = [np.tile(_task_size(group), (group.num_envs, 1)) for group in self.groups]
-        return {**joined, TASK_SIZE: np.concatenate(sizes)[self._learns]}
+        return _named(
+            {
+                name: np.concatenate([each[name] for each in observations])[self._learns]
+                for name in observations[0]
+            }
+        )
 
     def _rows(self) -> Iterator[tuple[slice, Group]]:
         first = 0
@@ -271,7 +274,7 @@ class DynPruneVecEnv(VecEnv):
             if id(group) not in results:
                 method: Callable[..., Any] = getattr(_holder(group, method_name), method_name)
                 results[id(group)] = method(*method_args, **method_kwargs)
-            picked.append(_pick(results[id(group)], row, group.num_envs))
+            picked.append(part_of_row(results[id(group)], row, group.num_envs))
         return picked
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Indices = None) -> list[bool]:
@@ -299,16 +302,16 @@ def opened(space: spaces.Space[Any]) -> spaces.Space[Any]:
     for name, box in space.spaces.items():
         assert isinstance(box, spaces.Box)
         grows = name in ("forgetting", "visits", "age", "label")
-        boxes[name] = spaces.Box(box.low, np.full_like(box.high, _UNLIMITED)) if grows else box
-    boxes[TASK_SIZE] = spaces.Box(1, _UNLIMITED, (2,), np.float32)
+        boxes[name] = spaces.Box(box.low, np.full_like(box.high, MOST)) if grows else box
+    boxes = _named(boxes)
     # Stock policies join the entries in the order of the space: that of the former key stays.
     order = sorted(boxes, key=lambda name: TASK_SIZE_KEYS[-1] if name == TASK_SIZE else name)
     return spaces.Dict(OrderedDict((name, boxes[name]) for name in order))
 
 
-def _task_size(group: Group) -> np.ndarray:
-    task = group.unwrapped.settings.resolved
-    return np.array([task.recipe.epochs, task.info.num_classes], dtype=np.float32)
+def _named(entries: dict[str, Any]) -> dict[str, Any]:
+    """The same with (T, C) under the key that policies know."""
+    return {TASK_SIZE if name == "task_size" else name: each for name, each in entries.items()}
 
 
 def _as_list(groups: Group | Sequence[Group]) -> list[Group]:
@@ -325,6 +328,26 @@ def _learning_rows(group: Group) -> np.ndarray:
             learns[:: group.unwrapped.twins] = False
         inner = inner.env
     return learns
+
+
+def _reset_in_the_same_step(group: Group) -> None:
+    """Switches an environment and its wrappers, some of which have noted how it was made.
+
+    Raises:
+        ValueError: a wrapper knows no other mode than `NEXT_STEP`.
+    """
+    mode, inner = AutoresetMode.SAME_STEP, group
+    while isinstance(inner, VectorWrapper):
+        if isinstance(inner, NormalizeObservation):
+            raise ValueError(
+                f"Stable-Baselines3 needs {mode}, which {type(inner).__name__} cannot take: "
+                "observations are normalised already"
+            )
+        for name in ("autoreset_mode", "_autoreset_mode"):
+            if name in vars(inner):
+                setattr(inner, name, mode)
+        inner = inner.env
+    inner.autoreset_mode = mode
 
 
 def _holder(group: Group, attr_name: str) -> Group:
@@ -356,21 +379,14 @@ def _check_alike(group: Group, first: Group) -> None:
 
 
 def _row_of_info(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    return {
-        name: value[row].item()
-        for name, value in infos.items()
-        if not name.startswith("_") and not name.startswith("final_")
-    }
-
-
-def _pick(result: Any, row: int, num_envs: int) -> Any:
-    """A replica's row of arrays, lists and (named) tuples with one entry per replica."""
-    if isinstance(result, np.ndarray) and result.ndim and len(result) == num_envs:
-        return result[row]
-    if isinstance(result, tuple) and hasattr(result, "_fields"):
-        return type(result)(*(_pick(value, row, num_envs) for value in result))
-    if isinstance(result, dict):
-        return {name: _pick(value, row, num_envs) for name, value in result.items()}
-    if isinstance(result, list | tuple) and len(result) == num_envs:
-        return result[row]
-    return result
+    """One row's as plain values; what a wrapper tells of some rows only is left out of others."""
+    found: dict[str, Any] = {}
+    for name, value in infos.items():
+        if name.startswith(("_", "final_")):
+            continue
+        if isinstance(value, dict):
+            if infos.get(f"_{name}", np.ones(row + 1, dtype=bool))[row]:
+                found[name] = _row_of_info(value, row)
+        else:
+            found[name] = value[row].item()
+    return found

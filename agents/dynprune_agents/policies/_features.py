@@ -6,11 +6,9 @@ import numpy as np
 
 from dynprune_env.selection.features import RUN_FEATURES as RUN_FEATURES
 from dynprune_env.selection.features import class_means, run_features
+from dynprune_env.selection.observations import TASK_SIZE as TASK_SIZE
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
-
-TASK_SIZE = "task_size"
-"""Key that is added to observations of kind `samples`: (T, C), the epochs and the classes."""
 
 TASK_SIZE_KEYS = (TASK_SIZE, "game")
 """All keys that it ever had: policies trained before 0.2 know the last one."""

@@ -22,6 +22,7 @@ from dynprune_agents.policies._sb3_heads import (
     Networks,
     kinds,
 )
+from dynprune_env.common.alone import as_alone, float32_default
 from dynprune_env.common.randomness import kept_generators
 from dynprune_env.common.specs import lookup
 
@@ -83,7 +84,11 @@ def _built(networks: Networks) -> BasePolicy:
     if {"ortho_init", "kwargs"} & set(known):
         given["ortho_init"] = False
     try:
-        with kept_generators():  # new networks draw their first weights
+        with (
+            as_alone(),
+            float32_default(),
+            kept_generators(),
+        ):  # new networks draw their first weights
             made: BasePolicy = make(*networks.spaces(), **given)
     except Exception as error:  # constructors of another package: so are their errors
         raise ValueError(f"{networks.policy} refuses {networks.arguments}: {error!r}") from error

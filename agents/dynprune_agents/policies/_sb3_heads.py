@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from gymnasium import spaces
 
-from dynprune_agents.policies._features import TASK_SIZE_KEYS
+from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
 from dynprune_env.common.specs import lookup
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize
@@ -88,7 +88,9 @@ class Networks(msgspec.Struct, forbid_unknown_fields=True):
         seen = lookup(self.observation, OBSERVATIONS, "observation")(TaskSize(n, 1, 2)).space()
         if isinstance(seen, spaces.Dict):
             known = {**seen.spaces, **dict.fromkeys(TASK_SIZE_KEYS, spaces.Box(1, np.inf, (2,)))}
-            if set(self.columns) - set(known) or not set(seen.spaces) <= set(self.columns):
+            if set(self.columns) - set(known) or not set(seen.spaces) - {TASK_SIZE} <= set(
+                self.columns
+            ):
                 raise ValueError(f"its columns are {', '.join(known)}, got {self.columns}")
             seen = spaces.Dict(OrderedDict((name, known[name]) for name in self.columns))
         return seen, lookup(self.action, ACTIONS, "action")().space(n)
@@ -139,7 +141,7 @@ def kinds(
     for kind, make in OBSERVATIONS.items():
         known = make(TaskSize(1, 1, 2)).space()
         if isinstance(known, spaces.Dict) and isinstance(observation_space, spaces.Dict):
-            if known.spaces.keys() <= observation_space.spaces.keys():
+            if known.spaces.keys() - {TASK_SIZE} <= observation_space.spaces.keys():
                 observation = kind
                 size = (observation_space["loss"].shape or (1,))[0]
         elif known == observation_space:

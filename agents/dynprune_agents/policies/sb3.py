@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,11 @@ from dynprune_agents.policies._files import find_policy
 from dynprune_agents.policies._sb3_arrays import read_arrays
 from dynprune_agents.policies._sb3_files import NOT_FOR_ACTING, holds_pickles, read_policy
 from dynprune_agents.policies._sb3_heads import kinds
-from dynprune_env.common.randomness import kept_generators, seeded
+from dynprune_agents.policies._sb3_statistics import statistics, statistics_beside
+from dynprune_env.common.alone import as_alone, float32_default
+from dynprune_env.common.draws import drawing
+from dynprune_env.common.luggage import stand_in
+from dynprune_env.common.randomness import kept_generators
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, row_of, with_replica_axis
@@ -47,6 +52,8 @@ class SB3(Agent):
             probable samples; False draws from it, as in training.
         trust: whether the file may be a .zip that a model's `save` wrote. Reading one unpickles,
             and so runs whatever its maker put into it.
+        vecnormalize: path of the statistics that `VecNormalize.save` wrote where it normalised
+            observations in training; a pickle too. None normalises nothing.
     """
 
     source: ClassVar[str] = "trained by us with Stable-Baselines3, Raffin et al. 2021"
@@ -54,6 +61,7 @@ class SB3(Agent):
     policy: str = "planner"
     deterministic: bool = True
     trust: bool = False
+    vecnormalize: str | None = None
 
     _live: ClassVar[Trained | None] = None
 
@@ -75,22 +83,38 @@ class SB3(Agent):
 
     def files(self) -> list[Path]:
         """The policy's; none for a live model's."""
-        return [] if self._live is not None else [find_policy(self.policy)]
+        own = [] if self._live is not None else [find_policy(self.policy)]
+        return own if self.vecnormalize is None else [*own, stand_in(self.vecnormalize)]
 
     def _trained(self) -> Trained:
         if self._live is not None:
             return self._live
         path = find_policy(self.policy)
+        if self.vecnormalize is None and (beside := statistics_beside(path)):
+            warnings.warn(
+                f"{beside} lies beside the policy: if VecNormalize normalised its observations, "
+                f"give sb3 vecnormalize='{beside}'",
+                stacklevel=2,
+            )
         return load_policy(path, path.stat().st_mtime_ns, self.trust)
+
+    def _normalised(self, observation: Any) -> Any:
+        """As the policy saw observations in training."""
+        if self.vecnormalize is None:
+            return observation
+        return statistics(stand_in(self.vecnormalize), self.trust).normalize_obs(observation)
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode.
 
         Raises:
-            ValueError: the policy acts on another number of samples only.
+            ValueError: the policy acts on another number of samples only, or a file is not there
+                or not trusted.
         """
         super().reset(episode)
         self._player = self._trained().fit(episode)
+        if self.vecnormalize is not None:
+            statistics(stand_in(self.vecnormalize), self.trust)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the networks, which are those of the policy: of them only a hash."""
@@ -123,11 +147,11 @@ class SB3(Agent):
 
     def _act(self, observation: Any, row: int) -> np.ndarray:
         """One replica's action, drawn from its own generator."""
-        player = self._player
+        player, observation = self._player, self._normalised(observation)
         if player.is_set_policy:
             return self._choose(player.keep_logits(observation), row)
         # Policies sample from torch's global generator.
-        with seeded(int(self.rng.row(row).integers(2**63))):
+        with as_alone(), drawing(int(self.rng.row(row).integers(2**63))):
             return player.predict(observation, self.episode, self.deterministic)
 
     def _choose(self, logits: np.ndarray, row: int) -> np.ndarray:
@@ -173,7 +197,11 @@ class Trained:
             return self
         size = TaskSize(episode.num_samples, episode.epochs, episode.num_classes)
         observation_space = OBSERVATIONS[self.observation](size).space()
-        with kept_generators():  # new networks draw their first weights
+        with (
+            as_alone(),
+            float32_default(),
+            kept_generators(),
+        ):  # new networks draw their first weights
             policy = self.policy.for_spaces(  # type: ignore[operator]
                 observation_space, ACTIONS[self.action]().space(episode.num_samples)
             )
