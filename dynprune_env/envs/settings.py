@@ -48,7 +48,8 @@ class Settings:
         observe: "visited" re-scores only trained samples; "all" also scores the dropped ones,
             and charges a third of a visit for each.
         label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.
-        device: "auto" (CUDA where there is one), or a torch device such as "cpu" or "cuda:1".
+        device: "auto" (CUDA where there is one), or a device that this torch has, such as "cpu",
+            "cuda:1", "mps" or "xpu".
         threads: torch's threads on a CPU, at least 1; more are faster for large nets, and round
             differently. Plain ReLU nets always take one.
         precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
@@ -169,10 +170,15 @@ class Settings:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {self.device!r} cannot be used: {error}") from error
+            device = torch.empty(0, device=self.device).device  # "cuda" with its number
+        except (RuntimeError, AssertionError, ImportError) as error:
+            why = str(error).partition(". ")[0].partition("\n")[0]
+            raise ValueError(
+                f"device {self.device!r} cannot be used: expected 'auto' or a device that this "
+                f"torch has, such as 'cpu', 'cuda:1', 'mps' or 'xpu': {why}"
+            ) from error
+        if device.type == "meta":
+            raise ValueError("device 'meta' cannot be used: nothing is computed on it")
         return device
 
     def use_bf16(self, device: torch.device) -> bool:

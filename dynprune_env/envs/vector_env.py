@@ -155,7 +155,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
 
         trained = trainer.train_epoch(weights)
         kept = np.array([len(order) for order in trained])
-        measured = self._measure(running)
+        measured = self._measured(running, trainer.val)
         terminations = all_of_group(trainer.finished, self.twins)
         self._metrics = dataclasses.replace(measured, ended=terminations)
         rewards = np.where(ended_before, 0.0, self._reward(before, self._metrics))
@@ -366,18 +366,17 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         if self._trainer is None:
             self._trainer = self._make_trainer()
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
-        measured = self._measure(rows)
+        measured = self._measured(rows, self._trainer.evaluate("val", rows))
         measured.ended[rows] = False
         self._metrics = measured
         self._frames.start(rows.tolist(), self._trainer, self._metrics)
 
-    def _measure(self, rows: np.ndarray) -> Metrics:
-        """Evaluates some rows on the val split; the others stand where they stood."""
-        trainer, old = self.trainer, self._metrics
+    def _measured(self, rows: np.ndarray, val: Evaluation) -> Metrics:
+        """How well all rows do: some as just measured, the others as before."""
+        old = self._metrics
         loss, accuracy = old.val_loss.copy(), old.val_accuracy.copy()
-        if len(rows):
-            loss[rows], accuracy[rows] = trainer.evaluate("val", rows)
-        return Metrics(loss, accuracy, trainer.train_loss.copy(), old.ended.copy())
+        loss[rows], accuracy[rows] = val
+        return Metrics(loss, accuracy, self.trainer.train_loss.copy(), old.ended.copy())
 
     def _decode(self, actions: np.ndarray) -> np.ndarray:
         """Checked actions as (R, n) float32 gradient weights."""

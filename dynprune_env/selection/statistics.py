@@ -51,17 +51,22 @@ def sample_values(logits: Tensor, labels: Tensor) -> SampleValues:
     Returns:
         Values on the host, not finite where the logits are not.
     """
+    return SampleValues(*value_table(logits, labels).cpu().numpy())
+
+
+def value_table(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same where the logits are: (5, V) float32, in the order of the fields."""
     if HAS_NUMBA and logits.device.type == "cpu":
         from dynprune_env.selection.kernels import fill_sample_values  # slow to import
 
         values = np.empty((5, len(logits)), dtype=np.float32)
         fill_sample_values(logits.numpy(), labels.numpy(), values)
-        return SampleValues(*values)
-    return SampleValues(*plain_sample_values(logits, labels).cpu().numpy())
+        return torch.from_numpy(values)
+    return plain_sample_values(logits, labels)
 
 
 def plain_sample_values(logits: Tensor, labels: Tensor) -> Tensor:
-    """The same as torch operations, for any device: (5, V) float32, in the order of the fields."""
+    """The same as torch operations, for any device."""
     log_p = torch.log_softmax(logits, dim=1)
     loss = -log_p.gather(1, labels[:, None])[:, 0]
     p = log_p.exp()

@@ -26,11 +26,13 @@ SCORING_BATCH = 1024
 class Pass:
     """What one replica trains in one epoch.
 
+    All on the host: a learner takes the passes of an epoch over to its device in one copy.
+
     Attributes:
-        order: (k,) int64 on the device, the kept samples in the order of training.
-        weights: (k,) float32 on the device, gradient weights.
-        rates: (b,) float64 on the host, the learning rate of each of the b batches.
-        noise: (k, 3) int64 on the device, augmentation noise; None for none.
+        order: (k,) int64, the kept samples in the order of training.
+        weights: (k,) float32, gradient weights.
+        rates: (b,) float64, the learning rate of each of the b batches.
+        noise: (k, 3) int64, augmentation noise; None for none.
         seed: of whatever the model itself draws (dropout).
     """
 
@@ -71,10 +73,11 @@ class Learner(Protocol):
         """Gives these replicas fresh models; row r's depends on its seed alone."""
 
     def train(self, passes: Sequence[Pass]) -> Tensor:
-        """Trains one pass per replica.
+        """Trains one pass per replica; the host does not wait for it.
 
         Returns:
-            (V, C) float32: the logits of every visit, replica after replica, each in its order.
+            (5, V) float32 on the device: the `value_table` of every visit, replica after replica,
+            each in its order.
         """
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:

@@ -27,7 +27,12 @@ class InputTable:
         inputs: (n, C, H, W) uint8 pixels, or (n, F) float32 features, which pass unchanged.
         info: gives mean and standard deviation of the pixels.
         crop: the largest offset that `noise` will ask for.
+
+    Attributes:
+        streamed: whether ids are to be on the host, and not on the device.
     """
+
+    streamed = False
 
     def __init__(self, inputs: Tensor, info: DatasetInfo, crop: int = 0):
         self.inputs = F.pad(inputs, [crop] * 4) if crop else inputs
@@ -101,8 +106,10 @@ class StreamTable:
 
     A sample's own random transforms draw from a seed of the run, the epoch and the sample (the
     global generators of random, numpy and torch are seeded for it), so that neither the other
-    samples nor the number of workers change them.
+    samples nor the number of workers change them. Ids are to be on the host.
     """
+
+    streamed = True
 
     def __init__(self, inputs: Streamed, info: DatasetInfo, crop: int = 0):
         self.inputs, self.info, self.crop = inputs, info, crop
@@ -113,7 +120,7 @@ class StreamTable:
             num_workers=inputs.workers,
             collate_fn=torch.stack,
             persistent_workers=inputs.workers > 0,
-            pin_memory=inputs.device.type == "cuda",
+            pin_memory=inputs.device.type in ("cuda", "xpu"),
             generator=torch.Generator("cpu"),  # the default one is the model's
         )
 

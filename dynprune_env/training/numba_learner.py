@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dynprune_env.common.threads import allowed_threads, one_blas_thread
+from dynprune_env.selection.statistics import value_table
 from dynprune_env.training.kernels import score_rows, train_passes
 from dynprune_env.training.learner import Pass
 from dynprune_env.training.stacked_learner import StackedLearner
@@ -40,11 +41,12 @@ class NumbaLearner(StackedLearner):
         counts = np.array([len(job.order) for job in passes])
         starts = np.concatenate([[0], counts.cumsum()])
         rate_starts = np.concatenate([[0], np.cumsum([len(job.rates) for job in passes])])
+        order = torch.cat([job.order for job in passes])
         seen = np.empty((starts[-1], self.sizes[-1][1]), dtype=np.float32)
         arguments = (
             (*self._tables["train"], self._labels),
             (
-                torch.cat([job.order for job in passes]).numpy(),
+                order.numpy(),
                 torch.cat([job.weights for job in passes]).numpy(),
                 starts,
                 np.concatenate([job.rates for job in passes]).astype(np.float32),
@@ -67,7 +69,7 @@ class NumbaLearner(StackedLearner):
         longest_first = np.argsort(-counts, kind="stable")
         parts = [longest_first[start :: self.threads] for start in range(self.threads)]
         self._share(train_passes, [(part, *arguments) for part in parts if len(part)])
-        return torch.from_numpy(seen)
+        return value_table(torch.from_numpy(seen), self.labels[order])
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits; see `Learner.score`."""

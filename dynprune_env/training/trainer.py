@@ -15,6 +15,7 @@ from dynprune_env.common.alone import as_alone
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.common.threads import torch_threads
+from dynprune_env.common.transfer import fetch, put
 from dynprune_env.selection.budget import (
     SCORING_COST,
     VisitBudget,
@@ -22,7 +23,7 @@ from dynprune_env.selection.budget import (
     of_mean_one,
     visiting_order,
 )
-from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, sample_values
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, SampleValues, value_table
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
@@ -64,7 +65,9 @@ class Trainer:
         threads: of torch, whatever is computed on the models.
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
         train_loss: (R,) float64, mean loss of the last epoch's visits, in nats (ln C at first).
-        seconds: wall-clock seconds since construction, `train` and `evaluate`.
+        val: how the replicas that were unfinished before the last epoch do after it.
+        seconds: wall-clock seconds since construction, `train` and `evaluate`; what an
+            accelerator still trains when its evaluation is queued belongs to the latter.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class Trainer:
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
         self.diverged = np.zeros(num_replicas, dtype=bool)
         self.train_loss = np.full(num_replicas, np.log(classes))
+        self.val = Evaluation(np.zeros(0), np.zeros(0))
         self.seconds = {"train": 0.0, "evaluate": 0.0}
 
     @property
@@ -135,6 +139,8 @@ class Trainer:
     def train_epoch(self, weights: np.ndarray) -> list[np.ndarray]:
         """One step of the game: one pass over the kept samples of every unfinished replica.
 
+        These are then evaluated on the val split, see `val`. The host waits once for both.
+
         Args:
             weights: (R, n) float32, finite; 0 drops, w > 0 keeps with gradient weight w.
 
@@ -155,17 +161,28 @@ class Trainer:
         scoring = running & affordable & (dropped > 0) & self.rescore
         budget.scored += np.where(scoring, dropped, 0)
         rates = self._rates(before, budget.progress, counts)
+        passes = [
+            self._pass(row, order, weights[row], rates[row]) for row, order in enumerate(orders)
+        ]
+        everything, rows = np.arange(self.num_samples), np.flatnonzero(running)
+        left_out = {
+            int(row): np.setdiff1d(everything, orders[row]) for row in np.flatnonzero(scoring)
+        }
         with self.computing():
-            logits = self.learner.train(
-                [
-                    self._pass(row, order, weights[row], rates[row])
-                    for row, order in enumerate(orders)
-                ]
-            )
-            self._record(orders, logits, trained=True)
-            for row in np.flatnonzero(scoring):
-                self._score_dropped(int(row), orders)
-        self.seconds["train"] += time.perf_counter() - start
+            seen = [self.learner.train(passes)]
+            seen += [self._train_values(row, ids) for row, ids in left_out.items()]
+            queued = time.perf_counter()
+            if len(rows):
+                seen.append(self._split_values("val", rows))
+            trained, *scored = fetch(seen)  # all that the step waits for
+            val = scored.pop() if len(rows) else np.zeros((2, 0, 1))
+        self.seconds["train"] += queued - start
+        self.seconds["evaluate"] += time.perf_counter() - queued
+        self._record(orders, trained, trained=True)
+        for (row, ids), table in zip(left_out.items(), scored, strict=True):
+            given = [ids if each == row else ids[:0] for each in range(len(orders))]
+            self._record(given, table, trained=False)
+        self.val = self._evaluation("val", rows, val)
         return orders
 
     def _orders(self, weights: np.ndarray) -> list[np.ndarray]:
@@ -192,25 +209,23 @@ class Trainer:
         if self.recipe.augmentation:
             # Drawn for all n: two masks under one seed differ in nothing but the mask.
             generator = stream(seed, epoch, Purpose.AUGMENTATION)
-            drawn = self.recipe.augmentation.draw(self.num_samples, generator)
-            noise = drawn[order].to(self.device)
+            noise = self.recipe.augmentation.draw(self.num_samples, generator)[order]
         return Pass(
-            order=torch.from_numpy(order).to(self.device),
-            weights=torch.from_numpy(trained).to(self.device),
+            order=torch.from_numpy(order),
+            weights=torch.from_numpy(trained),
             rates=rates,
             noise=noise,
             seed=stream_seed(seed, epoch, Purpose.MODEL),
         )
 
-    def _record(self, orders: list[np.ndarray], logits: Tensor, trained: bool) -> None:
+    def _record(self, orders: list[np.ndarray], table: np.ndarray, trained: bool) -> None:
         """Writes what the passes revealed into the statistics; finds diverged runs."""
         counts = [len(order) for order in orders]
         if sum(counts) == 0:
             return
         ids = np.concatenate(orders)
         rows = np.repeat(np.arange(len(orders)), counts)
-        labels = self.dataset.train.labels[torch.from_numpy(ids).to(self.device)]
-        values = sample_values(logits, labels)
+        values = SampleValues(*table)
         epoch = self.budget.epoch[rows] if trained else None
         self.statistics.record(rows * self.num_samples + ids, values, epoch)
         sums = np.bincount(rows, weights=values.loss, minlength=len(orders))
@@ -219,13 +234,6 @@ class Trainer:
             visited = np.array(counts) > 0
             finite = np.nan_to_num(sums[visited], nan=np.inf) / np.array(counts)[visited]
             self.train_loss[visited] = np.minimum(finite, MAX_LOSS)
-
-    def _score_dropped(self, row: int, orders: list[np.ndarray]) -> None:
-        """Scores the samples that one replica did not train."""
-        dropped = np.setdiff1d(np.arange(self.num_samples), orders[row])
-        logits = self.learner.score("train", torch.from_numpy(dropped).to(self.device), [row])
-        ids = [dropped if r == row else dropped[:0] for r in range(len(orders))]
-        self._record(ids, logits[0], trained=False)
 
     def evaluate(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
         """Loss and accuracy on a split, without augmentation or label smoothing.
@@ -244,18 +252,35 @@ class Trainer:
             raise ValueError(f"split must be 'train', 'val' or 'test', got {split!r}")
         start = time.perf_counter()
         rows = np.arange(len(self.seeds)) if rows is None else rows
-        data = getattr(self.dataset, split)
         with self.computing():
-            ids = torch.arange(len(data), device=self.device)
-            logits = self.learner.score(split, ids, rows.tolist())
-            values = sample_values(logits.flatten(0, 1), data.labels.repeat(len(rows)))
-        loss = values.loss.reshape(len(rows), -1).astype(np.float64)
-        correct = values.correct.reshape(len(rows), -1).astype(np.float64)
+            (found,) = fetch([self._split_values(split, rows)])
+        evaluation = self._evaluation(split, rows, found)
         self.seconds["evaluate"] += time.perf_counter() - start
-        loss = np.minimum(np.nan_to_num(loss.mean(1), nan=MAX_LOSS, posinf=MAX_LOSS), MAX_LOSS)
+        return evaluation
+
+    def _split_values(self, split: str, rows: np.ndarray) -> Tensor:
+        """Loss and correctness of each of k samples under m replicas, (2, m, k), on the device."""
+        data = getattr(self.dataset, split)
+        where = "cpu" if self.learner.inputs[split].streamed else self.device
+        logits = self.learner.score(split, torch.arange(len(data), device=where), rows.tolist())
+        table = value_table(logits.flatten(0, 1), data.labels.repeat(len(rows)))
+        return table.view(5, len(rows), -1)[::4]
+
+    def _train_values(self, row: int, ids: np.ndarray) -> Tensor:
+        """The `value_table` of train samples under one replica, (5, k), on the device."""
+        (there,) = put([ids], self.device)
+        streamed = self.learner.inputs["train"].streamed
+        asked = torch.from_numpy(ids) if streamed else there
+        logits = self.learner.score("train", asked, [row])[0]
+        return value_table(logits, self.dataset.train.labels[there])
+
+    def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
+        """What `evaluate` returns, from what `_split_values` gave."""
+        loss, accuracy = found.astype(np.float64).mean(2)
+        loss = np.minimum(np.nan_to_num(loss, nan=MAX_LOSS, posinf=MAX_LOSS), MAX_LOSS)
         if split == "val":
             self.diverged[rows] |= loss == MAX_LOSS
-        return Evaluation(loss, correct.mean(1))
+        return Evaluation(loss, accuracy)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
