@@ -33,7 +33,7 @@ class OwnDraws(TorchDispatchMode):
     """
 
     def __init__(self, seed: int, watched: bool = False):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._watched = torch.default_generator.initial_seed() if watched else None
 

@@ -195,7 +195,7 @@ class DynPruneVecEnv(VecEnv):
         if isinstance(final, dict):
             final = _named(final)
         return {
-            **_row_of_info(infos["final_info"], row),
+            **_row_of_info({**infos, **infos["final_info"]}, row),  # wrappers tell of ends outside
             "terminal_observation": final,
             "TimeLimit.truncated": False,
         }
