@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.sources import hash_file, own_sources, package_hash
@@ -51,8 +53,20 @@ def fingerprint(
             "precision": "bf16" if settings.use_bf16(device) else "float32",
             "threads": str(1 if is_mlp(task.model) else settings.threads),
             "numba": "yes" if HAS_NUMBA else "no",
+            **(_cuda_switches(settings) if device.type == "cuda" else {}),
         },
     )
+
+
+def _cuda_switches(settings: Settings) -> dict[str, str]:
+    """What decides how CUDA rounds: where it takes TF32, and whether cuDNN repeats itself."""
+    backends = torch.backends
+    taken = {"convolutions": backends.cudnn.allow_tf32, "products": backends.cuda.matmul.allow_tf32}
+    deterministic = settings.deterministic or backends.cudnn.deterministic
+    return {
+        "tf32": ", ".join(name for name, allowed in taken.items() if allowed) or "nowhere",
+        "deterministic": "yes" if deterministic else "no",
+    }
 
 
 def with_parts(agent: Any) -> list[Any]:

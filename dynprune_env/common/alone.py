@@ -32,6 +32,23 @@ def as_alone(device: torch.device | None = None) -> Iterator[None]:
 
 
 @contextmanager
+def same_again(wanted: bool) -> Iterator[None]:
+    """Lets cuDNN take only algorithms that give the same numbers again, if that is wanted.
+
+    The choice is that of the process: other threads that use cuDNN meanwhile do so too.
+    """
+    before = torch.backends.cudnn.deterministic
+    if not wanted or before:
+        yield
+        return
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
+@contextmanager
 def float32_default() -> Iterator[None]:
     """Lets tensors without a type be float32, for models whose code names none.
 

@@ -53,7 +53,10 @@ class Settings:
         threads: torch's threads on a CPU, at least 1; more are faster for large nets, and round
             differently. Plain ReLU nets always take one.
         precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
-            "fp32" or "bf16". Plain ReLU nets always train in fp32.
+            "fp32" or "bf16". Plain ReLU nets always train in fp32. On CUDA torch's own switches
+            say what fp32 is: at first convolutions take TF32, other products do not.
+        deterministic: whether cuDNN takes only algorithms that give the same numbers again, which
+            may be slower; a CPU always gives the same.
         compile: whether `torch.compile` makes the code of convolutional nets: pays on CUDA for
             long runs, not on CPUs. Needs a C++ compiler.
         learner: what trains the models: "modules" (any module, one after the other), "stacked"
@@ -85,6 +88,7 @@ class Settings:
     device: str = "auto"
     threads: int = 1
     precision: str = "auto"
+    deterministic: bool = False
     compile: bool = False
     learner: str = "auto"
     averaging: float | None = None

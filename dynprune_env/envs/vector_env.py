@@ -306,7 +306,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
     def _signature(self) -> str:
         """The settings that a state belongs to; where it runs is not one of them."""
         settings = self.settings.as_dict()
-        for name in ("device", "data_dir", "download"):
+        for name in ("device", "deterministic", "data_dir", "download"):
             del settings[name]
         settings |= {"num_envs": self.num_envs, "twins": self.twins}
         return json.dumps(settings, sort_keys=True)
@@ -347,6 +347,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             averaging=settings.averaging,
             bf16=settings.use_bf16(device),
             torch_compile=settings.compile,
+            deterministic=settings.deterministic,
         )
 
     def _seed(self, rows: np.ndarray, seeds: list[int | None]) -> None:

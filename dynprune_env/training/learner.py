@@ -87,7 +87,7 @@ class Learner(Protocol):
         """A copy of one replica's model, or of its average."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, as tensors."""
+        """Everything that the next epoch depends on, as tensors on the host: copies."""
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave."""

@@ -353,7 +353,7 @@ def _copy_into(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach().clone()
+    return None if tensor is None else tensor.detach().to("cpu", copy=True)
 
 
 def _freeze_batch_norm(model: nn.Module) -> None:

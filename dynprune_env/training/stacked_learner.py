@@ -212,7 +212,7 @@ class StackedLearner:
 
     def state(self) -> dict[str, Any]:
         """Parameters, momenta and averages, (R, P) each; no averages where none are kept."""
-        return {name: getattr(self, name).clone() for name in self._STATE}
+        return {name: getattr(self, name).to("cpu", copy=True) for name in self._STATE}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave."""

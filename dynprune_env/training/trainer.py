@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynprune_env.common.alone import as_alone
+from dynprune_env.common.alone import as_alone, same_again
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.common.threads import torch_threads
@@ -59,6 +59,7 @@ class Trainer:
         averaging: whether each model gets an average, and how slow; see `Learner`.
         bf16: whether modules train under bf16 autocast.
         torch_compile: whether modules run as `torch.compile` makes them.
+        deterministic: whether cuDNN takes only algorithms that give the same numbers again.
 
     Attributes:
         budget: what the runs may spend and have spent.
@@ -86,6 +87,7 @@ class Trainer:
         averaging: float | None = None,
         bf16: bool = False,
         torch_compile: bool = False,
+        deterministic: bool = False,
     ):
         self.num_samples = len(dataset.train)
         self.budget = VisitBudget(num_replicas, self.num_samples, recipe.epochs, budget)
@@ -94,6 +96,7 @@ class Trainer:
         self.raw_weights = raw_weights
         self.rescore = rescore
         self.device = device
+        self.deterministic = deterministic
         with as_alone(device):
             self.learner = make_learner(
                 make_model,
@@ -285,11 +288,15 @@ class Trainer:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """For all that computes on the models: torch has `threads`, and see `as_alone`."""
-        with as_alone(self.device), torch_threads(self.threads):
+        with (
+            as_alone(self.device),
+            same_again(self.deterministic),
+            torch_threads(self.threads),
+        ):
             yield
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, as tensors: copies, not views."""
+        """Everything that the next epoch depends on, as tensors on the host: copies, not views."""
         return {
             "learner": self.learner.state(),
             "statistics": self.statistics.state(),

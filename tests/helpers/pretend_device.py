@@ -2,6 +2,9 @@
 
 Whenever the host would have to wait for the device, that is noted, and so is each copy to it. What
 this cannot show: speed, CUDA graphs, and what kernels of the device round otherwise.
+
+To import this gives the process the device for good: only for processes of their own, see
+`tests/devices/test_pretended.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -150,24 +152,14 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         if pinned:
             made.pretends_to_be_pinned = True
         return made
-    if func is aten.copy_.default:
-        _check_copy(*args, **kwargs)
-    elif func is aten._to_copy.default:
-        if kind == NAME and not ours:
-            _note_copy(args[0], kwargs.get("non_blocking", False))
-        elif kind == "cpu":
-            _wait("copy to the host")
-    elif func in INDEXING:
-        _check_indices(args[1])
-    else:
-        _check_mixing(func, tensors if ours else [])
-    if func in WAITING:
-        _wait(func)
+    _look_at(func, args, kwargs, kind, tensors)
     if kind is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
     out = func(*tree_map(_raw, args), **tree_map(_raw, kwargs))
-    if kind == "cpu" or (func is aten.copy_.default and not _is_ours(args[0])):
-        return args[0] if func is aten.copy_.default else out
+    if func is aten.copy_.default and not _is_ours(args[0]):
+        return args[0]
+    if kind == "cpu":
+        return out
     changed = {id(tensor.raw): tensor for tensor in ours} if func._schema.is_mutable else {}
 
     def wrapped(value: Any) -> Any:
@@ -176,6 +168,23 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return changed[id(value)] if id(value) in changed else PretendTensor(value)
 
     return tree_map(wrapped, out)
+
+
+def _look_at(func: Any, args: Any, kwargs: Any, kind: str | None, tensors: list[Tensor]) -> None:
+    """Notes what the host waits for and copies; refuses to mix."""
+    if func in WAITING:
+        _wait(func)
+    if func is aten.copy_.default:
+        _check_copy(*args, **kwargs)
+    elif func is aten._to_copy.default:
+        if kind == "cpu":
+            _wait("copy to the host")
+        elif kind == NAME and not _is_ours(args[0]):
+            _note_copy(args[0], kwargs.get("non_blocking", False))
+    elif func in INDEXING:
+        _check_indices(args[1])
+    elif any(map(_is_ours, tensors)):
+        _check_mixing(func, tensors)
 
 
 def _check_copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> None:
@@ -236,15 +245,13 @@ class _Backend(_DummyBackendModule):
         """It has no generator: the CPU's draws."""
 
 
-@cache
-def _register() -> None:
+if not MISSING:  # before the first gradient of the process, which counts the devices
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
 
 
 @contextmanager
 def pretended() -> Iterator[Log]:
     """Inside, there is a device called "pretend"; modules move to it with all their numbers."""
-    _register()
     before = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     _log.clear()
