@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dynprune_env.common.alone import as_alone, float32_default
 from dynprune_env.common.draws import OwnDraws, drawing
+from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.models import is_shipped
 from dynprune_env.training.loading import InputTable
 
@@ -55,6 +56,14 @@ def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
         return make_model()
 
 
+def scored_split(learner: Learner, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+    """What `Learner.evaluate` returns, from `Learner.score`."""
+    where = "cpu" if learner.inputs[split].streamed else labels.device
+    logits = learner.score(split, torch.arange(len(labels), device=where), rows)
+    table = value_table(logits.flatten(0, 1), labels.repeat(len(rows)))
+    return table.view(5, len(rows), -1)[::4]  # the first field and the last
+
+
 class Learner(Protocol):
     """R models in training on one data set.
 
@@ -82,6 +91,13 @@ class Learner(Protocol):
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits in evaluation mode under m replicas, (m, len(ids), C) float32."""
+
+    def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+        """Loss and correctness of each of k samples of a split under m replicas.
+
+        Returns:
+            (2, m, k) float32 on the device; the host does not wait for it.
+        """
 
     def module(self, row: int, averaged: bool = False) -> nn.Module:
         """A copy of one replica's model, or of its average."""

@@ -22,7 +22,7 @@ from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.allocator import keep_freed_memory
-from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
+from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model, scored_split
 from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import (
     NewModels,
@@ -298,6 +298,10 @@ class ModuleLearner:
         else:
             with float32_default(), seeded(seed, self.device):
                 yield OwnDraws(seed, watched=True) if eager else nullcontext()
+
+    def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+        """See `Learner.evaluate`."""
+        return scored_split(self, split, labels, rows)
 
     def module(self, row: int, averaged: bool = False) -> nn.Module:
         """A copy of one replica's model; an average has the buffers of its model."""

@@ -14,7 +14,7 @@ from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
+from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model, scored_split
 from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import is_changed
 
@@ -198,6 +198,10 @@ class StackedLearner:
                 h = torch.baddbmm(bias, h, weight).relu_()
             logits.append(torch.baddbmm(layers[-1][1], h, layers[-1][0]))
         return torch.cat(logits, dim=1)
+
+    def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+        """See `Learner.evaluate`."""
+        return scored_split(self, split, labels, rows)
 
     @torch.no_grad()
     def module(self, row: int, averaged: bool = False) -> nn.Module:

@@ -23,7 +23,7 @@ from dynprune_env.selection.budget import (
     of_mean_one,
     visiting_order,
 )
-from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, SampleValues, value_table
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, value_table
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
@@ -198,12 +198,12 @@ class Trainer:
 
     def _rates(self, before: np.ndarray, after: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
         """The learning rate of every batch: the schedule on the way from `before` to `after`."""
-        rates = []
-        for start, end, count in zip(before, after, counts, strict=True):
-            batches = len(batch_sizes(count, self.recipe.batch_size))
-            middle = (np.arange(batches) + 0.5) / max(1, batches)
-            rates.append(self.recipe.rate(start + (end - start) * middle))
-        return rates
+        batches = np.array([len(batch_sizes(int(n), self.recipe.batch_size)) for n in counts])
+        ends = batches.cumsum()
+        places = np.arange(ends[-1]) - np.repeat(ends - batches, batches)
+        middle = (places + 0.5) / np.repeat(batches, batches)
+        start, end = np.repeat(before, batches), np.repeat(after, batches)
+        return np.split(self.recipe.rate(start + (end - start) * middle), ends[:-1])
 
     def _pass(self, row: int, order: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> Pass:
         seed, epoch = int(self.seeds[row]), int(self.budget.epoch[row])
@@ -226,12 +226,8 @@ class Trainer:
         counts = [len(order) for order in orders]
         if sum(counts) == 0:
             return
-        ids = np.concatenate(orders)
-        rows = np.repeat(np.arange(len(orders)), counts)
-        values = SampleValues(*table)
-        epoch = self.budget.epoch[rows] if trained else None
-        self.statistics.record(rows * self.num_samples + ids, values, epoch)
-        sums = np.bincount(rows, weights=values.loss, minlength=len(orders))
+        epoch = self.budget.epoch if trained else None
+        sums = self.statistics.record_rows(orders, table, epoch)
         self.diverged |= ~np.isfinite(sums)
         if trained:
             visited = np.array(counts) > 0
@@ -262,12 +258,9 @@ class Trainer:
         return evaluation
 
     def _split_values(self, split: str, rows: np.ndarray) -> Tensor:
-        """Loss and correctness of each of k samples under m replicas, (2, m, k), on the device."""
-        data = getattr(self.dataset, split)
-        where = "cpu" if self.learner.inputs[split].streamed else self.device
-        logits = self.learner.score(split, torch.arange(len(data), device=where), rows.tolist())
-        table = value_table(logits.flatten(0, 1), data.labels.repeat(len(rows)))
-        return table.view(5, len(rows), -1)[::4]
+        """See `Learner.evaluate`."""
+        labels = getattr(self.dataset, split).labels
+        return self.learner.evaluate(split, labels, rows.tolist())
 
     def _train_values(self, row: int, ids: np.ndarray) -> Tensor:
         """The `value_table` of train samples under one replica, (5, k), on the device."""
