@@ -22,8 +22,10 @@ def as_alone(device: torch.device | None = None) -> Iterator[None]:
     """
     device = device or torch.device("cpu")
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
         if torch.is_autocast_enabled(device.type):
             stack.enter_context(torch.autocast(device.type, enabled=False))
         if torch.get_default_device() not in (device, torch.device("cpu")):

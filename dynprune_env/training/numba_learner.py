@@ -89,6 +89,8 @@ class NumbaLearner(StackedLearner):
 
     def _parts(self, count: int) -> list[slice]:
         """One for each thread."""
+        if self.threads == 1:
+            return [slice(0, count)]
         bounds = np.linspace(0, count, self.threads + 1).astype(int)
         return [slice(low, high) for low, high in pairwise(bounds) if low < high]
 

@@ -152,11 +152,11 @@ class Trainer:
             cut short where the budget ran out, none if it had finished before.
         """
         start = time.perf_counter()
-        orders = self._orders(weights)
+        running = ~self.finished
+        orders = self._orders(weights, running)
         counts = np.array([len(order) for order in orders])
         budget = self.budget
         before = budget.progress
-        running = ~self.finished
         budget.epoch += running
         budget.visits += counts
         dropped = self.num_samples - counts
@@ -188,9 +188,9 @@ class Trainer:
         self.val = self._evaluation("val", rows, val)
         return orders
 
-    def _orders(self, weights: np.ndarray) -> list[np.ndarray]:
+    def _orders(self, weights: np.ndarray, running: np.ndarray) -> list[np.ndarray]:
         """The kept samples of each replica, in the order of one permutation of all n."""
-        left = np.where(self.finished, 0, self.budget.remaining)
+        left = np.where(running, self.budget.remaining, 0)
         return [
             visiting_order(int(self.seeds[row]), int(self.budget.epoch[row]), kept, int(left[row]))
             for row, kept in enumerate(weights > 0)
@@ -203,7 +203,8 @@ class Trainer:
         places = np.arange(ends[-1]) - np.repeat(ends - batches, batches)
         middle = (places + 0.5) / np.repeat(batches, batches)
         start, end = np.repeat(before, batches), np.repeat(after, batches)
-        return np.split(self.recipe.rate(start + (end - start) * middle), ends[:-1])
+        rates = self.recipe.rate(start + (end - start) * middle)
+        return [rates[end - count : end] for end, count in zip(ends, batches, strict=True)]
 
     def _pass(self, row: int, order: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> Pass:
         seed, epoch = int(self.seeds[row]), int(self.budget.epoch[row])
@@ -231,8 +232,8 @@ class Trainer:
         self.diverged |= ~np.isfinite(sums)
         if trained:
             visited = np.array(counts) > 0
-            finite = np.nan_to_num(sums[visited], nan=np.inf) / np.array(counts)[visited]
-            self.train_loss[visited] = np.minimum(finite, MAX_LOSS)
+            mean = sums[visited] / np.array(counts)[visited]
+            self.train_loss[visited] = np.where(mean < MAX_LOSS, mean, MAX_LOSS)
 
     def evaluate(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
         """Loss and accuracy on a split, without augmentation or label smoothing.
@@ -273,7 +274,7 @@ class Trainer:
     def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
         """What `evaluate` returns, from what `_split_values` gave."""
         loss, accuracy = found.astype(np.float64).mean(2)
-        loss = np.minimum(np.nan_to_num(loss, nan=MAX_LOSS, posinf=MAX_LOSS), MAX_LOSS)
+        loss = np.where(loss < MAX_LOSS, loss, MAX_LOSS)  # NaN too
         if split == "val":
             self.diverged[rows] |= loss == MAX_LOSS
         return Evaluation(loss, accuracy)
