@@ -150,7 +150,8 @@ class ModuleLearner:
             if old is not None:
                 move_into(model, old.model)
             mode = "reduce-overhead" if self.device.type == "cuda" else None
-            forward = torch.compile(model, mode=mode)
+            # Two sizes of batch come here, of training and of scoring: code for each of them.
+            forward = torch.compile(model, mode=mode, dynamic=False)
         optimizer = torch.optim.SGD(
             model.parameters(),
             lr=self.recipe.learning_rate,

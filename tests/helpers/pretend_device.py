@@ -1,7 +1,8 @@
 """A pretended accelerator: the CPU computes, but CPU tensors do not mix with its own, as on CUDA.
 
 Whenever the host would have to wait for the device, that is noted, and so is each copy to it. What
-this cannot show: speed, CUDA graphs, and what kernels of the device round otherwise.
+this cannot show: speed, CUDA graphs, bf16 (autocast does nothing here), and what kernels of a
+device round otherwise.
 
 To import this gives the process the device for good: only for processes of their own, see
 `tests/devices/test_pretended.py`.
@@ -247,6 +248,8 @@ class _Backend(_DummyBackendModule):
 
 if not MISSING:  # before the first gradient of the process, which counts the devices
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
+    _library = torch.library.Library("_", "IMPL")
+    _library.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
 
 
 @contextmanager
