@@ -142,7 +142,7 @@ class ModuleLearner:
     def _make(self, seed: int, old: _Replica | None = None) -> _Replica:
         """A new module and all that belongs to it: nothing is left of the one that it replaces."""
         model = fresh_model(self.make_model, seed)
-        model = model.to(self.device, non_blocking=not self.on_cpu, memory_format=self.layout)
+        model = model.to(self.device, non_blocking=True).to(memory_format=self.layout)
         self._made.add(model)
         model = with_own_state(model)
         forward: Callable[[Tensor], Tensor] = model

@@ -269,7 +269,9 @@ def _taken_over(
         (starts[:, None] + places)[visited],
     ]
     there = put([*arrays, *([_padded(noises)] if noises else [])], device)
-    return _Stack(*there[:4], there[7] if noises else None, *there[4:7])
+    order, weights, rates, lengths, chosen, sources, targets, *noise = there
+    own = noise[0] if noise else None
+    return _Stack(order, weights, rates, lengths, own, chosen, sources, targets)
 
 
 def _padded(rows: list[np.ndarray]) -> np.ndarray:
