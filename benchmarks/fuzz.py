@@ -87,8 +87,8 @@ def kinds(folder: Path) -> Iterator[Kind]:
     yield Kind("result", ".json", result.read_bytes(), _read_result, broken, result.stem)
     scorer = (FOLDER / "weighted.npz").read_bytes()
     yield Kind("scorer policy", ".npz", scorer, lambda path: load_scorer(str(path))[1], archive)
-    planner = (FOLDER / "planner.npz").read_bytes()
-    yield Kind("SB3 policy", ".npz", planner, _read_sb3, archive)
+    shipped = (FOLDER / "ppo.npz").read_bytes()
+    yield Kind("SB3 policy", ".npz", shipped, _read_sb3, archive)
     yield Kind("SB3 set policy", ".npz", _set_policy(folder), _read_sb3, archive)
     yield Kind(
         "sweep",

@@ -10,6 +10,10 @@ from dynprune_env.common.lazy import lazy_names
 from dynprune_env.common.registration import register_env
 
 if TYPE_CHECKING:  # what editors and mypy see; at run time a name is loaded at its first use
+    from dynprune_env.benchmark.analysis import Results as Results
+    from dynprune_env.benchmark.analysis import kept_masks as kept_masks
+    from dynprune_env.benchmark.analysis import load_results as load_results
+    from dynprune_env.benchmark.analysis import to_frame as to_frame
     from dynprune_env.benchmark.episodes import run_episodes as run_episodes
     from dynprune_env.benchmark.results import Result as Result
     from dynprune_env.benchmark.results import RunConfig as RunConfig
@@ -18,6 +22,7 @@ if TYPE_CHECKING:  # what editors and mypy see; at run time a name is loaded at 
     from dynprune_env.envs.relative import RelativeRewards as RelativeRewards
     from dynprune_env.envs.settings import Settings as Settings
     from dynprune_env.envs.vector_env import DynPruneVectorEnv as DynPruneVectorEnv
+    from dynprune_env.integrations.schedule import progress_scheduler as progress_scheduler
     from dynprune_env.sampler.loading import Indexed as Indexed
     from dynprune_env.sampler.loading import WholeBatches as WholeBatches
     from dynprune_env.sampler.sampler import PruningSampler as PruningSampler
@@ -61,7 +66,10 @@ _EXPORTS = {
     "Evaluation": "training.trainer",
     "Indexed": "sampler.loading",
     "keep_top": "selection.ranking",
+    "kept_masks": "benchmark.analysis",
+    "load_results": "benchmark.analysis",
     "own_task": "tasks.own",
+    "progress_scheduler": "integrations.schedule",
     "PruningSampler": "sampler.sampler",
     "rank": "selection.ranking",
     "Recipe": "tasks.recipes",
@@ -69,12 +77,14 @@ _EXPORTS = {
     "RelativeRewards": "envs.relative",
     "ReplicaRandom": "common.randomness",
     "Result": "benchmark.results",
+    "Results": "benchmark.analysis",
     "run_episodes": "benchmark.episodes",
     "RunConfig": "benchmark.results",
     "SampleStatistics": "selection.statistics",
     "Settings": "envs.settings",
     "standardise": "selection.ranking",
     "Task": "tasks.registry",
+    "to_frame": "benchmark.analysis",
     "Trainer": "training.trainer",
     "WholeBatches": "sampler.loading",
 }

@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "dynprune_env.selection": {"common"},
     "dynprune_env.training": {"common", "tasks", "selection"},
     "dynprune_env.sampler": {"common", "selection"},
+    "dynprune_env.integrations": {"common", "selection", "sampler"},
     "dynprune_env.envs": {"common", "tasks", "selection", "training"},
     "dynprune_env.benchmark": {"common", "tasks", "selection", "training", "envs"},
     "dynprune_env.report": {"common", "benchmark"},

@@ -9,8 +9,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from dynprune_env.common.checks import shown
 from dynprune_env.common.lazy import lazy_names
-from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
+from dynprune_env.common.specs import checked_arguments, did_you_mean, lookup, parse_spec
 
 if TYPE_CHECKING:  # loaded at their first use: a report needs no agent, and no torch
     from dynprune_agents._agent import Agent as Agent
@@ -85,7 +86,9 @@ def agent_class(name: str) -> type[Agent]:
         if isabstract(found):
             raise ValueError(f"{name!r} is abstract: it leaves methods to its subclasses")
         return found
-    module = import_module(lookup(name, _modules(), "agent"))
+    modules = _modules()
+    known = modules.get(name) or lookup(name, modules, "agent", also=_shipped())
+    module = import_module(known)
     return next(
         value
         for value in vars(module).values()
@@ -101,9 +104,32 @@ def make(spec: str) -> Agent:
     Raises:
         ValueError: unknown agent or parameter, or a value that the agent refuses.
     """
-    name, arguments = parse_spec(spec)
+    if not isinstance(spec, str):
+        raise ValueError(f'an agent is named by its spec, such as "ucb(c=2.0)", got {shown(spec)}')
+    try:
+        name, arguments = parse_spec(spec)
+    except ValueError as error:
+        hint = did_you_mean(spec, _modules(), also=_shipped())
+        raise ValueError(f"{error}.{hint}" if hint else str(error)) from error
     found = agent_class(name)
     return found(**checked_arguments(found, arguments, f"the agent {name}"))
+
+
+def _shipped() -> dict[str, str]:
+    """What somebody may call the shipped policies, "learned-robust" or "robust": their specs."""
+    from dynprune_agents.policies._files import shipped_policies
+    from dynprune_agents.policies.learned import Learned
+
+    found: dict[str, str] = {}
+    for policy in shipped_policies():
+        try:
+            Learned(policy).network()
+            agent = "learned"
+        except ValueError:  # it is one of Stable-Baselines3
+            agent = "sb3"
+        spec = f"{agent}(policy={policy!r})"
+        found |= {policy: spec, f"{agent}-{policy}": spec}
+    return found
 
 
 def describe(name: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dynprune_env.common.checks import shown
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.common.specs import parse_spec
-from dynprune_env.selection.agent import Episode, ScoringRuns
+from dynprune_env.selection.agent import Episode, NotReady, ScoringRuns
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import progress_entries
 
@@ -22,6 +23,9 @@ FAMILIES = ("baselines", "dynamic", "weighted", "static", "bandits", "policies")
 
 CLASSES = ("baseline", "dynamic", "weighted", "static", "bandit", "learned")
 """What the agents of each family are called, in the order of FAMILIES."""
+
+GAME_KINDS = ("action", "observation")
+"""Keyword arguments of an environment that an agent has to fit."""
 
 Observation = dict[str, np.ndarray]
 """Columns (R, n) or (n,) and `progress` (R, 7) or (7,); see `selection.observations`."""
@@ -65,7 +69,12 @@ class Agent(ABC):
         """Scores samples before the first episode, in training runs that are charged."""
 
     def reset(self, episode: Episode) -> None:
-        """Begins a new episode: forgets the last one and seeds the agent's own generators."""
+        """Begins a new episode: forgets the last one and seeds the agent's own generators.
+
+        Raises:
+            ValueError: it is no episode, or of an environment that this agent does not fit.
+        """
+        self._check(episode)
         self.episode = episode
         self.rng = ReplicaRandom(episode.seeds)
         self._planned: np.ndarray | None = None
@@ -108,6 +117,41 @@ class Agent(ABC):
         if name not in names() or any(isinstance(value, str) for value in arguments.values()):
             return None
         return make(spec)
+
+    def __getattr__(self, name: str) -> Any:
+        """Asked for what is not there: what `prepare` or `reset` makes, or nothing."""
+        missing = f"{type(self).__name__!r} object has no attribute {name!r}"
+        if name.startswith("__"):  # what copying and pickling look for
+            raise AttributeError(missing)
+        if "episode" not in vars(self):
+            raise NotReady(
+                "begin an episode first, with agent.reset(env.unwrapped.episode(seed=0)) after "
+                f"env.reset(seed=0): {missing} yet"
+            )
+        if type(self).prepare is not Agent.prepare:
+            raise NotReady(
+                "this agent scores samples beforehand, call agent.prepare(env.unwrapped."
+                f"scoring_runs(seed=0)) before agent.reset(...): {missing} yet"
+            )
+        raise AttributeError(missing)
+
+    def _check(self, episode: Episode) -> None:
+        """Checks what `reset` got; rules of one's own are held to what they say only."""
+        if isinstance(episode, type) or not hasattr(episode, "seeds"):
+            raise ValueError(
+                "reset takes an episode, agent.reset(env.unwrapped.episode(seed=0)), "
+                f"got {shown(episode)}"
+            )
+        ours = type(self).__module__.startswith("dynprune_agents.")
+        wanted = {"action": "mask", "observation": "samples"} if ours else {}
+        wanted |= {name: kind for name, kind in self.env_kwargs.items() if name in GAME_KINDS}
+        for name, kind in wanted.items():
+            found = getattr(episode, name, None)
+            if found not in (None, kind) and (kind, found) != ("mask", "weights"):
+                raise ValueError(
+                    f"{self!r} plays with {name}={kind!r}, and the environment has "
+                    f"{name}={found!r}: make it with gym.make(..., **agent.env_kwargs)"
+                )
 
     def progress(self, observation: Observation) -> np.ndarray:
         """How far the run is, (R,) or () in [0, 1]; schedules of a rule run on it."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
 
 from dynprune_agents import Agent
 from dynprune_env.selection.tilts import Tilts
+
+PLANS = list(product(Tilts.FEATURES, (-0.5, -0.2, 0.2, 0.5)))
+"""The plans that are played: one tilt each, towards either side, a little or much."""
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 Budgets 0.1, 0.3 and 0.5, with 0 %, 20 % and 40 % of the labels redrawn; 50 runs a setting: five
 seeds on each of ten data seeds, none of which training or the choice between policies has met.
-Differences are paired by run, with a 95 % bootstrap interval of their mean.
+Differences are paired by run, with a 95 % bootstrap interval of their mean. Beside the agents stand
+three seeds of the same training of PPO, and the best of 28 constant plans (one tilt each).
 
     python -m benchmarks.learned.digits     # about half an hour on two cores
 """
@@ -12,14 +13,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 import dynprune_agents
-from benchmarks.learned.tables import Setting, accuracy_table, duel_table, play
+from benchmarks.learned.constant import PLANS, Constant
+from benchmarks.learned.tables import (
+    Setting,
+    accuracies,
+    accuracy_table,
+    duel_table,
+    mean_leads,
+    play,
+)
 
 LEARNED = ("learned", "sb3")
 VARIANTS = ("learned(policy='weighted')", "learned(policy='robust')")
-ENV = "DynPrune-Digits-v0"
+SEEDS_OF_PPO = tuple(
+    f"sb3(policy='benchmarks/learned/policies/ppo_digits_{seed}.npz')" for seed in range(3)
+)
+"""The same training of PPO on Digits alone, with three seeds."""
+
+CONTROLS = tuple(repr(Constant(*plan)) for plan in PLANS)
+ENV, BASELINE = "DynPrune-Digits-v0", "dynamic_random"
 DATA_SEEDS = range(100, 110)
 SEEDS = range(1000, 1005)
 NOISE = (0.0, 0.2, 0.4)
@@ -48,14 +64,22 @@ def main(
     table: Path = Path("benchmarks/results/learned_digits.md"),
 ) -> None:
     """Plays all agents and writes the table."""
-    everyone = [*dynprune_agents.names(), *VARIANTS]
+    everyone = [*dynprune_agents.names(), *VARIANTS, *SEEDS_OF_PPO, *CONTROLS]
     specs = [repr(dynprune_agents.make(spec)) for spec in agents or everyone]
     runs = play(settings(), specs, out, jobs)
-    handwritten = [spec for spec in specs if spec.split("(")[0] not in LEARNED]
+    plans = [spec for spec in specs if spec in CONTROLS]
+
+    def mean(spec: str) -> float:
+        return float(np.mean([accuracies(runs, setting, spec) for setting in settings()]))
+
+    dropped = sorted(plans, key=mean)[:-1]  # of the constant plans the best is shown
+    specs = [spec for spec in specs if spec not in dropped]
+    learned = [spec for spec in specs if spec.split("(")[0] in LEARNED]
+    handwritten = [spec for spec in specs if spec not in learned and spec not in plans]
     parts = [__doc__ or "", accuracy_table(runs, settings(), specs), FOOTNOTE]
-    for spec in specs:
-        if spec not in handwritten:
-            parts.append(duel_table(runs, settings(), spec, handwritten))
+    if BASELINE in specs:
+        parts.append(mean_leads(runs, settings(), specs, BASELINE))
+    parts += [duel_table(runs, settings(), spec, handwritten) for spec in learned]
     table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(table.read_text(encoding="utf-8"))

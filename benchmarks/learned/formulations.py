@@ -26,13 +26,12 @@ import torch
 import typer
 
 import dynprune_agents
-from benchmarks.learned.constant import Constant
+from benchmarks.learned.constant import PLANS, Constant
 from dynprune_agents import Agent
 from dynprune_agents.learning.mixture import Mixture
 from dynprune_agents.learning.trainers import make_trainer
 from dynprune_env import run_episodes
 from dynprune_env.common.files import write_text
-from dynprune_env.selection.tilts import Tilts
 
 ENV = "DynPrune-Digits-v0"
 BUDGETS, NOISE = (0.1, 0.3, 0.5), (0.0, 0.2, 0.4)
@@ -88,29 +87,26 @@ LONG, LONGER = 100_000, 1_000_000
 FORMULATIONS = [
     Formulation("ppo", relative="rank", longest=LONGER),
     Formulation("es", settings=START, longest=LONGER),
-    Formulation("ppo", relative="mean", longest=LONG),
-    Formulation("ppo", relative="random", longest=LONG),
+    Formulation("ppo", relative="mean"),
+    Formulation("ppo", relative="random"),
     Formulation("ppo", reward="final_accuracy", relative="none", longest=LONG),
     Formulation("ppo", relative="none", longest=LONG),
     Formulation("ppo", action="weighted_tilts", relative="rank", longest=LONG),
     Formulation("ppo", *SHORT, relative="rank", longest=LONG),
     Formulation("ppo", "samples", "mask", relative="rank"),
     Formulation("a2c", relative="rank", longest=LONG),
-    Formulation("trpo", relative="rank", longest=LONG),
+    Formulation("trpo", relative="rank"),
     Formulation("sac", relative="random"),
     Formulation("td3", relative="random"),
     Formulation("tqc", relative="random"),
     Formulation("ars"),
     Formulation("dqn", "run", "strategy", relative="random"),
     Formulation("es", settings={**START, "generations": 0}),  # the imitation alone
-    Formulation("es", settings={"imitation": 0}, longest=LONG),
+    Formulation("es", settings={"imitation": 0}),
     Formulation("es", settings={**START, "loss_share": 0.0}),
     Formulation("es", settings={**START, "max_weight": 0.6}),
-    Formulation("es", *SHORT, longest=LONG),
+    Formulation("es", *SHORT),
 ]
-
-
-PLANS = list(itertools.product(Tilts.FEATURES, (-0.5, -0.2, 0.2, 0.5)))
 
 
 def accuracies(agent: Agent) -> np.ndarray:

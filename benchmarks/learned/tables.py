@@ -205,6 +205,32 @@ def duel_table(
     return "\n".join(lines)
 
 
+def mean_leads(
+    runs: Runs, settings: Sequence[Setting], agents: Sequence[str], baseline: str
+) -> str:
+    """Leads over a baseline: their mean over all settings with its interval, and the lowest.
+
+    The interval is of the mean over settings and runs, which are redrawn within their settings.
+    """
+    base = [accuracies(runs, setting, baseline) for setting in settings]
+    lines = [
+        f"| agent | mean lead over `{baseline}`, points | lowest of {len(settings)} settings "
+        "| settings above it |",
+        "|---|---:|---:|---:|",
+    ]
+    rows = []
+    for agent in agents:
+        leads = [
+            accuracies(runs, setting, agent) - other
+            for setting, other in zip(settings, base, strict=True)
+        ]
+        means = [float(lead.mean()) for lead in leads]
+        low, high = stratified_interval(leads, lambda drawn: drawn.mean(-1))
+        text = f"{np.mean(means):+.2f} ({low:+.2f} to {high:+.2f}) | {min(means):+.2f}"
+        rows.append((np.mean(means), f"| `{agent}` | {text} | {sum(m > 0 for m in means)} |"))
+    return "\n".join([*lines, *(line for _, line in sorted(rows, reverse=True))])
+
+
 def lead_table(
     runs: Runs, settings: Sequence[Setting], agents: Sequence[str], baseline: str
 ) -> str:

@@ -16,6 +16,7 @@ from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.plain import Packer, Unpacker, read_plain
 from dynprune_env.common.restorable import restorable
+from dynprune_env.common.stopping import Stopped as Stopped
 
 for _cls in (Result, RunConfig, Fingerprint):
     restorable(_cls)
@@ -27,10 +28,6 @@ ENDED = {"seeds", "origin", "results"}
 """What is kept of runs that have ended, until each result has its file."""
 
 logger = logging.getLogger(__name__)
-
-
-class Stopped(Exception):
-    """Runs were asked to stop, and saved where they stand."""
 
 
 @dataclass

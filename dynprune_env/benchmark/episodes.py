@@ -16,17 +16,18 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from dynprune_env.benchmark.best_epoch import BestEpochs
-from dynprune_env.benchmark.checkpoints import Checkpoint
+from dynprune_env.benchmark.checkpoints import Checkpoint, Stopped
 from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.checks import run_seeds
 from dynprune_env.common.provenance import commit, machine, versions
+from dynprune_env.common.pulse import Listener, doing, listening
 from dynprune_env.common.threads import one_blas_thread, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
-from dynprune_env.selection.agent import SelectionAgent
+from dynprune_env.selection.agent import SelectionAgent, check_agent
 from dynprune_env.selection.agent_state import pack_agent, unpack_agent
 
 T = TypeVar("T")
@@ -100,9 +101,11 @@ def run_episodes(
         One result per seed, or per seed of the state that was gone on from.
 
     Raises:
-        ValueError: an argument of the environment or a seed is not valid.
-        Stopped: the checkpoint said so, and has saved the runs.
+        ValueError: an argument of the environment, a seed or the agent is not valid.
+        Stopped: the checkpoint said so, and has saved the runs; what an agent prepares before them
+            is not saved, and done again.
     """
+    check_agent(agent)
     seeds = run_seeds(seeds)
     trust = checkpoint is not None and checkpoint.trust
     game = _EpisodeRunner(
@@ -117,7 +120,10 @@ def run_episodes(
         state = None
     game.make(seeds)
     if state is None or not game.go_on(state):
-        game.begin()
+        with listening(_stopper(checkpoint)):
+            game.begin()
+        if checkpoint and game.prepared:
+            checkpoint.pause(game.state)  # that may have taken longer than any epoch
     while not game.over:
         progress = game.step()
         if on_epoch is not None:
@@ -130,6 +136,16 @@ def run_episodes(
         ended = {"seeds": list(seeds), "origin": game.origin(), "results": results}
         checkpoint.save(lambda: ended)
     return results
+
+
+def _stopper(checkpoint: Checkpoint | None) -> Listener:
+    """Raises in the middle of what is prepared: there is nothing to be saved yet."""
+
+    def stop(what: str, share: float) -> None:
+        if checkpoint is not None and checkpoint.stopping():
+            raise Stopped
+
+    return stop
 
 
 def _few_threads(method: Callable[[_EpisodeRunner], T]) -> Callable[[_EpisodeRunner], T]:
@@ -208,7 +224,8 @@ class _EpisodeRunner:
         self._observation, _ = self._vector.reset(seed=list(seeds))
         start = time.perf_counter()
         runs = self._vector.scoring_runs(seeds)
-        self._agent.prepare(runs)
+        with doing("scoring beforehand"):
+            self._agent.prepare(runs)
         self._spent["prepare"] = time.perf_counter() - start
         self._preparation = runs.visits
         self._record()
@@ -219,13 +236,20 @@ class _EpisodeRunner:
         self._log = RunLog(self._vector)
         self._best = BestEpochs(self._vector) if self._best_epoch else None
 
+    @property
+    def prepared(self) -> bool:
+        """Whether the agent made training runs of its own."""
+        return bool(self._preparation.any())
+
     @_few_threads
     def step(self) -> np.ndarray:
         """Plays one epoch; returns the (R,) progress, in [0, 1]."""
         began = time.perf_counter()
         action = self._agent.select(self._observation)
         self._spent["select"] += time.perf_counter() - began
-        observation, reward, terminated, _, self._info = self._vector.step(action)
+        done = self._vector.trainer.budget.epoch.max()
+        with doing(f"epoch {done + 1} of {self._vector.settings.recipe.epochs}"):
+            observation, reward, terminated, _, self._info = self._vector.step(action)
         stepped, began = time.perf_counter() - began, time.perf_counter()
         self._agent.update(self._observation, action, reward, observation)
         self._spent["select"] += time.perf_counter() - began

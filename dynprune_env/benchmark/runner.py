@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from dynprune_env.benchmark.checkpoints import Stopped
 from dynprune_env.benchmark.episodes import RunGroup, run_episodes
@@ -28,6 +25,7 @@ from dynprune_env.benchmark.results import Failure, Result, RunConfig, failure_p
 from dynprune_env.benchmark.standing import review
 from dynprune_env.common.processes import Worker, call_each, local_workers
 from dynprune_env.common.registration import import_all
+from dynprune_env.common.stopping import stoppable
 from dynprune_env.selection.agent import SelectionAgent
 
 logger = logging.getLogger(__name__)
@@ -268,21 +266,11 @@ def _keep_book(outcome: Outcome, config: RunConfig, folder: Path) -> None:
 @contextmanager
 def _stoppable(exchange: Exchange) -> Iterator[None]:
     """Hands the first Ctrl-C or SIGTERM on to the workers; closes the exchange at the end."""
-
-    def ask(signum: int, frame: object) -> None:
-        if exchange.stopping():
-            raise KeyboardInterrupt
-        exchange.ask_to_stop()
-        logger.warning("stopping when the epochs under way have ended; once more stops at once")
-
-    old: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # only it can handle signals
-        old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    when = "when the epochs under way have ended"
     try:
-        yield
+        with stoppable(exchange.stopping, exchange.ask_to_stop, when):
+            yield
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
         exchange.close()
 
 

@@ -6,10 +6,11 @@ import math
 import re
 import reprlib
 import sys
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import msgspec
+
+from dynprune_env.common.specs import did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,6 +24,8 @@ MOST_DOTS = 200
 """In one line: the time and the memory that a parser needs for a key grow with their square."""
 
 MOST_SEEDS = 100_000
+LAST_SEED = 1 << 62
+"""At which the first of the seeds may lie at most."""
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Kwargs = dict[str, str | int | float | bool]
@@ -41,7 +44,7 @@ class SweepFile(msgspec.Struct, forbid_unknown_fields=True):
     )
     scaled_model: str | msgspec.UnsetType = msgspec.UNSET
     description: str | msgspec.UnsetType = msgspec.UNSET
-    seed: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)] | msgspec.UnsetType = msgspec.UNSET
+    seed: Annotated[int, msgspec.Meta(ge=0, le=LAST_SEED)] | msgspec.UnsetType = msgspec.UNSET
 
 
 def read_sweep_file(content: bytes) -> dict[str, Any]:
@@ -67,9 +70,8 @@ def read_sweep_file(content: bytes) -> dict[str, Any]:
     known = SweepFile.__struct_fields__
     for key in given:
         if key not in known:
-            close = get_close_matches(key, known, n=1)
-            hint = f". Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"unknown key {key!r}; there are {', '.join(known)}{hint}")
+            hint = did_you_mean(key, known)
+            raise ValueError(f"unknown key {key!r}; there are {', '.join(known)}.{hint}")
     _check_numbers(given)
     try:
         checked: dict[str, Any] = msgspec.to_builtins(msgspec.convert(given, SweepFile))

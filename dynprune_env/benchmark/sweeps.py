@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dynprune_env.benchmark.episodes import RunGroup
-from dynprune_env.benchmark.sweep_files import LIMIT, MOST_SEEDS, read_sweep_file
+from dynprune_env.benchmark.sweep_files import LAST_SEED, LIMIT, MOST_SEEDS, read_sweep_file
+from dynprune_env.common.specs import did_you_mean
 from dynprune_env.envs.settings import settings_of
 from dynprune_env.tasks.models import is_mlp
 
@@ -129,8 +130,8 @@ def seed_range(first: int, count: int) -> tuple[int, ...]:
     """
     if not 1 <= count <= MOST_SEEDS:
         raise ValueError(f"seeds is how many, at least 1 and at most {MOST_SEEDS:,}, got {count}")
-    if first < 0:
-        raise ValueError(f"seeds begin at 0 or later, got {first}")
+    if not 0 <= first <= LAST_SEED:
+        raise ValueError(f"seeds begin at 0 or later, and by 2^62, got {first}")
     return tuple(range(first, first + count))
 
 
@@ -166,7 +167,10 @@ def load_sweep(name: str) -> Sweep:
     if name in names():
         shipped = files("dynprune_env.benchmark").joinpath("named_sweeps", f"{name}.toml")
         return parse_sweep(shipped.read_bytes(), name)
-    raise ValueError(f"no sweep is called {name!r}; there are {', '.join(names())}, or FILE.toml")
+    hint = did_you_mean(name, names())
+    raise ValueError(
+        f"no sweep is called {name!r}; there are {', '.join(names())}, or FILE.toml.{hint}"
+    )
 
 
 def _content(path: Path) -> bytes:

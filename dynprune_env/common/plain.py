@@ -252,24 +252,46 @@ class Unpacker:
         return array[()] if node["type"] == "scalar" else array
 
 
-def plain_hash(tree: Any) -> str:
-    """Of plain things: another one if anything in them is missing or different."""
-    digest = hashlib.blake2b(digest_size=8)
+class PlainDigest:
+    """Of plain things, part by part: another one if anything in them is missing or different."""
 
-    def add(node: Any) -> None:
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=8)
+
+    def copy(self) -> PlainDigest:
+        """One that goes on from here alone."""
+        other = PlainDigest()
+        other._digest = self._digest.copy()
+        return other
+
+    def begin(self, kind: type, length: int) -> None:
+        """Begins a container, whose `length` parts are added next: pairs where it is a dict."""
+        self._digest.update(f"{kind.__name__}{length};".encode())
+
+    def add(self, node: Any) -> None:
+        """Goes on with a whole thing."""
         if isinstance(node, torch.Tensor):
-            digest.update(f"{node.dtype}{tuple(node.shape)}".encode())
+            self._digest.update(f"{node.dtype}{tuple(node.shape)}".encode())
             if node.numel():
                 flat = node.detach().cpu().contiguous().reshape(-1)
-                digest.update(flat.view(torch.uint8).numpy().data)
-            return
-        inner = isinstance(node, dict | list | tuple)
-        digest.update(f"{type(node).__name__}{len(node) if inner else repr(node)};".encode())
-        for part in node.items() if isinstance(node, dict) else node if inner else ():
-            add(part)
+                self._digest.update(flat.view(torch.uint8).numpy().data)
+        elif isinstance(node, dict | list | tuple):
+            self.begin(type(node), len(node))
+            for part in node.items() if isinstance(node, dict) else node:
+                self.add(part)
+        else:
+            self._digest.update(f"{type(node).__name__}{node!r};".encode())
 
-    add(tree)
-    return digest.hexdigest()
+    def text(self) -> str:
+        """Of all so far."""
+        return self._digest.hexdigest()
+
+
+def plain_hash(tree: Any) -> str:
+    """Of plain things: another one if anything in them is missing or different."""
+    digest = PlainDigest()
+    digest.add(tree)
+    return digest.text()
 
 
 def read_plain(path: str | Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from types import NoneType
@@ -57,17 +57,36 @@ def literal(node: ast.AST | str, context: str) -> Any:
         ) from (error)
 
 
-def lookup(name: str, registry: dict[str, Any], kind: str) -> Any:
-    """The entry of that name.
+def lookup(
+    name: str, registry: dict[str, Any], kind: str, also: Mapping[str, str] | None = None
+) -> Any:
+    """The entry of that name; `also` as in `did_you_mean`.
 
     Raises:
         ValueError: there is none; the message lists what there is.
     """
     if name in registry:
         return registry[name]
-    close = get_close_matches(name, registry, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, registry, also)
     raise ValueError(f"no {kind} is called {name!r}; there are {', '.join(registry)}.{hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> str:
+    """Says " Did you mean ...?" with what was probably meant, or nothing.
+
+    Args:
+        name: what was given; upper case, spaces and dashes count as little as in speech.
+        known: what there is.
+        also: other names that somebody may say, with what they stand for.
+    """
+    names = {_spoken(each): each for each in known}
+    names |= {_spoken(each): meant for each, meant in (also or {}).items()}
+    close = get_close_matches(_spoken(name), names, n=1)
+    return f" Did you mean {names[close[0]]!r}?" if close else ""
+
+
+def _spoken(name: str) -> str:
+    return "".join(each for each in name.lower() if each.isalnum())
 
 
 def checked_arguments(

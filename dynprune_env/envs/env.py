@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -10,7 +12,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
-from dynprune_env.common.checks import row_seeds
+from dynprune_env.common.checks import row_seeds, shown
+from dynprune_env.common.pulse import doing, listening
 from dynprune_env.envs.rendering import Window
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns
@@ -115,7 +118,8 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         (seed,) = row_seeds(seed, 1)
         super().reset(seed=seed)
         self.vector.set_generators([self.np_random], [self.np_random_seed])
-        observations, infos = self.vector.reset()
+        with self._watched("the first evaluation"):
+            observations, infos = self.vector.reset()
         self._show()
         return row_of(observations), _only_info(infos)
 
@@ -131,7 +135,13 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         """
         if self.vector.ended[0]:
             raise ResetNeeded("this episode has ended: call reset() to start another")
-        observations, rewards, terminations, _, infos = self.vector.step(np.asarray(action)[None])
+        given, shape = np.asarray(action), self.action_space.shape or ()
+        if given.shape != shape:
+            kind = self.settings.action
+            found = given.shape if given.dtype.kind in "biuf" else shown(action)
+            raise ValueError(f"expected a {kind!r} action of shape {shape}, got {found}")
+        with self._watched(f"epoch {self.trainer.budget.epoch[0] + 1}"):
+            observations, rewards, terminations, _, infos = self.vector.step(given[None])
         self._show()
         ended = bool(terminations[0])
         return row_of(observations), float(rewards[0]), ended, False, _only_info(infos)
@@ -191,6 +201,16 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         except RuntimeError as error:  # a machine without a display can still train
             self._windowless = True
             logging.getLogger(__name__).warning("%s", error)
+
+    @contextmanager
+    def _watched(self, what: str) -> Iterator[None]:
+        """Lets the window tell how far the work inside is."""
+        window = self._window
+        if window is None:
+            yield
+            return
+        with doing(what), listening(lambda now, share: window.tell(f"{now}, {share:.0%}")):
+            yield
 
     def close(self) -> None:
         """Closes the window, if there is one."""

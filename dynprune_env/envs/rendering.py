@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -328,6 +329,17 @@ class Window:
         blank = np.full((HEIGHT, WIDTH, 3), 255, dtype=np.uint8)
         self._image = axes.imshow(blank, aspect="auto")
         self._figure.show()
+        self._told = 0.0
+
+    def tell(self, text: str) -> None:
+        """Shows a line as the window's title, and answers the user; now and then, not each time."""
+        import matplotlib.pyplot as plt
+
+        if time.monotonic() - self._told > 0.2 and plt.fignum_exists(self._figure.number):
+            self._told = time.monotonic()
+            if self._figure.canvas.manager is not None:
+                self._figure.canvas.manager.set_window_title(text)
+            self._figure.canvas.flush_events()
 
     def show(self, rgb: np.ndarray) -> None:
         """Show an (H, W, 3) uint8 image; nothing happens once the user has closed the window."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from dynprune_env.common.draws import drawing
+from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
@@ -140,7 +141,10 @@ def _forward(part: Callable[[Tensor], Tensor], trainer: Trainer, ids: Tensor) ->
     table = trainer.learner.inputs["train"]
     with _drawing(trainer):
         # Copies: a module may hand out the same memory at every call.
-        parts = [part(x).to(torch.float32, copy=True) for x in table.batches(ids, SCORING_BATCH)]
+        parts = []
+        for place, x in enumerate(table.batches(ids, SCORING_BATCH)):
+            beat(place * SCORING_BATCH / max(1, len(ids)))
+            parts.append(part(x).to(torch.float32, copy=True))
     return torch.cat(parts)
 
 
@@ -241,7 +245,8 @@ class EnvScoringRuns:
         envs = self._running = self._make_envs()
         seeds = [stream_seed(seed, index, Purpose.SCORING) for seed in self._seeds]
         envs.reset(seed=[seed % 2**31 for seed in seeds])
-        for _ in range(epochs):
+        for epoch in range(epochs):
+            beat(epoch / epochs)
             observation, _, _, _, infos = envs.step(mask)
             self.visits += infos["kept"]
             yield {name: self.as_observed(column) for name, column in observation.items()}
@@ -284,9 +289,10 @@ class EnvScoringRuns:
             size = chunk or max(1, 2**24 // sum(p.numel() for p in model.parameters()))
             parts = torch.arange(len(data), device=trainer.device).split(size)
             with trainer.computing(), _drawing(trainer):
-                norms = [
-                    _gradient_norms(model, table.batch(ids), data.labels[ids]) for ids in parts
-                ]
+                norms = []
+                for place, ids in enumerate(parts):
+                    beat(place / len(parts))
+                    norms.append(_gradient_norms(model, table.batch(ids), data.labels[ids]))
                 rows.append(torch.cat(norms).cpu().numpy())
         return self.as_observed(np.stack(rows))
 

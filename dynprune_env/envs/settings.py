@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from dynprune_env.common.checks import real, whole
+from dynprune_env.common.checks import real, shown, whole
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
-from dynprune_env.common.specs import checked_arguments, lookup
+from dynprune_env.common.specs import checked_arguments, did_you_mean, lookup
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.budget import WEIGHTS
 from dynprune_env.selection.observations import OBSERVATIONS
@@ -206,7 +206,22 @@ def settings_of(env: str, env_kwargs: dict[str, Any]) -> Settings:
     Raises:
         ValueError: it is no environment of this package, or an argument is not valid.
     """
-    spec = gym.spec(env)
+    spec = gym.spec(known_env(env))
     if spec.vector_entry_point != VECTOR_ENTRY_POINT:
         raise ValueError(f"{env} is not an environment of dynprune_env")
     return Settings(**checked_arguments(Settings, {**spec.kwargs, **env_kwargs}, env))
+
+
+def known_env(env: str) -> str:
+    """The id of an environment, once it is sure that there is one.
+
+    Raises:
+        ValueError: there is none; the message lists those of this package.
+    """
+    if not isinstance(env, str):
+        raise ValueError(f"an environment is named by its id, a text, got {shown(env)}")
+    if ":" not in env and env not in gym.registry:
+        ours = [s.id for s in gym.registry.values() if s.vector_entry_point == VECTOR_ENTRY_POINT]
+        hint = did_you_mean(env, ours, also={each.split("-")[1]: each for each in ours})
+        raise ValueError(f"no environment is called {env!r}; there are {', '.join(ours)}.{hint}")
+    return env

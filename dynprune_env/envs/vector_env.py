@@ -19,6 +19,7 @@ from dynprune_env.common.alone import as_alone
 from dynprune_env.common.checks import agent_seeds, whole
 from dynprune_env.envs.frames import Frames
 from dynprune_env.envs.infos import final_infos, run_infos
+from dynprune_env.envs.long_steps import warn_of_long_steps
 from dynprune_env.envs.rows import SharedRows
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
@@ -225,6 +226,8 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             budget=self.settings.budget,
             seeds=seeds,
             probe=TrainerProbe(self.trainer, batched=isinstance(seeds, tuple)),
+            action=self.settings.action,
+            observation=self.settings.observation,
         )
 
     def scoring_runs(self, seeds: int | Sequence[int]) -> EnvScoringRuns:
@@ -366,6 +369,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         """Begins a new run in each of these rows."""
         if self._trainer is None:
             self._trainer = self._make_trainer()
+            warn_of_long_steps(self._trainer, self.settings)
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
         measured = self._measured(rows, self._trainer.evaluate("val", rows))
         measured.ended[rows] = False

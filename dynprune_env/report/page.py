@@ -13,6 +13,7 @@ from dynprune_env.benchmark.results import Failure
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import write_text
 from dynprune_env.report import figures
+from dynprune_env.report.differences import Differences, difference_tables
 from dynprune_env.report.published import published_tables
 from dynprune_env.report.selections import summarize_selections
 from dynprune_env.report.styles import Style, choose_styles
@@ -76,6 +77,7 @@ def write_page(
     failures: Sequence[Failure],
     path: Path,
     summary: Summary | None = None,
+    differences: Differences | None = None,
 ) -> None:
     """Writes the page of some results and of the runs that failed.
 
@@ -84,6 +86,7 @@ def write_page(
         failures: the runs that failed.
         path: of the page.
         summary: of the results, where it is at hand already.
+        differences: to a reference, if there is one.
 
     Raises:
         ValueError: there are no results.
@@ -98,6 +101,9 @@ def write_page(
     parts = [_head(rows, results, failures, list(panels))]
     if over:
         parts.append(_overall(over))
+    if differences:
+        parts.append('<section id="differences"><h2>Paired differences</h2>')
+        parts += [*(grid.to_html() for grid in difference_tables(differences)), "</section>"]
     for number, (key, panel) in enumerate(panels.items()):
         parts.append(_panel(number, key, panel, runs[key], styles))
     published = published_tables(rows)

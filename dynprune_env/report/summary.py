@@ -171,6 +171,16 @@ def seeds_of(rows: Sequence[Row]) -> str:
     return f"{most} seeds" if most > 1 else "one seed"
 
 
+FEW = 5
+"""Below so many seeds a percentile bootstrap interval is far too narrow."""
+
+
+def few_seeds(counts: Iterable[int]) -> str:
+    """A sentence where intervals of so few seeds are shown, or nothing."""
+    few = any(1 < count < FEW for count in counts)
+    return " Fewer than five seeds: the intervals say little, do not trust them." if few else ""
+
+
 def is_reference(row: GroupRow) -> bool:
     """Whether it is full data with all visits, to which the others are compared."""
     return row.agent.split("(")[0] == REFERENCE and row.budget == 1
@@ -224,8 +234,16 @@ class OverTasks:
     left_out: tuple[str, ...]
 
 
-def summarize_tasks(results: Iterable[FinishedRun]) -> OverTasks | None:
-    """Compares the agents over all tasks; None where no two agents played the same ones."""
+def summarize_tasks(
+    results: Iterable[FinishedRun], baseline: str | None = None
+) -> OverTasks | None:
+    """Compares the agents over all tasks; None where no two agents played the same ones.
+
+    Args:
+        results: finished runs.
+        baseline: what the probability of improvement refers to, if it has every task; else the
+            first of BASELINES.
+    """
     found: defaultdict[str, defaultdict[tuple[str, str, float], list[FinishedRun]]]
     found = defaultdict(lambda: defaultdict(list))
     for result in results:
@@ -240,7 +258,8 @@ def summarize_tasks(results: Iterable[FinishedRun]) -> OverTasks | None:
         agent: [np.array([run.test_accuracy for run in found[agent][task]]) for task in tasks]
         for agent in complete
     }
-    baseline = next((name for name in BASELINES if name in complete), complete[0])
+    wanted = (baseline, *BASELINES)
+    baseline = next((name for name in wanted if name in complete), None) or complete[0]
     ranks = mean_ranks(np.array([[s.mean() for s in strata[agent]] for agent in complete]))
     rows = []
     for agent, rank in zip(complete, ranks, strict=True):
@@ -280,10 +299,10 @@ class Summary:
     over: OverTasks | None
 
     @classmethod
-    def of(cls, results: Sequence[FinishedRun]) -> Summary:
-        """The numbers of some results.
+    def of(cls, results: Sequence[FinishedRun], baseline: str | None = None) -> Summary:
+        """The numbers of some results; `baseline` as in `summarize_tasks`.
 
         Raises:
             ValueError: there are no results, or two runs of a group have the same seed.
         """
-        return cls(summarize(results), summarize_tasks(results))
+        return cls(summarize(results), summarize_tasks(results, baseline))

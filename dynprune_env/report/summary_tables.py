@@ -9,6 +9,7 @@ from dynprune_env.report.summary import (
     OverTasks,
     Row,
     best_accuracies,
+    few_seeds,
     is_reference,
     level_with_best,
     panels_of,
@@ -175,7 +176,7 @@ def _caption(rows: Sequence[Row]) -> str:
     mixed = sorted({part for row in rows if row.mixed for part in row.mixed.split(", ")})
     if mixed:
         text += f" ‡: what made the runs of the row differs ({', '.join(mixed)})."
-    return text
+    return text + few_seeds(row.seeds for row in rows)
 
 
 def overall_table(over: OverTasks) -> Grid:
@@ -204,8 +205,7 @@ def overall_table(over: OverTasks) -> Grid:
         f"of a full run's visits truly saved, scoring included (nominally "
         f"{100 * over.rows[0].nominal:.0f} %). Seeds: fewest on a task."
     )
-    if min(row.seeds for row in over.rows) < 3:
-        caption += " Fewer than three seeds: the intervals say little."
+    caption += few_seeds(row.seeds for row in over.rows)
     if over.left_out:
         caption += f" Left out, as they lack a task: {', '.join(over.left_out)}."
     return Grid("Over all tasks", OVERALL, rows, caption)

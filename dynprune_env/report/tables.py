@@ -63,7 +63,10 @@ class Grid:
     others: int = 0
 
     def print(self, console: Console) -> None:
-        """Prints it, spelled in what the console can show; meant for 80 columns and more."""
+        """Prints it, spelled in what the console can show; meant for 80 columns and more.
+
+        Where there is less room, the last columns of numbers are left out, and named below.
+        """
         from rich import box
         from rich.table import Table
 
@@ -72,20 +75,25 @@ class Grid:
             gap = 2 if console.width >= 100 else 1
             room = console.width - self.others - gap * (len(self.headers) - self.hidden - 1)
         write = partial(_text, encoding=console.encoding)
+        shown = self._fitting(console.width, gap)
+        lost = [h.replace("\n", " ") for i, h in enumerate(self.headers) if i not in shown]
+        lost = lost[self.hidden :]
+        caption = self.caption + (f" No room for {', '.join(lost)}." if lost else "")
         table = Table(
             title=write(self.title, "bold").append(self.subtitle and write(f"\n{self.subtitle}")),
             title_justify="left",
-            caption=write("\n" + self.caption) if self.caption else None,
+            caption=write("\n" + caption) if caption else None,
             caption_justify="left",
             box=box.SIMPLE_HEAD,
             show_edge=False,
             pad_edge=False,
             padding=(0, gap - 1, 0, 0),
         )
-        for column, header in enumerate(self._headers()[self.hidden :], self.hidden):
+        headers = self._headers()
+        for column in shown:
             text = column in self.text_columns
             table.add_column(
-                write(header),
+                write(headers[column]),
                 justify="left" if text else "right",
                 overflow="fold",
                 no_wrap=not text,
@@ -96,12 +104,26 @@ class Grid:
                 table.add_section()
                 table.add_row(write(section, "italic"))
                 above = section
-            first, *others = row[self.hidden :]
+            first, *others = (row[column] for column in shown)
             first = first if len(first) <= room else first.replace("(", "\n(", 1)
             style = "bold" if any(isinstance(cell, Bold) for cell in row) else ""
             table.add_row(*map(write, (first, *others)), style=style)
         console.print(table)
         console.print()
+
+    def _fitting(self, width: int, gap: int) -> list[int]:
+        """The columns that there is room for: all but the last ones of numbers."""
+        shown = list(range(self.hidden, len(self.headers)))
+        needed = {}
+        for column, header in enumerate(self._headers()):
+            cells = [header, *(row[column].replace("(", "\n(", 1) for row in self.rows)]
+            longest = max(len(line) for cell in cells for line in cell.split("\n"))
+            needed[column] = min(longest, 16) if column in self.text_columns else longest
+        for column in reversed(shown[2:]):
+            fits = sum(needed[each] for each in shown) + gap * (len(shown) - 1) <= width
+            if not fits and column not in self.text_columns:
+                shown.remove(column)
+        return shown
 
     def _headers(self) -> list[str]:
         """One per column, with what spans it."""

@@ -147,16 +147,72 @@ def checked_labels(
     if isinstance(labels, bool | int):
         count = whole("the number of samples", labels, 1)
         return np.zeros(count, dtype=np.int64), max(2, classes or 2), False
-    given = as_tensor("labels", labels).cpu()
+    try:
+        given = as_tensor("labels", labels).cpu()
+    except ValueError as error:
+        raise ValueError(f"{error}{_way_out_of_words(labels)}") from error
     if given.dim() != 1 or not len(given) or given.dtype not in INTEGERS:
         raise ValueError(
-            "labels are (n,) integers, or n alone, at least 1, "
-            f"got {tuple(given.shape)} {str(given.dtype).removeprefix('torch.')}"
+            "labels are (n,) integers, or n alone, at least 1, got "
+            f"{tuple(given.shape)} {str(given.dtype).removeprefix('torch.')}{_way_out(given)}"
         )
     table = given.to(torch.int64).numpy().copy()
-    classes = int(table.max()) + 1 if classes is None else classes
+    classes = max(0, int(table.max())) + 1 if classes is None else classes
     if table.min() < 0 or table.max() >= classes:
+        ignored = (
+            ": -100 marks what a loss ignores, so leave these samples out (torch.utils.data.Subset)"
+            if table.min() == -100
+            else ""
+        )
         raise ValueError(
-            f"labels are in [0, {classes}), got values from {table.min()} to {table.max()}"
+            f"labels are in [0, {classes}), got values from {table.min()} to {table.max()}{ignored}"
         )
     return table, max(2, classes), True
+
+
+def _way_out(labels: Tensor) -> str:
+    """What to do with labels of another kind, for the end of a message."""
+    if labels.dim() == 2 and labels.shape[1] > 1:
+        return ": give labels.argmax(1) if they are one-hot; n alone, with losses, if several apply"
+    if labels.dim() == 2:
+        return ": give labels[:, 0]"
+    if labels.dtype == torch.bool:
+        return ": give labels.astype(int) (of a tensor, labels.long())"
+    if labels.dim() == 1 and labels.dtype.is_floating_point:
+        return (
+            ": of classes give labels.astype(int) (of a tensor, labels.long()); of a regression n"
+        )
+    return ""
+
+
+def _way_out_of_words(labels: Any) -> str:
+    try:
+        words = np.asarray(labels).dtype.kind in "USO" and len(labels) > 0
+        words = words and all(isinstance(each, str | bytes) for each in labels)
+    except (TypeError, ValueError):
+        words = False
+    return ": np.unique(labels, return_inverse=True)[1] numbers them" if words else ""
+
+
+def checked_base(values: Any, count: int) -> np.ndarray | None:
+    """Factors of gradient weights, (n,) float32, a copy; None as it is.
+
+    Raises:
+        ValueError: they are not n positive numbers.
+    """
+    if values is None:
+        return None
+    given = as_tensor("base_weights", values).cpu()
+    if given.dtype == torch.bool or given.is_complex():
+        raise ValueError(f"base_weights are real numbers, got {given.dtype}")
+    table = given.to(torch.float32).numpy().copy()
+    if table.shape != (count,):
+        raise ValueError(
+            f"base_weights have one value per sample, ({count},), got {table.shape}: of weights of "
+            "classes give class_weights[labels]"
+        )
+    if not (np.isfinite(table) & (table > 0)).all():
+        raise ValueError(
+            f"base_weights are positive and finite, got values from {table.min()} to {table.max()}"
+        )
+    return table

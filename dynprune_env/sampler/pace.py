@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
-import numpy as np
-
 from dynprune_env.sampler.processes import Ranks
 from dynprune_env.selection.budget import VisitBudget, batch_sizes
 
@@ -45,5 +43,5 @@ def batches_left(
         budget.epoch += 1
         budget.visits += min(kept, trained * ranks.number)
         kept, done = min(budget.num_samples, round(float(budget.visits_per_epoch[0]))), 0
-        left = len(ranks.share(np.arange(kept)))
+        left = ranks.fair_share(kept)
     return total

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch.distributed as dist
 
+from dynprune_env.common.specs import lookup
 from dynprune_env.sampler.checks import check_metric, whole
+from dynprune_env.sampler.handed_out import AGAIN, check_share, check_together, some
 from dynprune_env.selection.statistics import SampleValues
+
+DEALT_BY = ("sampler", "framework")
+"""Who deals a selection out to processes."""
 
 
 class Message(NamedTuple):
@@ -59,14 +63,18 @@ class Ranks:
         number: W, at least 1.
         own: in [0, W).
         drop_last: whether an uneven rest is dropped, rather than filled up by repetition.
+        dealt_by: who deals the shares out, "sampler" or "framework": then each gets the whole.
     """
 
     number: int
     own: int
     drop_last: bool
+    dealt_by: str = "sampler"
 
     @staticmethod
-    def find(number: int | None, own: int | None, drop_last: bool) -> Ranks:
+    def find(
+        number: int | None, own: int | None, drop_last: bool, dealt_by: str = "sampler"
+    ) -> Ranks:
         """These numbers where they are given, else those of torch.distributed, else one process.
 
         Raises:
@@ -76,7 +84,8 @@ class Ranks:
         number = (dist.get_world_size() if running else 1) if number is None else number
         own = (dist.get_rank() if running else 0) if own is None else own
         number, own = whole("num_replicas", number, 1), whole("rank", own, 0)
-        ranks = Ranks(number, own, bool(drop_last))
+        lookup(dealt_by, dict.fromkeys(DEALT_BY), "shares")
+        ranks = Ranks(number, own, bool(drop_last), dealt_by)
         if not 0 <= own < number:
             raise ValueError(f"rank is in [0, num_replicas), got {own} of {number}")
         ranks.check()
@@ -100,12 +109,26 @@ class Ranks:
         """One process's part of an order (k,), own by default, as DistributedSampler deals it out.
 
         All get as many: the first samples are repeated to fill an uneven rest, or it is dropped.
+        The whole order where a framework deals it out.
         """
+        if self.dealt_by == "framework":
+            return order
         if self.drop_last:
             order = order[: len(order) - len(order) % self.number]
         else:
             order = np.resize(order, -(-len(order) // self.number) * self.number)
         return order[self.own if rank is None else rank :: self.number]
+
+    def most(self, order: np.ndarray, batch: int) -> int:
+        """How many records of one process are no mistake, given the size of a batch."""
+        filled = batch if self.dealt_by == "framework" and self.number > 1 else 0
+        return len(self.share(order)) + filled
+
+    def fair_share(self, count: int) -> int:
+        """How many of `count` samples one process trains."""
+        if self.dealt_by == "framework":
+            return -(-count // self.number)
+        return len(self.share(np.arange(count)))
 
     def gather(self, value: Any) -> list[Any]:
         """What each process gave, by rank: a collective call."""
@@ -115,7 +138,7 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
-    def exchange(self, own: Message, order: np.ndarray) -> Epoch:
+    def exchange(self, own: Message, order: np.ndarray, on_shortfall: str = "error") -> Epoch:
         """The records of all processes, each sample once; a collective call.
 
         Checked after the exchange, so that all processes raise, and none waits for another.
@@ -123,10 +146,11 @@ class Ranks:
         Args:
             own: of this process.
             order: (k,) int64, the samples that the epoch handed out.
+            on_shortfall: "error" or "warn", where much less was recorded than was handed out.
 
         Raises:
-            RuntimeError: the processes hold different selections, nothing was recorded, or what
-                was not handed out.
+            RuntimeError: the processes hold different selections, or what was recorded is not
+                what was handed out.
             ValueError: a loss or a val value is not finite, or the processes are too many or few.
         """
         self.check()
@@ -137,37 +161,24 @@ class Ranks:
                 f"agent and seed, got {[each.selection for each in messages]}"
             )
         largest_batch = max(each.largest_batch for each in messages)
-        for rank, each in enumerate(messages):
-            _check_records(each.ids, self.share(order, rank), largest_batch)
+        recorded = [each.ids for each in messages]
+        if self.dealt_by == "framework" and self.number > 1:
+            check_together(recorded, order, largest_batch, on_shortfall)
+        else:
+            for rank, ids in enumerate(recorded):
+                check_share(ids, self.share(order, rank), largest_batch, on_shortfall)
         # A sample that fills up the shares was trained twice; its first record counts.
-        ids, first = np.unique(np.concatenate([each.ids for each in messages]), return_index=True)
+        ids, first = np.unique(np.concatenate(recorded), return_index=True)
         values = SampleValues(*np.concatenate([each.values for each in messages], 1)[:, first])
         broken = ids[~np.isfinite(values.loss)]
         if len(broken):
             raise ValueError(
-                f"the losses of {len(broken)} samples are not finite ({_some(broken)}): the "
-                "training has diverged"
+                f"the losses of {len(broken)} samples are not finite ({some(broken)}): the "
+                f"training has diverged; {AGAIN}"
             )
         val_loss = _mean("val_loss", [each.val_loss for each in messages])
         val_accuracy = _mean("val_accuracy", [each.val_accuracy for each in messages])
         return Epoch(ids, values, largest_batch, val_loss, val_accuracy)
-
-
-def _check_records(ids: np.ndarray, share: np.ndarray, largest_batch: int) -> None:
-    """Whether one process recorded what it was given."""
-    # A loader that drops its last batch may have none to give.
-    if not len(ids) and len(share) >= max(1, largest_batch):
-        raise RuntimeError(
-            "nothing was recorded in this epoch: call record(indices, logits) after every "
-            "forward pass"
-        )
-    unique, counts = np.unique(ids, return_counts=True)
-    strange = unique[~np.isin(unique, share) | (counts > 1)]
-    if len(strange):
-        raise RuntimeError(
-            f"samples {_some(strange)} were recorded, but this epoch does not hand them "
-            "out, or only once: record the indices that Indexed(dataset) gives"
-        )
 
 
 def _mean(name: str, values: list[float | str | None]) -> float | None:
@@ -177,7 +188,3 @@ def _mean(name: str, values: list[float | str | None]) -> float | None:
             check_metric(name, value)
             given.append(float(value))
     return float(np.mean(given)) if given else None
-
-
-def _some(ids: Sequence[int] | np.ndarray) -> str:
-    return ", ".join(str(int(i)) for i in ids[:3]) + (", ..." if len(ids) > 3 else "")

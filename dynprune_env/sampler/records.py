@@ -99,10 +99,10 @@ class Records:
             raise ValueError(
                 f"logits are (B, C) for B = {count} indices, got {tuple(logits.shape)}"
             )
-        if logits.shape[1] < self.num_classes:
+        if logits.shape[1] != self.num_classes:
             raise ValueError(
                 f"logits have a column for each of {self.num_classes} classes, "
-                f"got {logits.shape[1]}"
+                f"got {logits.shape[1]}: num_classes= of the sampler says how many there are"
             )
 
     def add(self, ids: Tensor, given: Tensor) -> None:

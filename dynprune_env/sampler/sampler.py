@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -13,16 +13,29 @@ import numpy as np
 import torch
 from gymnasium.utils import seeding
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from dynprune_env.common.specs import lookup
-from dynprune_env.sampler.checks import as_indices, as_number, checked_labels, share, whole
-from dynprune_env.sampler.pace import EpochCounts, batches_left
+from dynprune_env.sampler.checks import (
+    as_indices,
+    as_number,
+    checked_base,
+    checked_labels,
+    share,
+    whole,
+)
 from dynprune_env.sampler.player import Player
 from dynprune_env.sampler.processes import Message, Ranks
 from dynprune_env.sampler.records import Records
 from dynprune_env.sampler.refusing import ONLY_IN_THE_GAME, Refusing
-from dynprune_env.sampler.state import SamplerState, check_settings, labels_hash, read_state
+from dynprune_env.sampler.standing import Standing
+from dynprune_env.sampler.state import (
+    EpochParts,
+    array_hash,
+    check_newer,
+    check_settings,
+    labels_hash,
+    read_state,
+)
 from dynprune_env.selection.actions import decode
 from dynprune_env.selection.agent import Episode, SelectionAgent
 from dynprune_env.selection.agent_state import agent_label, pack_agent
@@ -37,7 +50,7 @@ from dynprune_env.selection.rewards import REWARDS, Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
 
 
-class PruningSampler(Sampler[int]):
+class PruningSampler(Standing):
     """The samples that an agent keeps, in a new order for every epoch.
 
         sampler = PruningSampler(labels, agent, epochs=20, budget=0.5)
@@ -53,8 +66,10 @@ class PruningSampler(Sampler[int]):
     What was recorded is charged, so a loader may drop its last batch. Iterating changes nothing.
 
     Under torch.distributed every process makes one, with the same arguments, and gets its share of
-    one selection as torch's DistributedSampler would give it. `select`, which all must call,
-    exchanges the records: one collective call an epoch.
+    one selection as torch's DistributedSampler would give it; it is one by its type, so frameworks
+    that deal samples out leave it alone. `select`, which all must call, exchanges the records: one
+    collective call an epoch. `dynprune_env.integrations` fits it into Lightning, the Trainer of
+    transformers, accelerate and ignite.
 
     Args:
         labels: (n,) the class of each sample, integers in [0, C); or n itself, where there are no
@@ -70,6 +85,12 @@ class PruningSampler(Sampler[int]):
         drop_last: whether samples that do not fill all shares alike are dropped, rather than the
             first ones repeated.
         weights: "mean_one" or "raw", as in the environment.
+        base_weights: (n,) positive, what the agent's gradient weights are multiplied by, e.g.
+            `class_weights[labels]`; None means ones.
+        shares: "sampler"; or "framework" where one deals the samples out whatever the sampler's
+            type (accelerate): then each process iterates over all of them.
+        on_shortfall: what `select` does if more than a batch of what was handed out was not
+            recorded: "error" or "warn". It may be changed later.
 
     Raises:
         ValueError: an argument is not as described, or the agent needs what no such loop has:
@@ -89,9 +110,14 @@ class PruningSampler(Sampler[int]):
         rank: int | None = None,
         drop_last: bool = False,
         weights: str = "mean_one",
+        base_weights: Sequence[float] | np.ndarray | Tensor | None = None,
+        shares: str = "sampler",
+        on_shortfall: str = "error",
     ):
+        super().__init__()
         epochs, budget = whole("epochs", epochs, 1), share("budget", budget)
         lookup(weights, dict.fromkeys(WEIGHTS), "weights")
+        lookup(on_shortfall, dict.fromkeys(("error", "warn")), "on_shortfall")
         table, classes, known = checked_labels(labels, num_classes)
         if isinstance(agent, type) or not hasattr(agent, "select"):
             raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
@@ -100,7 +126,9 @@ class PruningSampler(Sampler[int]):
         if wants["observe"] == "all":
             raise ValueError(f"{agent!r} needs the losses of dropped samples, {ONLY_IN_THE_GAME}")
         self.agent = agent
-        self._ranks = Ranks.find(num_replicas, rank, drop_last)
+        self.on_shortfall = on_shortfall
+        self._base = checked_base(base_weights, len(table))
+        self._ranks = Ranks.find(num_replicas, rank, drop_last, shares)
         self._seed_drawn = seed is None
         if seed is None:  # the same for all processes
             seed = self._ranks.gather(int(seeding.np_random()[0].integers(2**31)))[0]
@@ -113,6 +141,7 @@ class PruningSampler(Sampler[int]):
             "epochs": epochs,
             "budget": budget,
             "weights": "raw" if self._raw_weights else "mean_one",
+            "base_weights": None if self._base is None else array_hash(self._base),
             "seed": whole("seed", seed, 0),
         }
         self._budget = VisitBudget(1, len(table), epochs, budget)
@@ -130,19 +159,6 @@ class PruningSampler(Sampler[int]):
         agent.reset(Episode(len(table), classes, epochs, budget, self.seed, refusing))
         self._player = Player(agent, refusing)
         self._choose()
-
-    # -- what a DataLoader asks -----------------------------------------------------------------
-
-    def __iter__(self) -> Iterator[int]:
-        """This process's share of the kept samples; after a resume, of those not yet recorded."""
-        return iter(self._left().tolist())
-
-    def __len__(self) -> int:
-        """How many `iter` gives."""
-        return len(self._left())
-
-    def _left(self) -> np.ndarray:
-        return self._share[~np.isin(self._share, self._done)] if len(self._done) else self._share
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -169,10 +185,11 @@ class PruningSampler(Sampler[int]):
         """
         ids, given = self._records.checked(indices, logits, losses)
         count = len(self._records) + len(ids)
-        if count > len(self._share):
+        if count > self._ranks.most(self._order, max(self._largest_batch, len(ids))):
             raise RuntimeError(
                 f"{count} samples were recorded, but the epoch has "
-                f"{len(self._share)}: call select() once at the end of every epoch"
+                f"{len(self._share)}: call select() once at the end of every epoch, or "
+                "forget_epoch() to begin it anew"
             )
         self._records.add(ids, given)
         self._largest_batch = max(self._largest_batch, len(ids))
@@ -186,9 +203,10 @@ class PruningSampler(Sampler[int]):
             val_accuracy: in [0, 1]; None takes the share of visits predicted correctly.
 
         Raises:
-            RuntimeError: nothing was recorded, or what was not handed out, or the run is over; or
-                the processes do not hold the same selection.
-            ValueError: a loss is not finite, or a val value none. The epoch is not over then.
+            RuntimeError: what was recorded is not what was handed out, or the run is over; or the
+                processes do not hold the same selection.
+            ValueError: a loss is not finite, or a val value none. The epoch is not over then; see
+                `forget_epoch`.
         """
         if self.finished:
             raise RuntimeError("the run is over: all epochs are done or the budget is spent")
@@ -197,7 +215,7 @@ class PruningSampler(Sampler[int]):
         told = as_number(val_loss), as_number(val_accuracy)
         own = Message(selection, *self._records.arrays(), self._largest_batch, *told)
         ids, values, self._largest_batch, val_loss, val_accuracy = self._ranks.exchange(
-            own, self._order
+            own, self._order, self.on_shortfall
         )
         before, seen = self._metrics, self._observe()
         self._budget.epoch += 1
@@ -219,6 +237,15 @@ class PruningSampler(Sampler[int]):
         self.agent.update(seen, self._action, reward, self._observe())
         self._choose()
 
+    def forget_epoch(self) -> None:
+        """Begins the epoch anew, as if nothing of it had been recorded: it is handed out whole.
+
+        After a loss that was not finite or a batch that was recorded twice; what the model learned
+        from it is not undone. Under torch.distributed all processes call it.
+        """
+        self._records.clear()
+        self._done = self._done[:0]
+
     def weights(self, indices: Tensor | np.ndarray | Sequence[int]) -> Tensor:
         """The gradient weights of these samples, of their shape, float32, on their device.
 
@@ -233,67 +260,14 @@ class PruningSampler(Sampler[int]):
             self._weights[ids.device] = self._weights[_CPU].to(ids.device)
         return self._weights[ids.device][ids]
 
-    # -- how far it is --------------------------------------------------------------------------
-
-    @property
-    def kept(self) -> np.ndarray:
-        """The samples of this epoch over all processes, (k,) int64, in the order of training."""
-        return self._order.copy()
-
-    @property
-    def seed(self) -> int:
-        """The seed of the run: the one that was given, else the one that was drawn."""
-        return int(self._settings["seed"])
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return int(self._budget.epoch[0])
-
-    @property
-    def visits(self) -> int:
-        """Samples trained in the epochs done, over all processes."""
-        return int(self._budget.visits[0])
-
-    @property
-    def finished(self) -> bool:
-        """Whether all epochs are done or the budget is spent."""
-        return bool(self._budget.progress[0] >= 1)
-
-    @property
-    def progress(self) -> float:
-        """max(epoch / T, share of the budget spent) in [0, 1]; it moves with every record.
-
-        A schedule that runs on it is complete however fast the agent spends.
-        """
-        share = len(self._records) / max(1, len(self._share))
-        before, after = float(self._budget.progress[0]), float(self._after.progress[0])
-        return before + share * (after - before)
-
-    def steps_remaining(
-        self, batch_size: int, drop_last: bool = False, whole_batches: bool = False
-    ) -> int:
-        """How many batches this process's loader will still give, from the start of this epoch.
-
-        Exact for agents that spend the budget evenly; for those of a pace of their own an
-        estimate, which takes the rest of the budget as evenly spent.
-
-        Args:
-            batch_size: samples per batch; with gradients accumulated over k batches, k times that.
-            drop_last: of the loader.
-            whole_batches: whether `WholeBatches` makes the loader's batches.
-        """
-        size = whole("batch_size", batch_size, 1)
-        now = EpochCounts(len(self._order), len(self), len(self._done))
-        return batches_left(self._budget, self._ranks, now, size, drop_last, whole_batches)
-
     # -- state ----------------------------------------------------------------------------------
 
     def state_dict(self, *, pickled: bool = False) -> dict[str, Any]:
         """Everything that the coming visits depend on, at any point of an epoch.
 
         `torch.save` writes it, `torch.load(..., weights_only=True)` reads it. In the middle of an
-        epoch it holds this process's records, so every process saves its own.
+        epoch it holds this process's records, so every process saves its own. States of one epoch
+        share tensors, which the sampler itself does not use.
 
         Args:
             pickled: whether an agent that holds what is no plain value is pickled.
@@ -303,21 +277,24 @@ class PruningSampler(Sampler[int]):
             RuntimeError: the agent plays for another sampler.
         """
         self._player.check()
-        ids, values = self._records.arrays()
-        return SamplerState(
-            epoch=self._budget.epoch,
-            visits=self._budget.visits,
-            order=self._order,
-            weights=self._weights[_CPU].numpy(),
-            ids=ids,
-            values=values,
-            metrics=np.array(self._metrics.observed),
-            action=self._action,
-            largest_batch=self._largest_batch,
-            statistics=self._statistics.state(),
-            ranks=[*astuple(self._ranks)],
-            agent=pack_agent(self.agent, pickled=pickled),
-        ).as_dict(self._settings)
+        if pickled not in self._parts:
+            self._parts[pickled] = EpochParts(
+                self._settings,
+                {
+                    "epoch": self._budget.epoch,
+                    "visits": self._budget.visits,
+                    "order": self._order,
+                    "weights": self._weights[_CPU].numpy(),
+                    "metrics": np.array(self._metrics.observed),
+                },
+                {
+                    "ranks": [*astuple(self._ranks)],
+                    "statistics": self._statistics.state(),
+                    "action": self._action,
+                    "agent": pack_agent(self.agent, pickled=pickled),
+                },
+            )
+        return self._parts[pickled].as_dict(*self._records.arrays(), self._largest_batch)
 
     def load_state_dict(self, state: dict[str, Any], *, trust: bool = False) -> None:
         """Goes on from what `state_dict` gave: the visits that were left then are visited now.
@@ -330,19 +307,21 @@ class PruningSampler(Sampler[int]):
 
         Raises:
             ValueError: the state is of a run with other arguments, labels or another order of
-                them, or of another process, or is damaged. The sampler is as before then.
+                them, or of another process, or is damaged, or older than what was recorded in the
+                same epoch. The sampler is as before then.
         """
         check_settings(state, self._settings, frozenset({"seed"} if self._seed_drawn else ()))
         budget = self._budget
         size = budget.num_samples, budget.epochs, budget.total_visits
         found = read_state(state, *size, self._statistics.state())
-        number, own, _ = found.ranks
+        number, own, *_ = found.ranks
         if len(found.ids) and found.ranks != [*astuple(self._ranks)]:
             raise ValueError(
                 f"the state is of the middle of an epoch of process {own} of {number}, this is "
                 f"{self._ranks.own} of {self._ranks.number}: every process loads its own, or one "
                 "saved by select()"
             )
+        check_newer(found, self.epoch, self._order, self._records.arrays()[0])
         seed = whole("the seed of the state", state["settings"]["seed"], 0)
         self._player.load(found.agent, trust)
         self._settings["seed"] = seed
@@ -354,7 +333,9 @@ class PruningSampler(Sampler[int]):
         self._largest_batch = found.largest_batch
         self._action = found.action
         self._hand_out(found.order, found.weights)
-        self._done = found.ids
+        # What a framework deals out must be the same in all processes.
+        done = self._ranks.gather(found.ids) if self._dealt else [found.ids]
+        self._done = np.unique(np.concatenate(done))
         self._records.load(found.ids, found.values)
 
     # -- parts of an epoch ----------------------------------------------------------------------
@@ -382,6 +363,8 @@ class PruningSampler(Sampler[int]):
         )[0].copy()
         left = int(self._budget.remaining[0])
         order = visiting_order(run_seed, self.epoch, weights > 0, left)
+        if self._base is not None:
+            weights = weights * self._base
         if not self._raw_weights:
             weights[order] = of_mean_one(weights[order])
         self._hand_out(order, weights)
@@ -389,6 +372,7 @@ class PruningSampler(Sampler[int]):
     def _hand_out(self, order: np.ndarray, weights: np.ndarray) -> None:
         self._order = order
         self._share = self._ranks.share(order)
+        self._parts: dict[bool, EpochParts] = {}
         self._weights = {_CPU: torch.from_numpy(weights)}
         self._after = copy.deepcopy(self._budget)
         self._after.epoch += 1

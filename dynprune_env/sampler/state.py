@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynprune_env.common.plain import Packer, Unpacker, plain_hash
+from dynprune_env.common.plain import Packer, PlainDigest, Unpacker, plain_hash
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class SamplerState:
         action: what the agent chose.
         largest_batch: that was recorded so far.
         statistics: tensors, see `SampleStatistics.state`.
-        ranks: how many processes share the run, which of them this is, whether a rest is dropped.
+        ranks: how many processes share the run, which of them this is, whether a rest is dropped,
+            and who deals the shares out.
         agent: see `pack_agent`.
     """
 
@@ -44,26 +45,94 @@ class SamplerState:
     ranks: list[Any]
     agent: dict[str, Any]
 
-    ARRAYS = ("epoch", "visits", "order", "weights", "ids", "values", "metrics")
+    FIXED = ("epoch", "visits", "order", "weights", "metrics")
+    GROWING = ("ids", "values")
 
-    def as_dict(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """As numbers, strings, lists, dicts and tensors, all copies."""
-        arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in self.ARRAYS}
-        state = {
-            "settings": dict(settings),
-            "ranks": self.ranks,
-            "largest_batch": self.largest_batch,
-            "statistics": self.statistics,
-            "arrays": arrays,
-            "action": Packer().pack(self.action, "the action"),
-            "agent": self.agent,
+
+class EpochParts:
+    """What of a state stays the same throughout an epoch: packed and hashed once.
+
+    Args:
+        settings: of the sampler.
+        arrays: those of `SamplerState.FIXED`, copied.
+        parts: ranks, statistics, the action as an array, and the agent, as `SamplerState` has them.
+    """
+
+    def __init__(
+        self, settings: dict[str, Any], arrays: dict[str, np.ndarray], parts: dict[str, Any]
+    ):
+        action = Packer().pack(parts["action"], "the action")
+        self._parts = {"settings": dict(settings), **parts, "action": action}
+        self._arrays = {name: torch.from_numpy(arrays[name].copy()) for name in SamplerState.FIXED}
+        self._digest: PlainDigest | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_digest": None}  # a digest can neither be copied nor pickled
+
+    def as_dict(self, ids: np.ndarray, values: np.ndarray, largest_batch: int) -> dict[str, Any]:
+        """The state as numbers, strings, lists, dicts and tensors around the arrays given."""
+        found = {"ids": torch.from_numpy(ids), "values": torch.from_numpy(values)}
+        digest = self._hashed().copy()
+        for pair in (*found.items(), ("largest_batch", largest_batch)):
+            digest.add(pair)
+        return {
+            **_copied(self._parts),
+            "arrays": {**self._arrays, **found},
+            "largest_batch": largest_batch,
+            "hash": digest.text(),
         }
-        return {**state, "hash": plain_hash(state)}
+
+    def _hashed(self) -> PlainDigest:
+        """As `plain_hash` would begin: the order is that of `as_dict`, what grows comes last."""
+        if self._digest is None:
+            self._digest = PlainDigest()
+            self._digest.begin(dict, len(self._parts) + 2)
+            for pair in self._parts.items():
+                self._digest.add(pair)
+            self._digest.begin(tuple, 2)
+            self._digest.add("arrays")
+            self._digest.begin(dict, len(self._arrays) + len(SamplerState.GROWING))
+            for pair in self._arrays.items():
+                self._digest.add(pair)
+        return self._digest
+
+
+def _copied(node: Any) -> Any:
+    """The same containers anew, around the same tensors."""
+    if isinstance(node, dict):
+        return {key: _copied(value) for key, value in node.items()}
+    return [_copied(value) for value in node] if isinstance(node, list) else node
 
 
 def labels_hash(labels: np.ndarray, known: bool) -> str:
     """Of the labels (n,) int64 in their order; that of no labels is another one."""
     return hashlib.sha256(bytes([known]) + labels.astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def array_hash(values: np.ndarray) -> str:
+    """Of values (n,) in their order."""
+    return hashlib.sha256(values.tobytes()).hexdigest()[:16]
+
+
+def check_newer(state: SamplerState, epoch: int, order: np.ndarray, ids: np.ndarray) -> None:
+    """Checks that a state is no older one of an epoch under way: its visits would be made twice.
+
+    Args:
+        state: to be loaded.
+        epoch: done so far.
+        order: (k,) int64, what the epoch hands out.
+        ids: (V,) int64, what was recorded of it.
+
+    Raises:
+        ValueError: it holds a part of these records.
+    """
+    same = int(state.epoch[0]) == epoch and np.array_equal(state.order, order)
+    if same and len(state.ids) < len(ids) and np.isin(state.ids, ids).all():
+        raise ValueError(
+            f"the state is older: it has {len(state.ids)} of the {len(ids)} records of this epoch, "
+            "so the rest would be trained twice (as when a loader loads its own copy after the "
+            "sampler's state): load the newest alone, or call forget_epoch() first to go back"
+        )
 
 
 def check_settings(state: Any, settings: dict[str, Any], but: frozenset[str]) -> None:
@@ -95,7 +164,7 @@ def check_settings(state: Any, settings: dict[str, Any], but: frozenset[str]) ->
 
 
 def _told(name: str) -> str:
-    return "labels (a hash of them in their order)" if name == "labels" else name
+    return f"{name} (a hash of them in their order)" if name in ("labels", "base_weights") else name
 
 
 def read_state(
@@ -117,7 +186,8 @@ def read_state(
         parts = {name: part for name, part in state.items() if name != "hash"}
         if plain_hash(parts) != state["hash"]:
             raise ValueError("its hash is another one")
-        arrays = {name: state["arrays"][name].cpu().numpy().copy() for name in SamplerState.ARRAYS}
+        names = SamplerState.FIXED + SamplerState.GROWING
+        arrays = {name: state["arrays"][name].cpu().numpy().copy() for name in names}
         found = SamplerState(
             **arrays,
             action=Unpacker().unpack(state["action"]),
@@ -171,5 +241,5 @@ def _check_ranges(state: SamplerState, num_samples: int, epochs: int, total_visi
     if type(state.largest_batch) is not int or state.largest_batch < 0:
         raise ValueError(f"largest_batch should be a number, got {state.largest_batch!r}")
     kinds = [type(each) for each in state.ranks]
-    if kinds != [int, int, bool] or not isinstance(state.action, np.ndarray):
-        raise ValueError("ranks should be two numbers and a bool, the action an array")
+    if kinds != [int, int, bool, str] or not isinstance(state.action, np.ndarray):
+        raise ValueError("ranks should be two numbers, a bool and a text, the action an array")

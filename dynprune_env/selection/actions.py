@@ -46,7 +46,10 @@ class Mask:
     def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """Bools, or numbers that are 0 or 1 (Stable-Baselines3 sends floats)."""
         if action.dtype != bool and not np.isin(action, (0, 1)).all():
-            raise ValueError("a keep mask holds only 0 (drop) and 1 (keep)")
+            raise ValueError(
+                "a keep mask holds only 0 (drop) and 1 (keep): for gradient weights make the "
+                'environment with action="weights"'
+            )
         return action.astype(np.float32)
 
     def random(self, context: ActionContext) -> np.ndarray:

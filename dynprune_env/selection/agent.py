@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
+from gymnasium.error import ResetNeeded
+
+from dynprune_env.common.checks import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -133,6 +136,8 @@ class Episode:
         seeds: one seed per replica, from which an agent draws; a single number for an
             environment without the replica axis.
         probe: charged access to the models, for the few rules that need it.
+        action: the kind of action that the environment takes; None where any will do.
+        observation: the kind of observation that it gives, likewise.
     """
 
     num_samples: int
@@ -141,6 +146,8 @@ class Episode:
     budget: float
     seeds: int | tuple[int, ...]
     probe: Probe = field(compare=False, repr=False)
+    action: str | None = field(default=None, repr=False)
+    observation: str | None = field(default=None, repr=False)
 
     @property
     def total_visits(self) -> int:
@@ -168,3 +175,17 @@ class SelectionAgent(Protocol):
 
     def update(self, observation: Any, action: Any, reward: Any, next_observation: Any) -> None:
         """Learns from one step."""
+
+
+class NotReady(ResetNeeded, AttributeError):
+    """An agent was asked for what `prepare` or `reset` would have made."""
+
+
+def check_agent(agent: Any) -> None:
+    """Checks that something is an agent.
+
+    Raises:
+        ValueError: it is a class, a spec, or anything else that cannot select.
+    """
+    if isinstance(agent, type) or not callable(getattr(agent, "select", None)):
+        raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {shown(agent)}')

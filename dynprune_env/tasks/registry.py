@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
 
 from dynprune_env.common.alone import as_alone
 from dynprune_env.common.checks import shown
@@ -149,7 +152,8 @@ def register_task(name: str, make_task: Callable[[], Task]) -> None:
         )
     if name in TASKS and name not in _OWN:
         raise ValueError(f"{name} is a task of dynprune: choose another name")
-    if not callable(make_task):
+    given: Any = make_task
+    if not callable(given) or given is Task or isinstance(given, nn.Module):
         raise ValueError(f"make_task is a function that makes a Task, got {shown(make_task)}")
     TASKS.pop(name, None)
     _OWN[name] = make_task

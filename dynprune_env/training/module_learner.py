@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dynprune_env.common.alone import float32_default
 from dynprune_env.common.draws import OwnDraws
+from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, seeded, stream_seed
 from dynprune_env.common.transfer import put
 from dynprune_env.selection.budget import batch_sizes
@@ -231,7 +232,9 @@ class ModuleLearner:
         optimizer, per_batch = replica.optimizer, self.recipe.batch_size
         group = optimizer.param_groups[0]
         sizes = batch_sizes(len(job.ids), per_batch)
-        for rate, labels, weights, x, logits in zip(
+        passes = len(self.replicas)
+        for place, rate, labels, weights, x, logits in zip(
+            range(len(sizes)),
             job.rates,
             job.labels.split(sizes),
             job.weights.split(sizes),
@@ -239,6 +242,7 @@ class ModuleLearner:
             seen.split(sizes),
             strict=True,
         ):
+            beat((row + place / len(sizes)) / passes)
             if len(labels) == 1:  # no variance: batch norm takes its running averages
                 _freeze_batch_norm(replica.model)
             with draws:
@@ -272,6 +276,7 @@ class ModuleLearner:
         logits = torch.empty(shape, dtype=torch.float32, device=self.device)
         start = 0
         for x in self.inputs[split].batches(ids, SCORING_BATCH):
+            beat(start / len(ids))
             chunk = slice(start, start := start + len(x))
             for i, row in enumerate(rows):
                 own = x.clone() if i + 1 < len(rows) else x  # a model may work in place

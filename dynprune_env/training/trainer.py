@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dynprune_env.common.alone import as_alone, same_again
 from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.common.pulse import doing
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.common.threads import torch_threads
 from dynprune_env.common.transfer import fetch, put
@@ -176,7 +177,8 @@ class Trainer:
             seen += [self._train_values(row, ids) for row, ids in left_out.items()]
             queued = time.perf_counter()
             if len(rows):
-                seen.append(self._split_values("val", rows))
+                with doing("evaluation on val"):
+                    seen.append(self._split_values("val", rows))
             trained, *scored = fetch(seen)  # all that the step waits for
             val = scored.pop() if len(rows) else np.zeros((2, 0, 1))
         self.seconds["train"] += queued - start
@@ -252,7 +254,7 @@ class Trainer:
             raise ValueError(f"split must be 'train', 'val' or 'test', got {split!r}")
         start = time.perf_counter()
         rows = np.arange(len(self.seeds)) if rows is None else rows
-        with self.computing():
+        with self.computing(), doing(f"evaluation on {split}"):
             (found,) = fetch([self._split_values(split, rows)])
         evaluation = self._evaluation(split, rows, found)
         self.seconds["evaluate"] += time.perf_counter() - start

@@ -68,10 +68,12 @@ def test_an_agent_is_a_documented_dataclass_with_defaults(name: str) -> None:
     assert agent.env_kwargs.keys() <= {field.name for field in fields(Settings)} - {"budget"}
 
 
-def changed(default: Any) -> Any:
+def changed(default: Any, kind: Any) -> Any:
     """Another value of the same kind, in the same range wherever that is a share."""
-    if isinstance(default, bool):
+    if "bool" in str(kind):
         return not default
+    if default is None and "str" in str(kind):
+        return "5"
     return {int: lambda v: v + 1, float: lambda v: v / 2, type(None): lambda _: 5}.get(
         type(default), lambda v: v
     )(default)
@@ -80,7 +82,7 @@ def changed(default: Any) -> Any:
 @every_agent
 def test_parameters_are_stored_as_given_and_the_repr_is_the_spec(name: str) -> None:
     found = dynprune_agents.agent_class(name)
-    given = {field.name: changed(field.default) for field in fields(found)}
+    given = {field.name: changed(field.default, field.type) for field in fields(found)}
     assert MISSING not in given.values()
     agent = found(**given)
     assert vars(agent) == given

@@ -54,9 +54,9 @@ def play(spec: str, budget: float, **others: Any) -> Played:
 def test_an_agent_ends_a_run_of_200_epochs_and_spends_its_budget_and_no_more(name: str) -> None:
     budget = 0.3
     info = play(name, budget).info
-    cost = info["visits"] + info["scored"] / 3
+    cost = info["run_visits"] + info["scored"] / 3
     assert (cost <= budget * T * N + 1e-6).all()
-    assert (info["progress"] == 1).all()
+    assert (info["run_progress"] == 1).all()
     if name not in STOPPING:
         assert (cost >= 0.99 * budget * T * N).all()
 

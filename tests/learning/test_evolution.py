@@ -104,10 +104,10 @@ def test_the_teacher_keeps_hard_and_stale_samples_of_strong_models_and_no_wrong_
         "age": np.array([[1.0, 1.0, 3.0, 3.0]], dtype=np.float32),  # z: -1, -1, 1, 1
     }
     wrong = np.array([False, False, False, True])
-    for accuracy, trust in ((0.2, 0.0), (0.55, 0.5), (0.9, 1.0)):
+    for accuracy, trust in ((0.2, 0.0), (0.55, 0.35), (0.9, 0.7)):
         progress = np.zeros((1, len(PROGRESS)), dtype=np.float32)
         progress[:, PROGRESS.index("val_accuracy")] = accuracy
-        expected = [-trust - 0.3, trust - 0.3, -trust + 0.3, trust + 0.3 - 3]
+        expected = [-trust - 0.8, trust - 0.8, -trust + 0.8, trust + 0.8 - 4]
         assert teach({**columns, "progress": progress}, wrong)[0] == pytest.approx(
             expected, abs=1e-6
         )

@@ -143,6 +143,27 @@ def test_tasks_of_unlike_size_length_and_classes_are_learned_together(
         assert log["episodes"] >= trainer.num_envs
 
 
+def test_convolutional_nets_and_small_ones_train_side_by_side() -> None:
+    mixture = replace(
+        UNLIKE,
+        envs=("DynPrune-Digits-v0", "DynPrune-Clutter-v0", "DynPrune-Crowd-v0"),
+        vary={
+            "Digits:epochs": [5],
+            "Clutter:epochs": [2],
+            "Clutter:train_size": [64],
+            "Clutter:model": ["small_cnn(width=4)"],
+            "Crowd:epochs": [3],
+        },
+    )
+    trainer = small(mixture=mixture, num_envs=12, twins=2, seed=6)
+    log = trainer.advance()
+    seen = {group.settings.resolved.info.name for group in trainer._venv.groups}
+    assert seen == {"Digits", "Clutter", "Crowd"}
+    assert np.isfinite(log["return"])
+    # Episodes of two and three epochs are played more than once in a segment of five.
+    assert log["episodes"] > trainer.num_envs
+
+
 def test_where_a_segment_cuts_an_episode_its_returns_end() -> None:
     trainer = small("sac", mixture=UNLIKE, num_envs=16, twins=2, seed=1)
     trainer.advance()

@@ -16,13 +16,17 @@ from hypothesis import strategies as st
 
 import dynprune_agents
 from dynprune_agents.learning.candidates import InTraining
-from dynprune_agents.policies._features import SAMPLE_FEATURES, sample_features
+from dynprune_agents.policies._features import (
+    CONTEXT_FEATURES,
+    SAMPLE_FEATURES,
+    sample_features,
+)
 from dynprune_agents.policies._files import FOLDER, load_scorer, save_scorer
 from dynprune_agents.policies._networks import SCALE, Scorer, gumbel
 from dynprune_agents.policies.learned import Learned
 from dynprune_env import run_episodes
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.selection.features import RUN_FEATURES, class_means
+from dynprune_env.selection.features import class_means
 from dynprune_env.selection.observations import PROGRESS
 
 SMALL = {"train_size": 60, "epochs": 3}
@@ -64,13 +68,15 @@ def test_run_features_are_means_over_the_visited_samples_only() -> None:
         confidence=[0.6, 0.2, 0.1, 0.1],
         correct=[1, 0, 0, 0],
         visits=[2, 1, 0, 0],
+        loss_mean=[NAT / 2, 1.5 * NAT, 9, 9],
+        age=[2, 1, 0, 0],
         progress=0.25,
         budget=0.5,
         val_loss=NAT / 4,
         val_accuracy=0.8,
     )
     _, run = sample_features(observation, epochs=20, num_classes=10)
-    assert dict(zip(RUN_FEATURES, run[0].tolist(), strict=True)) == pytest.approx(
+    assert dict(zip(CONTEXT_FEATURES, run[0].tolist(), strict=True)) == pytest.approx(
         {
             "progress": 0.25,
             "budget": 0.5,
@@ -83,6 +89,8 @@ def test_run_features_are_means_over_the_visited_samples_only() -> None:
             "val_loss": -0.75,
             "val_accuracy": 0.8,
             "gap": 0.3,
+            "recent_gap": 0.8,  # of the second sample alone
+            "loss_spread": 0.5,
         },
         abs=1e-6,
     )
@@ -91,7 +99,7 @@ def test_run_features_are_means_over_the_visited_samples_only() -> None:
 def test_before_the_first_visit_the_means_are_zero() -> None:
     observation = seen(loss=[NAT] * 4, loss_mean=[NAT] * 4, budget=1, val_loss=NAT)
     samples, run = sample_features(observation, epochs=10, num_classes=10)
-    known = dict(zip(RUN_FEATURES, run[0].tolist(), strict=True))
+    known = dict(zip(CONTEXT_FEATURES, run[0].tolist(), strict=True))
     assert [known[name] for name in ("loss", "confidence", "correct", "gap")] == [0, 0, 0, 0]
     columns = dict(zip(SAMPLE_FEATURES, samples[0].T, strict=True))
     assert (columns["unvisited"] == 1).all()
@@ -105,8 +113,9 @@ def test_sample_features_are_standardised_or_scaled() -> None:
         loss_mean=[NAT, 0, 2 * NAT, 99],
         confidence=[1, 0, 0.5, 0.5],
         correct=[1, 0, 1, 0],
-        forgetting=[0, 3, 9, 1],
-        visits=[1, 1, 0, 1],
+        forgetting=[0, 3, 0, 1],
+        visits=[1, 4, 0, 2],
+        loss_var=[0, NAT**2, (9 * NAT) ** 2, NAT**2 / 4],
         margin=[-1, 0, 1, 2],
         budget=1,
     )
@@ -117,7 +126,10 @@ def test_sample_features_are_standardised_or_scaled() -> None:
     assert columns["loss_mean"] == pytest.approx([0, -1, 1, 3], abs=1e-6)
     assert columns["confidence"] == [1, -1, 0, 0]
     assert columns["correct"] == [1, -1, 1, -1]
-    assert columns["forgetting"] == pytest.approx([0, 1, 1, 1 / 3])
+    assert columns["forgetting"] == pytest.approx([0, 1, 0, 1 / 3])
+    assert columns["forgetting_rate"] == pytest.approx([0, 0.75, 0, 0.5])
+    assert columns["margin"] == pytest.approx([-0.1, 0, 0.1, 0.2])
+    assert columns["deviation"] == pytest.approx([0, 1, 3, 0.5])
     assert columns["unvisited"] == [0, 0, 1, 0]
     assert columns["z_margin"] == columns["z_loss"]
 
@@ -140,7 +152,7 @@ def test_features_of_a_real_run_are_finite_and_small(task: str) -> None:
     for _ in range(3):
         samples, run = sample_features(observation, 4, 10)
         assert samples.shape == (2, 48, len(SAMPLE_FEATURES))
-        assert run.shape == (2, len(RUN_FEATURES))
+        assert run.shape == (2, len(CONTEXT_FEATURES))
         assert samples.dtype == run.dtype == np.float32
         assert np.abs(samples).max() <= 3
         assert np.abs(run).max() <= 3
@@ -158,7 +170,7 @@ def test_the_score_is_that_of_the_formula() -> None:
     flat = np.concatenate([p[name].ravel() for name in scorer.shapes])
     samples = np.zeros((1, 2, len(SAMPLE_FEATURES)), np.float32)
     samples[0, 1, 0] = 1.0
-    run = np.zeros((1, len(RUN_FEATURES)), np.float32)
+    run = np.zeros((1, len(CONTEXT_FEATURES)), np.float32)
     run[0, 1] = 0.5
     scores, temperature, spend, weights = scorer.forward(flat, samples, run)
     assert weights is None
@@ -174,7 +186,7 @@ def test_one_network_per_replica_scores_as_each_does_alone() -> None:
     rng = np.random.default_rng(1)
     flat = np.stack([random_scorer(seed, scorer)[1] for seed in range(3)])
     samples = rng.normal(size=(3, 5, len(SAMPLE_FEATURES))).astype(np.float32)
-    run = rng.normal(size=(3, len(RUN_FEATURES))).astype(np.float32)
+    run = rng.normal(size=(3, len(CONTEXT_FEATURES))).astype(np.float32)
     together = scorer.forward(flat, samples, run)
     for row in range(3):
         alone = scorer.forward(flat[row], samples[row : row + 1], run[row : row + 1])
@@ -188,7 +200,7 @@ def test_gradient_weights_are_bounded_powers_of_two_and_start_at_one() -> None:
     flat = scorer.load_from(masks, flat, np.random.default_rng(1))
     rng = np.random.default_rng(0)
     samples = rng.normal(size=(2, 4, len(SAMPLE_FEATURES))).astype(np.float32)
-    run = rng.normal(size=(2, len(RUN_FEATURES))).astype(np.float32)
+    run = rng.normal(size=(2, len(CONTEXT_FEATURES))).astype(np.float32)
     same, other = (
         scorer.forward(flat, samples, run),
         masks.forward(random_scorer(1, masks)[1], samples, run),
@@ -212,7 +224,7 @@ def test_the_scorer_is_equivariant_to_the_order_of_the_samples(order: list[int],
     scorer, flat = random_scorer(seed)
     rng = np.random.default_rng(seed)
     samples = rng.normal(size=(1, 6, len(SAMPLE_FEATURES))).astype(np.float32)
-    run = rng.normal(size=(1, len(RUN_FEATURES))).astype(np.float32)
+    run = rng.normal(size=(1, len(CONTEXT_FEATURES))).astype(np.float32)
     scores = scorer.forward(flat, samples, run).scores
     moved = scorer.forward(flat, samples[:, order], run).scores
     assert moved == pytest.approx(scores[:, order], rel=1e-5, abs=1e-6)
@@ -301,7 +313,7 @@ def test_a_wider_network_plays_what_it_loads_from_a_narrow_one() -> None:
     loaded = wide.load_from(narrow, flat, np.random.default_rng(0))
     rng = np.random.default_rng(0)
     samples = rng.normal(size=(2, 4, len(SAMPLE_FEATURES))).astype(np.float32)
-    run = rng.normal(size=(2, len(RUN_FEATURES))).astype(np.float32)
+    run = rng.normal(size=(2, len(CONTEXT_FEATURES))).astype(np.float32)
     one, two = narrow.forward(flat, samples, run), wide.forward(loaded, samples, run)
     np.testing.assert_allclose(one.scores, two.scores, rtol=1e-5)
     assert (wide.split(loaded)["A"][:, 3:] != 0).all()

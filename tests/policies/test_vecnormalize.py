@@ -73,7 +73,7 @@ def test_statistics_that_are_none_or_not_trusted_are_refused(trained: Any) -> No
         ("text.pkl", True, "not what VecNormalize saved"),
         (f"{ID}/vecnormalize.pkl", False, "is a pickle"),
     ):
-        policy = "planner" if not trust else str(folder / "model.zip")
+        policy = "ppo" if not trust else str(folder / "model.zip")
         agent = dynprune_agents.make(
             f"sb3(policy={policy!r}, trust={trust}, vecnormalize={str(folder / name)!r})"
         )
@@ -82,7 +82,7 @@ def test_statistics_that_are_none_or_not_trusted_are_refused(trained: Any) -> No
 
 
 def test_a_strangers_statistics_are_foreign() -> None:
-    reason = foreign_agent("sb3(policy='planner', vecnormalize='some.pkl')")
+    reason = foreign_agent("sb3(policy='ppo', vecnormalize='some.pkl')")
     assert reason == "its statistics 'some.pkl' do not ship with this package"
 
 

@@ -187,7 +187,7 @@ def lay_out(driver: Path) -> None:
         (driver / path).write_text(text)
     (driver / "policies").mkdir()
     shutil.copy(POLICIES / "robust.npz", driver / "policies/mine.npz")
-    shutil.copy(POLICIES / "planner.npz", driver / "policies/other.npz")
+    shutil.copy(POLICIES / "ppo.npz", driver / "policies/other.npz")
     np.save(driver / "policies/table.npy", np.array([0.5]))
 
 

@@ -22,7 +22,7 @@ from dynprune_agents.policies._files import FOLDER, load_scorer
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env.benchmark.sweeps import load_sweep, parse_sweep
 
-POLICIES = ("generalist", "planner")
+POLICIES = ("generalist", "ppo")
 
 
 def parts(name: str) -> dict[str, np.ndarray]:
@@ -227,9 +227,9 @@ def test_a_scorer_of_another_width_than_its_arrays_is_refused_unread(
 def test_networks_that_are_unknown_or_larger_than_their_arrays_are_refused_unbuilt(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    load(FOLDER / "planner.npz", "planner")  # so that imports cost no memory below
-    path = with_head(tmp_path / "x.npz", "planner", lambda head: head["sb3"].update(change))
-    check_refused_cheaply(path, "planner")
+    load(FOLDER / "ppo.npz", "ppo")  # so that imports cost no memory below
+    path = with_head(tmp_path / "x.npz", "ppo", lambda head: head["sb3"].update(change))
+    check_refused_cheaply(path, "ppo")
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -317,9 +317,9 @@ def test_a_member_that_is_there_twice_or_locked_is_refused(tmp_path: Path) -> No
 def test_names_that_no_file_can_have_are_answered_with_the_shipped_policies(
     tmp_path: Path,
 ) -> None:
-    for policy in ("\0", "x" * 10_000, "", ".", str(tmp_path), "../policies/planner"):
+    for policy in ("\0", "x" * 10_000, "", ".", str(tmp_path), "../policies/ppo"):
         for agent in (f"learned(policy={policy!r})", f"sb3(policy={policy!r})"):
-            with pytest.raises(ValueError, match=r"no policy file .* generalist, planner, robust"):
+            with pytest.raises(ValueError, match=r"no policy file .* generalist, ppo, robust"):
                 dynprune_agents.make(agent).env_kwargs  # noqa: B018
 
 

@@ -94,8 +94,8 @@ AGENTS = {
     "evilmod:X": "does not ship",
     "sb3(policy='evil.zip')": "policy 'evil.zip' does not ship",
     "sb3(policy='evil.zip', trust=True)": "asks for trust",
-    "sb3(policy='planner', trust=True)": "asks for trust",
-    "sb3(policy='../policies/planner')": "does not ship",
+    "sb3(policy='ppo', trust=True)": "asks for trust",
+    "sb3(policy='../policies/ppo')": "does not ship",
     "learned(policy='evil.zip')": "policy 'evil.zip' does not ship",
     "pods(rule='evilmod:X')": "evilmod:X does not ship",
     "random_control(rule='pods(rule=\"evilmod:X\")')": "evilmod:X does not ship",
@@ -219,7 +219,7 @@ def test_with_trust_a_whole_model_plays_as_its_arrays_do(folder: Path) -> None:
     for name in ("mine.zip", "mine.npz"):
         save_policy(name, made)
     assert PPO.load("mine.zip", device="cpu").n_envs == 2
-    seen = np.random.default_rng(0).normal(size=36).astype(np.float32)
+    seen = np.random.default_rng(0).normal(size=12).astype(np.float32)
     acts = [
         agent._trained().policy.predict(seen, deterministic=True)[0]
         for agent in (SB3("mine.zip", trust=True), SB3("mine.npz"), SB3.of(made, "ppo"))
@@ -233,14 +233,14 @@ def test_no_shipped_policy_holds_a_pickle_and_each_names_its_agent() -> None:
     for name in shipped_policies():
         with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
             assert all(file[key].dtype.kind in "fU" for key in file.files)
-    with pytest.raises(ValueError, match=r"play it as sb3\(policy='planner'\)"):
-        dynprune_agents.make("learned(policy='planner')").env_kwargs  # noqa: B018
+    with pytest.raises(ValueError, match=r"play it as sb3\(policy='ppo'\)"):
+        dynprune_agents.make("learned(policy='ppo')").env_kwargs  # noqa: B018
     with pytest.raises(ValueError, match=r"play it as learned\(policy='robust'\)"):
         dynprune_agents.make("sb3(policy='robust')").env_kwargs  # noqa: B018
 
 
 def test_agents_name_their_files_and_their_parts() -> None:
-    assert dynprune_agents.make("sb3").files() == [FOLDER / "planner.npz"]
+    assert dynprune_agents.make("sb3").files() == [FOLDER / "ppo.npz"]
     assert dynprune_agents.make("learned").files() == [FOLDER / "generalist.npz"]
     wrapper = dynprune_agents.make("random_control(rule=\"learned(policy='robust')\")")
     (part,) = wrapper.parts()

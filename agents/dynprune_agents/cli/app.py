@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated
 
 import gymnasium as gym
 import typer
 
 from dynprune_agents.cli import lists, play, report, train
-from dynprune_agents.cli.terminal import complain, spell_output
+from dynprune_agents.cli.command import Command
+from dynprune_agents.cli.terminal import complain, say, spell_output
+from dynprune_env import __version__
 from dynprune_env.common.registration import import_all
 
 app = typer.Typer(
@@ -17,6 +20,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+
+
+def tell_version(asked: bool) -> None:
+    """Says it, and ends."""
+    if asked:
+        say(f"dynprune {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -30,6 +40,12 @@ def before(
             help="A module that registers tasks of your own, repeatable; before the command.",
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=tell_version, is_eager=True, help="Says which version this is."
+        ),
+    ] = False,
 ) -> None:
     """Dynamic data pruning as a game: steps are epochs, actions say which samples they visit.
 
@@ -56,12 +72,13 @@ for command in (
     report.kept,
     train.train,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 def main() -> None:
     """Runs the command; a mistake in its arguments is one line, not a traceback."""
     spell_output()
+    warnings.showwarning = lambda message, *about, **others: complain(f"warning: {message}")
     sys.path.insert(0, "")  # so that --agent module:Class finds modules of the working directory
     try:
         app()

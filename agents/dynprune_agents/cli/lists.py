@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import dynprune_agents
-from dynprune_agents.cli.terminal import console
+from dynprune_agents.cli.terminal import console, say
 
 
 def envs() -> None:
@@ -23,22 +23,23 @@ def envs() -> None:
         table.add_column(header, no_wrap=True)
     for name in task_names():
         task = find_task(name)
-        table.add_row(
+        cells = (
             f"DynPrune-{name}-v0",
             f"{task.variant.num_samples(task.info):,}",
             str(task.info.num_classes),
             model_name(task.model),
             str(task.recipe.epochs),
         )
+        table.add_row(*map(Text, cells))
     console.print(table)
-    console.print('Make one with gym.make("dynprune_env:DynPrune-Digits-v0", budget=0.3).')
+    say('Make one with gym.make("dynprune_env:DynPrune-Digits-v0", budget=0.3).')
 
 
 def agents() -> None:
     """Lists the agents by class, with their sources and parameters."""
     for family, names in dynprune_agents.families().items():
         about = (import_module(f"dynprune_agents.{family}").__doc__ or "").partition("\n")[0]
-        title = f"{dynprune_agents.classes()[names[0]]}: {about}"
+        title = Text(f"{dynprune_agents.classes()[names[0]]}: {about}", "table.title")
         table = Table(title=title, title_justify="left", box=box.HORIZONTALS, show_lines=True)
         table.add_column("agent", no_wrap=True)
         table.add_column("what it keeps, and the rule's source", ratio=5)
@@ -50,7 +51,7 @@ def agents() -> None:
             table.add_row(name, told, Text(parameters))
         console.print(table)
         console.print()
-    console.print('Name one with its parameters: --agent "ucb(c=2.0)"; or your own: module:Class.')
+    say('Name one with its parameters: --agent "ucb(c=2.0)"; or your own: module:Class.')
 
 
 def sweeps() -> None:
@@ -61,6 +62,6 @@ def sweeps() -> None:
     for name in names():
         sweep = load_sweep(name)
         budgets = ", ".join(f"{budget:g}" for budget in sweep.budgets)
-        table.add_row(name, sweep.description, budgets, str(len(sweep.seeds)))
+        table.add_row(name, Text(sweep.description), budgets, str(len(sweep.seeds)))
     console.print(table)
-    console.print("Play one with `dynprune bench NAME`, or describe your own in a TOML file.")
+    say("Play one with `dynprune bench NAME`, or describe your own in a TOML file.")

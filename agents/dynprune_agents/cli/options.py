@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dynprune_env.common.specs import literal
+
+if TYPE_CHECKING:  # what plays is loaded by the commands that play
+    from dynprune_agents import Agent
+
+ALL = "all"
+"""Stands for all agents in a list of specs."""
 
 EnvOption = Annotated[str, typer.Option("--env", help="Environment id; see `dynprune envs`.")]
 EnvsOption = Annotated[
@@ -34,18 +41,76 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cu
 DataDirOption = Annotated[
     str | None, typer.Option("--data-dir", help="Folder of CIFAR and Fashion-MNIST.")
 ]
+
+
+class Picture(str, Enum):
+    """What files pictures are written into."""
+
+    png = "png"
+    svg = "svg"
+    pdf = "pdf"
+
+
+PictureOption = Annotated[Picture, typer.Option("--format", help="Of the pictures.")]
 FoldersArgument = Annotated[list[Path], typer.Argument(help="Folders of result files.")]
 
 
-def check_folder(folder: Path) -> None:
-    """Checks that results can be written there, before any work that could be lost.
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Checks that files can be written there, by writing one; leaves nothing behind.
 
     Raises:
         ValueError: they cannot.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ValueError(f"--out {folder}: {existing} is not a folder that can be written to")
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    made: list[Path] = []
+    try:
+        for path in reversed(missing):
+            path.mkdir()
+            made.append(path)
+        with TemporaryFile(dir=folder) as file:
+            file.write(b"it can be written")
+    except (OSError, ValueError) as error:  # a name may hold what no path can
+        raise ValueError(f"{option} {folder} cannot be written to: {error}") from error
+    finally:
+        for path in reversed(made):
+            path.rmdir()
+
+
+def check_file(file: Path, option: str = "--out") -> None:
+    """Checks that a file can be written there; leaves nothing behind.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if file.is_dir():
+        raise ValueError(f"{option} {file} is a folder: name a file in it")
+    check_folder(file.absolute().parent, option)
+
+
+def check_device(device: str) -> None:
+    """Checks that this machine has a device.
+
+    Raises:
+        ValueError: it has not.
+    """
+    from dynprune_env.envs.settings import Settings
+
+    Settings(device=device).find_device()
+
+
+def check_players(players: Iterable[Agent]) -> None:
+    """Checks that the files that agents play from are there, and can be read.
+
+    Raises:
+        ValueError: one is not.
+    """
+    from dynprune_agents.policies._files import find_policy, shipped_policies
+    from dynprune_env.benchmark.identity import files_of, with_parts
+
+    shipped = set(map(find_policy, shipped_policies()))
+    for agent in (part for player in players for part in with_parts(player)):
+        if set(files_of(agent)) - shipped:
+            dict(agent.env_kwargs)  # reads them
 
 
 def parse_env_kwargs(pairs: list[str] | None, label_noise: float | None = None) -> dict[str, Any]:

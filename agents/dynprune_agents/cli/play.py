@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
 import dynprune_agents
+from dynprune_agents.cli.command import MEANT
 from dynprune_agents.cli.options import (
+    ALL,
     DataDirOption,
     DeviceOption,
     EnvKwargsOption,
@@ -23,14 +28,28 @@ from dynprune_agents.cli.options import (
     FoldersArgument,
     LabelNoiseOption,
     OutOption,
+    check_device,
     check_folder,
+    check_players,
     parse_env_kwargs,
 )
 from dynprune_agents.cli.report import complain_of_foreign, load, write_report
-from dynprune_agents.cli.terminal import SweepProgress, complain, console, progress_of, say
+from dynprune_agents.cli.terminal import (
+    SweepProgress,
+    complain,
+    console,
+    name_of,
+    progress_of,
+    say,
+    watched,
+)
 from dynprune_agents.cli.trust import TrustOption, check_sweep, without_foreign
 from dynprune_env.benchmark.index import load_runs, whole
 from dynprune_env.benchmark.results import load_failures
+from dynprune_env.common.pulse import listening
+
+if TYPE_CHECKING:  # planning imports the environments, and only playing needs them
+    from dynprune_env.benchmark.sweeps import Sweep
 
 VARIANTS = (
     "dynamic_random(replacement=False)",
@@ -71,26 +90,29 @@ def run(
     everything = plan_groups(env, [repr(player)], [budget], seed_range(seed, seeds), kwargs)
     wanted = (repr(player), budget)  # without the reference that a benchmark adds
     groups = [group for group in everything if (group.agent, group.env_kwargs["budget"]) == wanted]
-    check_folder(out)  # before any work that could be lost
+    check_players([player])
+    check_device(device)
+    check_folder(out)
     results, unsaved = [], 0
     with progress_of("epochs") as progress:
         for group in groups:
-            label = f"seed {', '.join(map(str, group.seeds))}"
-            task = progress.add_task(label if len(label) < 40 else f"{len(group.seeds)} seeds")
-            progress.update(task, total=1.0)
-            results += run_episodes(
-                env,
-                player,
-                group.seeds,
-                env_kwargs=group.env_kwargs,
-                device=device,
-                data_dir=data_dir,
-                imports=context.obj,
-                on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
-                    task, completed=float(done.mean())
-                ),
-            )
+            task = progress.add_task(name_of(group)[:40], total=1.0, doing="")
+            with listening(partial(_show, progress, task)):
+                results += run_episodes(
+                    env,
+                    player,
+                    group.seeds,
+                    env_kwargs=group.env_kwargs,
+                    device=device,
+                    data_dir=data_dir,
+                    imports=context.obj,
+                    on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
+                        task, completed=float(done.mean())
+                    ),
+                )
             progress.update(task, completed=1.0)  # also of runs that were over at once
+            if not watched():
+                say(f"{len(results)} of {seeds} done: {name_of(group)}")
             for result in results[-len(group.seeds) :]:
                 try:
                     result.save(out)
@@ -102,6 +124,11 @@ def run(
     say(f"Results: {out}/*.json")
     if unsaved:
         raise typer.Exit(1)
+
+
+def _show(progress: Progress, task: TaskID, what: str, share: float) -> None:
+    """Tells how far the work of a run is within what it does now."""
+    progress.update(task, doing=f"{what}, {share:.0%}")
 
 
 def bench(
@@ -117,7 +144,7 @@ def bench(
     env: EnvsOption = None,
     agents: Annotated[
         list[str] | None,
-        typer.Option("--agents", help="An agent's spec, repeatable. [all agents]"),
+        typer.Option("--agents", help="An agent's spec, or all, repeatable. [all]"),
     ] = None,
     budgets: Annotated[
         list[float] | None,
@@ -176,10 +203,9 @@ def bench(
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
     from dynprune_env.benchmark.runner import run_sweep
-    from dynprune_env.benchmark.sweeps import load_sweep, seed_range
+    from dynprune_env.benchmark.sweeps import seed_range
 
-    check_folder(out)
-    plan = load_sweep(sweep)
+    plan = _load(sweep, context)
     if env:
         plan = replace(plan, envs=tuple(env))
     if not trust:  # what the options name are the user's own words
@@ -190,8 +216,12 @@ def bench(
         plan = replace(plan, seeds=seed_range(first, seeds or len(plan.seeds)))
     plan = replace(plan, budgets=tuple(budgets or plan.budgets))
     plan = plan.scaled(scale).with_kwargs(parse_env_kwargs(env_kwargs, label_noise))
-    specs = agents or plan.agents or [*dynprune_agents.names(), *VARIANTS]
-    groups = plan.groups(list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in specs)))
+    players = [dynprune_agents.make(spec) for spec in _all_of(agents or plan.agents or [ALL])]
+    groups = plan.groups(list(dict.fromkeys(map(repr, players))))
+    check_players(players)
+    if backend == "loky":  # on a cluster it is for the workers to have
+        check_device(device)
+    check_folder(out)
     failures = 0
     with SweepProgress(groups) as progress:
         outcomes = run_sweep(
@@ -212,12 +242,14 @@ def bench(
             imports=context.obj,
         )
         try:
-            for outcome in outcomes:
-                progress.end_group(outcome)
-                if outcome.error:
-                    failures += 1
-                    name = f"{outcome.group.agent} at budget {outcome.group.env_kwargs['budget']}"
-                    complain(f"failed: {name}: {outcome.error}")
+            with listening(progress.hear):  # with one job this process plays
+                for outcome in outcomes:
+                    progress.end_group(outcome)
+                    if outcome.error:
+                        failures += 1
+                        budget = outcome.group.env_kwargs["budget"]
+                        name = f"{outcome.group.agent} at budget {budget}"
+                        complain(f"failed: {name}: {outcome.error}")
         except KeyboardInterrupt:
             complain(f"stopped; the same command goes on from what is saved in {out}")
             raise typer.Exit(130) from None
@@ -234,6 +266,23 @@ def bench(
         )
     if failures or foreign or not complete:
         raise typer.Exit(1)
+
+
+def _load(sweep: str, context: typer.Context) -> Sweep:
+    """A sweep by its name, which may have been meant for an option before it."""
+    from dynprune_env.benchmark.sweeps import load_sweep
+
+    try:
+        return load_sweep(sweep)
+    except ValueError as error:
+        hint = "" if "Did you mean" in str(error) else context.meta[MEANT]
+        raise ValueError(f"{error}{hint}") from error
+
+
+def _all_of(specs: Sequence[str]) -> list[str]:
+    """The specs, with those of all agents in the place of ALL."""
+    everything = [*dynprune_agents.names(), *VARIANTS]
+    return [each for spec in specs for each in (everything if spec == ALL else [spec])]
 
 
 def validate(

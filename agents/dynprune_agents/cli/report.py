@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynprune_agents.cli.options import FoldersArgument
+import dynprune_agents
+from dynprune_agents.cli.options import FoldersArgument, Picture, PictureOption, check_folder
 from dynprune_agents.cli.terminal import complain, console, say
 from dynprune_env.benchmark.index import load_runs
 from dynprune_env.benchmark.results import Failure, load_failures
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import write_text
+from dynprune_env.common.specs import lookup
+
+if TYPE_CHECKING:  # a report's parts are loaded by the command that makes one
+    from dynprune_env.report.differences import Differences
+
+FULL_DATA = "full_data"
+"""With all visits, what everything else is compared with."""
 
 
 def report(
@@ -24,19 +33,75 @@ def report(
         Path | None,
         typer.Option("--out", help="Folder of the tables and the page. [the first folder]"),
     ] = None,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--agents",
+            help="An agent to report on, repeatable; full data with all visits stays. [all]",
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="AGENT[@BUDGET]",
+            help="Also tells the paired differences to this agent, at the same budget or at one.",
+        ),
+    ] = None,
+    picture: PictureOption = Picture.png,
 ) -> None:
-    """Prints the tables and writes the page of results that exist already; runs nothing."""
+    """Prints the tables and writes the page of results that exist already; runs nothing.
+
+    Example: dynprune report results --agents learned --agents ucb --reference full_data@1
+    """
+    from dynprune_env.report.differences import compare, split_reference
+
     foreign: list[str] = []
     results = load(folders, foreign)
     complain_of_foreign(foreign)
+    check_folder(out or folders[0])
+    failures = load_failures(folders)
+    known = dict.fromkeys(result.config.agent for result in results)
+    if reference is not None:
+        name, at = split_reference(reference)
+        (name,) = _played([name], known)
+        reference = name if at is None else f"{name}@{at:g}"
+        agents = [*agents, name] if agents else None
+    if agents:
+        shown = set(_played(agents, known))
+        results = [each for each in results if each.config.agent in shown or _is_full_run(each)]
+        failures = [each for each in failures if each.config.agent in shown]
+    differences = None if reference is None else compare(results, reference)
     gc.freeze()  # they stay to the end: no collection has to look at all of them again
-    complete = write_report(results, load_failures(folders), out or folders[0])
+    complete = write_report(results, failures, out or folders[0], picture.value, differences)
     gc.unfreeze()
     if foreign or not complete:
         raise typer.Exit(1)
 
 
-def kept(folders: FoldersArgument) -> None:
+def _played(specs: Sequence[str], known: dict[str, None]) -> list[str]:
+    """The agents of results that some specs name, each as the results spell it.
+
+    Raises:
+        ValueError: there are no results of one.
+    """
+    found = []
+    for spec in specs:
+        spelled = spec
+        if spec not in known and ":" not in spec:
+            with suppress(ValueError):  # no agent of today may have made them
+                spelled = repr(dynprune_agents.make(spec))
+        if spelled not in known:
+            lookup(spec, known, "agent of these results")
+        found.append(spelled)
+    return found
+
+
+def _is_full_run(result: FinishedRun) -> bool:
+    return result.config.agent == FULL_DATA and result.config.budget == 1
+
+
+def kept(folders: FoldersArgument, picture: PictureOption = Picture.png) -> None:
     """Says what was kept when: always / sometimes / never, turnover, drift, corrupted samples.
 
     Turnover is one minus the Jaccard index of successive selections, drift one minus Spearman's
@@ -50,9 +115,10 @@ def kept(folders: FoldersArgument) -> None:
     for grid in selection_tables(rows):
         grid.print(console)
     figure = draw_selections(rows, choose_styles(rows))
-    if not write_files(folders[0], {"kept.png": partial(save, figure)}):
+    name = f"kept.{picture.value}"
+    if not write_files(folders[0], {name: partial(save, figure)}):
         raise typer.Exit(1)
-    say(f"Picture: {folders[0]}/kept.png")
+    say(f"Picture: {folders[0]}/{name}")
 
 
 def load(folders: list[Path], foreign: list[str] | None = None) -> list[FinishedRun]:
@@ -98,12 +164,26 @@ def write_files(folder: Path, files: dict[str, Callable[[Path], None]]) -> bool:
     return not missing
 
 
-def write_report(results: Sequence[FinishedRun], failures: list[Failure], folder: Path) -> bool:
+def write_report(
+    results: Sequence[FinishedRun],
+    failures: list[Failure],
+    folder: Path,
+    picture: str = "png",
+    differences: Differences | None = None,
+) -> bool:
     """Prints the tables, and writes them with the page and the pictures.
+
+    Args:
+        results: at least one.
+        failures: the runs that failed.
+        folder: where to.
+        picture: ending of the pictures' files.
+        differences: to a reference, if there is one.
 
     Returns:
         Whether all could be written.
     """
+    from dynprune_env.report.differences import difference_tables
     from dynprune_env.report.figures import draw_accuracy, draw_overall, save
     from dynprune_env.report.page import failure_table, write_page
     from dynprune_env.report.published import published_tables
@@ -116,10 +196,11 @@ def write_report(results: Sequence[FinishedRun], failures: list[Failure], folder
     )
     from dynprune_env.report.tables import to_csv
 
-    summary = Summary.of(results)
+    summary = Summary.of(results, differences.reference if differences else None)
     rows, over = summary.rows, summary.over
     grids = accuracy_tables(rows)
     grids += [overall_table(over)] if over else []
+    grids += difference_tables(differences) if differences else []
     grids += published_tables(rows)
     grids += [failure_table(failures)] if failures else []
     for grid in grids:
@@ -128,14 +209,18 @@ def write_report(results: Sequence[FinishedRun], failures: list[Failure], folder
         "table.md": "\n".join(grid.to_markdown() for grid in [*grids, *time_tables(rows)]),
         "table.csv": to_csv(rows),
     }
-    figures = {"accuracy.png": draw_accuracy(rows, choose_styles(rows))}
+    if differences:
+        texts["differences.csv"] = to_csv([*differences.per_task, *differences.over_tasks])
+    figures = {f"accuracy.{picture}": draw_accuracy(rows, choose_styles(rows))}
     if over:
         texts["overall.csv"] = to_csv(over.rows)
-        figures["overall.png"] = draw_overall(over)
+        figures[f"overall.{picture}"] = draw_overall(over)
     files: dict[str, Callable[[Path], None]] = {
         **{name: partial(write_text, text=text) for name, text in texts.items()},
         **{name: partial(save, figure) for name, figure in figures.items()},
-        "report.html": partial(write_page, results, failures, summary=summary),
+        "report.html": partial(
+            write_page, results, failures, summary=summary, differences=differences
+        ),
     }
     complete = write_files(folder, files)
     if complete:

@@ -6,12 +6,12 @@ import io
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -100,15 +100,37 @@ def complain(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line or more on the standard output, whatever brackets the text holds."""
-    console.print(Text(text))
+    """A line or more on the standard output, verbatim: no line is broken to fit a width."""
+    console.print(Text(text), soft_wrap=True)
+
+
+def watched() -> bool:
+    """Whether somebody sees a bar; if not, lines say how far it is."""
+    return console.is_terminal
+
+
+class _Doing(ProgressColumn):
+    """What is done now, and how far that is, where something says so."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get("doing", ""), "dim")
 
 
 def progress_of(unit: str) -> Progress:
-    """A bar in percent of some unit."""
+    """A bar in percent of some unit, where it can be seen."""
     counts = TextColumn("{task.percentage:>3.0f} % of " + unit)
-    columns = (TextColumn("{task.description}"), BarColumn(), counts)
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), counts)
+    times = TimeElapsedColumn(), TimeRemainingColumn(), _Doing()
+    return Progress(*columns, *times, console=console, disable=not watched())
+
+
+def name_of(group: RunGroup) -> str:
+    """What to call runs that are played together."""
+    first, *others = group.seeds
+    seeds = f"seeds {first} to {others[-1]}" if others else f"seed {first}"
+    kwargs = ", ".join(f"{k}={v}" for k, v in group.env_kwargs.items() if k != "budget")
+    where = f"{group.env} ({kwargs})" if kwargs else group.env
+    return f"{group.agent}, budget {group.env_kwargs['budget']:g}, {seeds}, {where}"
 
 
 class _TimeLeft(ProgressColumn):
@@ -123,15 +145,17 @@ class _TimeLeft(ProgressColumn):
 
 
 class SweepProgress(Progress):
-    """Runs done, running and failed, and the time left."""
+    """Runs done, running and failed, and the time left; below it what is running."""
 
     def __init__(self, groups: Sequence[RunGroup]):
         from dynprune_env.benchmark.sweeps import cost
 
-        counts = TextColumn("{task.percentage:>3.0f} % · {task.description}")
-        super().__init__(BarColumn(14), counts, _TimeLeft(), console=console)
+        counts = TextColumn("{task.percentage:>3.0f} % · {task.description}", markup=False)
+        columns = BarColumn(14), counts, _TimeLeft()
+        self._running: dict[str, RunGroup] = {}
+        self._heard = ""
+        super().__init__(*columns, console=console, disable=not watched())
         self._total, self._done, self._failed = sum(len(group.seeds) for group in groups), 0, 0
-        self._running: dict[str, int] = {}
         self._bar = self.add_task("", total=sum(map(cost, groups)), began=None)
         self._cost = cost
         self._show()
@@ -140,8 +164,12 @@ class SweepProgress(Progress):
         """A group began."""
         if self.tasks[0].fields["began"] is None:
             self.update(self._bar, began=time.monotonic())
-        self._running[group.key] = len(group.seeds)
+        self._running[group.key], self._heard = group, ""
         self._show()
+
+    def hear(self, what: str, share: float) -> None:
+        """Work in this process tells how far it is."""
+        self._heard = f"{what}, {share:.0%} · "
 
     def end_group(self, outcome: Outcome) -> None:
         """A group ended, or was finished before."""
@@ -155,9 +183,20 @@ class SweepProgress(Progress):
             self.advance(self._bar, visits)
         else:  # nothing was left to do for it
             self.update(self._bar, total=(self.tasks[0].total or 0) - visits)
+        if played and not outcome.error and not watched():
+            say(f"{self._done} of {self._total} done: {name_of(outcome.group)}")
         self._show()
 
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, and the group that began first of those that are running."""
+        yield from super().get_renderables()
+        if self._running:
+            others = len(self._running) - 1
+            more = f" and {others} more" if others else ""
+            text = f"{self._heard}{name_of(next(iter(self._running.values())))}{more}"
+            yield Text(text, "dim", no_wrap=True, overflow="ellipsis")
+
     def _show(self) -> None:
-        running = sum(self._running.values())
+        running = sum(len(group.seeds) for group in self._running.values())
         text = f"{self._done} of {self._total} done, {running} running, {self._failed} failed"
         self.update(self._bar, description=text)

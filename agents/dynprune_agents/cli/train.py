@@ -14,12 +14,16 @@ from dynprune_agents.cli.options import (
     DeviceOption,
     EnvKwargsOption,
     EnvsOption,
+    check_device,
+    check_file,
     check_folder,
     parse_env_kwargs,
     parse_lists,
     parse_pairs,
 )
-from dynprune_agents.cli.terminal import progress_of, say
+from dynprune_agents.cli.terminal import complain, progress_of, say, watched
+from dynprune_env.common.pulse import listening
+from dynprune_env.common.stopping import Stopped
 
 if TYPE_CHECKING:
     from dynprune_agents.learning.training import PolicyTrainer
@@ -160,7 +164,9 @@ def train(
     reward: Annotated[
         str,
         typer.Option(
-            "--reward", help="See the README. Where twins are compared, only shown in the curve."
+            "--reward",
+            help="val_loss, val_accuracy, ... as in gym.make. Where twins are compared, only shown "
+            "in the curve.",
         ),
     ] = "val_accuracy",
     twins: Annotated[
@@ -227,7 +233,11 @@ def train(
     from dynprune_agents.learning.training import train as train_policy
     from dynprune_agents.policies._files import find_policy
 
-    check_folder(out.absolute().parent)
+    files = (find_policy(start),) if start else ()
+    check_file(out)
+    check_device(device)
+    if tensorboard:
+        check_folder(tensorboard, "--tensorboard")
     arguments = TrainingArguments(
         algo=algo,
         envs=tuple(env or ["DynPrune-Digits-v0"]),
@@ -254,7 +264,7 @@ def train(
         seed=seed,
         arguments=asdict(arguments),
         imports=tuple(context.obj),
-        files=(find_policy(start),) if start else (),
+        files=files,
         checkpoint_every=checkpoint_every,
         tensorboard=tensorboard,
     )
@@ -267,7 +277,23 @@ def train(
                 say(f"{done:,} steps: val accuracy{lead} above dynamic random")
             progress.update(task, completed=min(done, steps))
 
-        curve = train_policy(trainer, plan, show)
+        def name_phase(what: str, share: float) -> None:
+            phase = what.partition(":")[0]
+            if ":" not in what:  # what happens within a phase has shares of its own
+                progress.update(task, description=f"train {algo}: {what}, {share:.0%}")
+            if phase != told[0] and phase.startswith("imitation") and not watched():
+                say(f"train {algo}: {phase}")
+            told[0] = phase
+
+        told = [""]
+        try:
+            with listening(name_phase):
+                curve = train_policy(trainer, plan, show)
+        except (Stopped, KeyboardInterrupt):
+            folder = out.with_suffix(".checkpoints")
+            saved = "the same command goes on from" if folder.exists() else "nothing was saved in"
+            complain(f"stopped; {saved} {folder}")
+            raise typer.Exit(130) from None
     inside = curve.seconds_in_env / max(jobs, 1) / max(curve.seconds, 1e-9)
     say(
         f"{trainer.steps:,} steps in {curve.seconds:.0f} s "

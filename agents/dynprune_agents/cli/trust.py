@@ -10,6 +10,7 @@ import gymnasium as gym
 import typer
 
 import dynprune_agents
+from dynprune_agents.cli.options import ALL
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import parse_spec
@@ -93,7 +94,7 @@ def check_sweep(sweep: Sweep) -> None:
     """
     kwargs = [{**sweep.env_kwargs, **variant} for variant in sweep.variants]
     reasons = [foreign_env(env, each) for env in sweep.envs for each in kwargs]
-    for reason in (*reasons, *map(foreign_agent, sweep.agents)):
+    for reason in (*reasons, *(foreign_agent(spec) for spec in sweep.agents if spec != ALL)):
         if reason:
             raise ValueError(
                 f"{reason}: give --trust if you trust who wrote the sweep, which runs their code"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -23,10 +25,17 @@ from dynprune_agents.learning.candidates import (
     play_draw,
     playing,
 )
-from dynprune_agents.learning.imitation import Examples, collect, fit
+from dynprune_agents.learning.imitation import (
+    Examples,
+    collect,
+    fit,
+    load_examples,
+    save_examples,
+)
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_agents.policies._files import load_scorer, save_scorer
 from dynprune_agents.policies._networks import Planner, Scorer
+from dynprune_env.common.pulse import beat, doing
 
 IMITATION_ROUNDS = 3
 
@@ -142,6 +151,8 @@ class EvolutionTrainer:
         self.mean = flat.astype(np.float64)
         self.first, self.second = np.zeros_like(self.mean), np.zeros_like(self.mean)
         self.averaged = self.mean.copy()
+        self.examples: list[Examples] = []
+        self.between: Callable[[], None] = lambda: None
 
     def advance(self) -> dict[str, float]:
         """One generation; before the first, the start by imitation."""
@@ -152,24 +163,47 @@ class EvolutionTrainer:
         start = time.perf_counter()
         rng = np.random.default_rng([self.seed, 4])
         assert isinstance(self.network, Scorer)
-        examples: list[Examples] = []
-        for _ in range(IMITATION_ROUNDS):
-            draws = [
-                self.mixture.draw(rng) for _ in range(self.settings.imitation // IMITATION_ROUNDS)
-            ]
-            seeds = rng.integers(FIRST_SEED, 1 << 31, size=len(draws))
+        count = self.settings.imitation // IMITATION_ROUNDS
+        for number in range(IMITATION_ROUNDS):
+            draws = [self.mixture.draw(rng) for _ in range(count)]
+            seeds = rng.integers(FIRST_SEED, 1 << 31, size=count)
+            done = len(self.examples) - number * count  # of this round, before a checkpoint
+            if done >= count:
+                continue
             agent = self.agent()
-            examples += Parallel(n_jobs=self.jobs)(
-                delayed(collect)(draw, agent, int(seed))
-                for draw, seed in zip(draws, seeds, strict=True)
-            )
-            self.mean = fit(self.network, examples, self.seed).astype(np.float64)
-            self.averaged = self.mean.copy()
+            rest = list(zip(draws, seeds, strict=True))[done:]
+            with doing(f"imitation, round {number + 1} of {IMITATION_ROUNDS}"):
+                beat(done / count)
+                for played in self._in_order(
+                    delayed(collect)(draw, agent, int(seed)) for draw, seed in rest
+                ):
+                    self.examples.append(played)
+                    if len(self.examples) < (number + 1) * count:
+                        beat(len(self.examples) / count - number)
+                        start = self._rest(start)
+                self.mean = fit(self.network, self.examples, self.seed).astype(np.float64)
+                self.averaged = self.mean.copy()
+                beat(1.0)
+                start = self._rest(start)
         self.started = True
-        self.steps += sum(each.steps for each in examples)
-        self.visits += sum(each.visits for each in examples)
+        self.steps += sum(each.steps for each in self.examples)
+        self.visits += sum(each.visits for each in self.examples)
         self.seconds_in_env += time.perf_counter() - start
-        return {"return": float(np.mean([each.returns.mean() for each in examples]))}
+        found = float(np.mean([each.returns.mean() for each in self.examples]))
+        self.examples.clear()
+        return {"return": found}
+
+    def _rest(self, start: float) -> float:
+        """Where the state is whole: counts the seconds so far, and lets it be saved."""
+        now = time.perf_counter()
+        self.seconds_in_env += now - start
+        self.between()
+        return time.perf_counter()
+
+    def _in_order(self, calls: Iterable[Any]) -> Iterator[Any]:
+        """What some calls give, one after the other as soon as each is there."""
+        found: Iterator[Any] = Parallel(n_jobs=self.jobs, return_as="generator")(calls)
+        return found
 
     def _evolve(self) -> dict[str, float]:
         settings, half = self.settings, self.settings.members // 2
@@ -180,9 +214,14 @@ class EvolutionTrainer:
         seeds = rng.integers(FIRST_SEED, 1 << 31, size=self.num_draws)
         flat = (self.mean + settings.sigma * noise).astype(np.float32)
         jobs = zip(draws, flat, seeds, strict=True)
-        played = Parallel(n_jobs=self.jobs)(
-            delayed(play_draw)(draw, self.network, rows, int(seed)) for draw, rows, seed in jobs
-        )
+        played: list[Played] = []
+        with doing(f"generation {self.generation + 1}"):
+            for each in self._in_order(
+                delayed(play_draw)(draw, self.network, rows, int(seed)) for draw, rows, seed in jobs
+            ):
+                played.append(each)
+                beat(len(played) / self.num_draws)
+                self.between()
         shaped = np.stack([self.shaped(each) for each in played])
         slope = np.einsum("gm,gmp->p", shaped, noise) / (shaped.size * settings.sigma)
         self._update(slope)
@@ -240,6 +279,7 @@ class EvolutionTrainer:
         np.savez(folder / "search.npz", **{name: getattr(self, name) for name in self._ARRAYS})
         counts = {name: getattr(self, name) for name in self._COUNTS}
         (folder / "search.json").write_text(json.dumps(counts), encoding="utf-8")
+        save_examples(folder / "examples.npz", self.examples)
 
     def load_checkpoint(self, folder: Path) -> None:
         """Goes on from a checkpoint."""
@@ -248,3 +288,4 @@ class EvolutionTrainer:
                 setattr(self, name, file[name])
         for name, value in json.loads((folder / "search.json").read_text(encoding="utf-8")).items():
             setattr(self, name, value)
+        self.examples = load_examples(folder / "examples.npz")

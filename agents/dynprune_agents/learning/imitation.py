@@ -9,7 +9,9 @@ arXiv:1011.0686); evolution strategies then improve it on what counts, the end o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from dynprune_agents.policies._networks import Scorer
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
 
-SAMPLES = 128
+SAMPLES = 64
 """Samples of each epoch of each run that become examples."""
 
 TEMPERATURE = 0.3
@@ -59,13 +61,13 @@ def teach(observation: dict[str, np.ndarray], corrupted: np.ndarray) -> np.ndarr
         corrupted: (n,) bool, whether a label is wrong.
     """
     accuracy = progress_entries(observation["progress"])["val_accuracy"][:, None]
-    trust = np.clip(2 * accuracy - 0.6, 0, 1)  # hard samples teach a weak model little
-    scores = trust * standardise(observation["loss_mean"]) + 0.3 * standardise(observation["age"])
-    found: np.ndarray = (scores - 3.0 * corrupted).astype(np.float32)
+    trust = np.clip(1.4 * accuracy - 0.42, 0, 0.7)  # hard samples teach a weak model little
+    scores = trust * standardise(observation["loss_mean"]) + 0.8 * standardise(observation["age"])
+    found: np.ndarray = (scores - 4.0 * corrupted).astype(np.float32)
     return found
 
 
-def collect(draw: TaskDraw, agent: Agent, seed: int, replicas: int = 6) -> Examples:
+def collect(draw: TaskDraw, agent: Agent, seed: int, replicas: int = 4) -> Examples:
     """Plays an agent, and notes the teacher's scores at every epoch.
 
     Args:
@@ -101,7 +103,7 @@ def collect(draw: TaskDraw, agent: Agent, seed: int, replicas: int = 6) -> Examp
     return Examples(np.stack(samples), np.stack(run), np.stack(targets), returns, steps, visits)
 
 
-def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 20) -> np.ndarray:
+def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 10) -> np.ndarray:
     """Parameters, (P,) float32, whose scores predict the targets (least squares, Adam).
 
     An offset shared by all samples of a run changes no selection, so both sides are centred.
@@ -128,3 +130,25 @@ def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 20) -
     found = flat.detach().numpy()
     scorer.split(found)["bias"][0] = np.log10(TEMPERATURE)
     return found
+
+
+def save_examples(path: Path, examples: Sequence[Examples]) -> None:
+    """Writes what was played so far as an .npz of plain arrays."""
+    arrays = {
+        f"{name}_{place}": np.asarray(value)
+        for place, each in enumerate(examples)
+        for name, value in vars(each).items()
+    }
+    np.savez(path, count=np.array(len(examples)), **arrays)  # type: ignore[arg-type]
+
+
+def load_examples(path: Path) -> list[Examples]:
+    """Reads what `save_examples` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return [
+            Examples(
+                *(file[f"{name}_{place}"] for name in ("samples", "run", "targets", "returns")),
+                *(int(file[f"{name}_{place}"]) for name in ("steps", "visits")),
+            )
+            for place in range(int(file["count"]))
+        ]

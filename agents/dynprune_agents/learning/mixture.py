@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from dynprune_env.envs.settings import Settings, settings_of
+from dynprune_env.envs.settings import Settings, known_env, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 FIRST_SEED = 1 << 20
@@ -71,7 +71,7 @@ class Mixture:
 
     def choices(self, env: str) -> dict[str, Sequence[Any]]:
         """Keyword arguments of this environment's draws and the values that each is drawn from."""
-        task = gym.spec(env).kwargs["task"]
+        task = gym.spec(known_env(env)).kwargs["task"]
         found: dict[str, Sequence[Any]] = {"budget": self.budgets, "label_noise": self.label_noise}
         for name, values in sorted(self.vary.items(), key=lambda pair: ":" in pair[0]):
             of, _, argument = name.rpartition(":")
@@ -102,7 +102,7 @@ class Mixture:
         for name, listed in {**general, **self.vary}.items():
             if not listed:
                 raise ValueError(f"nothing to draw {name} from: the list is empty")
-        tasks = [gym.spec(env).kwargs["task"] for env in self.envs]
+        tasks = [gym.spec(known_env(env)).kwargs["task"] for env in self.envs]
         for name in self.vary:
             of = name.rpartition(":")[0]
             if of not in ("", *tasks):

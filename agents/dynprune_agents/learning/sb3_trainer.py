@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -91,6 +92,7 @@ class SB3Trainer:
         self.algo, self.seed = algo, seed
         self.segment = self.steps = self.visits = 0
         self.seconds_in_env = 0.0
+        self.between: Callable[[], None] = lambda: None  # an update is whole, or not begun
         self.algorithm: Algorithm = lookup(algo, ALGORITHMS, "algorithm")
         make = self.algorithm.load()
         if action not in self.algorithm.actions:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from dynprune_env.common.files import atomic_write, write_text
 from dynprune_env.common.palette import BLUE, INK, LINE, PALE
 from dynprune_env.common.provenance import versions
 from dynprune_env.common.sources import hash_file
+from dynprune_env.common.stopping import Stopped, stoppable
 
 EVALUATION_DRAWS = 24
 EVALUATION_SEEDS = 4
@@ -36,8 +38,11 @@ class PolicyTrainer(Protocol):
         steps: environment steps (epochs of training runs) done so far, over all replicas.
         visits: sample visits spent so far.
         seconds_in_env: wall-clock seconds of these steps, over all processes.
+        between: to be called within an update wherever the state is whole; it may save that, and
+            raise `Stopped`.
     """
 
+    between: Callable[[], None]
     mixture: Mixture
     steps: int
     visits: int
@@ -160,12 +165,24 @@ def train(
     Raises:
         ValueError: the checkpoint belongs to a training with other arguments, or other code,
             data, libraries or files made it.
+        Stopped: by Ctrl-C or SIGTERM; the same call goes on from the checkpoint.
     """
     checkpoints = _Checkpoints(plan, trainer.mixture)
     curve = checkpoints.load(trainer)
     evaluation = PolicyEvaluation(trainer.mixture, plan.seed)
-    saved = time.monotonic()
-    with _tensorboard(plan.tensorboard) as log:
+    stop, start = Event(), time.perf_counter()
+
+    def keep() -> None:
+        nonlocal start
+        now = time.perf_counter()
+        curve.seconds, start = curve.seconds + now - start, now
+        checkpoints.save_if_due(trainer, curve, stop.is_set())
+        if stop.is_set():
+            raise Stopped
+
+    trainer.between = keep
+    when = "once what is under way is saved"
+    with _tensorboard(plan.tensorboard) as log, stoppable(stop.is_set, stop.set, when):
         while trainer.steps < plan.steps:
             start = time.perf_counter()
             metrics = trainer.advance()
@@ -181,10 +198,10 @@ def train(
                 plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
             for name, value in metrics.items():
                 log(name, value, trainer.steps)
-            if time.monotonic() - saved >= plan.checkpoint_every:
-                checkpoints.save(trainer, curve)
-                saved = time.monotonic()
+            checkpoints.save_if_due(trainer, curve, stop.is_set())
             on_update(trainer.steps, metrics)
+            if stop.is_set() and trainer.steps < plan.steps:
+                raise Stopped
     trainer.save(plan.out)
     write_text(plan.out.with_suffix(".curve.json"), json.dumps(asdict(curve)))
     plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
@@ -198,6 +215,7 @@ class _Checkpoints:
     def __init__(self, plan: Plan, mixture: Mixture):
         self.plan = plan
         self.folder = plan.out.with_suffix(".checkpoints")
+        self._saved = time.monotonic()
         files = {path.name: hash_file(path) for path in plan.files}
         self.made_by = {
             draw.env: replace(fingerprint(draw.settings(), (), plan.imports), policy=files)
@@ -234,6 +252,12 @@ class _Checkpoints:
             changed.append("the libraries")
         return list(dict.fromkeys(changed))
 
+    def save_if_due(self, trainer: PolicyTrainer, curve: Curve, stopping: bool) -> None:
+        """Writes a new one if it is time to, or the training is to stop."""
+        if stopping or time.monotonic() - self._saved >= self.plan.checkpoint_every:
+            self.save(trainer, curve)
+            self._saved = time.monotonic()
+
     def save(self, trainer: PolicyTrainer, curve: Curve) -> None:
         """Writes a new one, then removes the older."""
         older = list(self.folder.glob("*"))
@@ -248,7 +272,11 @@ class _Checkpoints:
             "curve": asdict(curve),
         }
         (temporary / "training.json").write_text(json.dumps(content), encoding="utf-8")
-        temporary.rename(self.folder / f"{trainer.steps:012d}")
+        name = f"{trainer.steps:012d}"
+        same = sorted(path.name for path in self.folder.glob(f"{name}*"))
+        if same:  # no step was counted since: within an update
+            name += f".{int(same[-1].partition('.')[2] or 0) + 1:06d}"
+        temporary.rename(self.folder / name)
         for path in older:
             shutil.rmtree(path)
 

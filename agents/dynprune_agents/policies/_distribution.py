@@ -8,10 +8,9 @@ import torch
 from stable_baselines3.common.distributions import BernoulliDistribution
 from torch import Tensor, nn
 
-from dynprune_agents.policies._features import SAMPLE_FEATURES
-from dynprune_env.selection.features import RUN_FEATURES
+from dynprune_agents.policies._features import CONTEXT_FEATURES, SAMPLE_FEATURES
 
-CONTEXT = len(RUN_FEATURES) + len(SAMPLE_FEATURES)
+CONTEXT = len(CONTEXT_FEATURES) + len(SAMPLE_FEATURES)
 
 
 class Latent(NamedTuple):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynprune_env.selection.features import RUN_FEATURES as RUN_FEATURES
-from dynprune_env.selection.features import class_means, run_features
+from dynprune_env.selection.features import RUN_FEATURES, class_means, run_features
 from dynprune_env.selection.observations import TASK_SIZE as TASK_SIZE
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
@@ -28,12 +27,23 @@ SAMPLE_FEATURES = (
     "z_margin",
     "z_class_loss",
     "z_loss_in_class",
+    "margin",
+    "deviation",
+    "forgetting_rate",
 )
 """Per sample. z_: clipped z-scores over the samples of the run; the others as they are, scaled into
 about [-1, 1]: loss_mean over ln C minus 1 (0 is a uniform prediction), confidence, whether the last
-prediction was right, forgetting events, whether it was never visited. class_loss is the mean
-loss_mean of the samples with the same label, loss_in_class what loss_mean exceeds it by: early in a
-run some classes are known and others are not, and a high loss says nothing of a label yet."""
+prediction was right, forgetting events (up to three, and per visit), whether it was never visited;
+margin over 10 and √loss_var over ln C, which tell a confident mistake from a hard sample of a weak
+model. class_loss is the mean loss_mean of the samples with the same label, loss_in_class what
+loss_mean exceeds it by: early in a run some classes are known and others are not, and a high loss
+says nothing of a label yet."""
+
+
+CONTEXT_FEATURES = (*RUN_FEATURES, "recent_gap", "loss_spread")
+"""Per run. recent_gap is the gap to what was visited in the last two epochs alone, whose
+predictions are not old; loss_spread the standard deviation of loss_mean over ln C among the
+visited samples."""
 
 
 def sample_features(
@@ -47,7 +57,7 @@ def sample_features(
         num_classes: C, one number or (R,).
 
     Returns:
-        (R, n, len(SAMPLE_FEATURES)) and (R, len(RUN_FEATURES)), float32.
+        (R, n, len(SAMPLE_FEATURES)) and (R, len(CONTEXT_FEATURES)), float32.
     """
     columns = observation
     nat = np.log(np.maximum(2, num_classes))[..., None]
@@ -70,9 +80,25 @@ def sample_features(
             standardise(columns["margin"]),
             standardise(class_loss),
             standardise(columns["loss_mean"] - class_loss),
+            np.clip(columns["margin"] / 10, -2, 2),
+            np.minimum(np.sqrt(columns["loss_var"]) / nat, 3),
+            columns["forgetting"] / np.maximum(columns["visits"], 1),
         ],
         axis=-1,
     ).astype(np.float32)
 
     known = progress_entries(columns["progress"])
-    return samples, run_features(columns, known, epochs, num_classes)
+    run = run_features(columns, known, epochs, num_classes)
+    recent = visited & (columns["age"] <= 1)
+    mean, square = (_mean(power, visited) for power in (relative, relative**2))
+    further = [
+        np.where(recent.any(-1), known["val_accuracy"] - _mean(columns["correct"], recent), 0),
+        np.sqrt(np.maximum(square - mean**2, 0)),
+    ]
+    return samples, np.concatenate([run, np.stack(further, -1).astype(np.float32)], axis=1)
+
+
+def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """(R,) means over some of the (R, n); 0 where there are none."""
+    found: np.ndarray = np.where(where, values, 0).sum(-1) / np.maximum(1, where.sum(-1))
+    return found

@@ -11,10 +11,9 @@ import msgspec
 import numpy as np
 
 from dynprune_agents.policies._archive import Archive, decoded, opened, write_archive
-from dynprune_agents.policies._features import SAMPLE_FEATURES
+from dynprune_agents.policies._features import CONTEXT_FEATURES, SAMPLE_FEATURES
 from dynprune_agents.policies._networks import Scorer
 from dynprune_env.common.luggage import stand_in
-from dynprune_env.selection.features import RUN_FEATURES
 
 FOLDER = Path(__file__).parent
 
@@ -72,7 +71,7 @@ def save_scorer(path: Path, scorer: Scorer, flat: np.ndarray, origin: dict[str, 
     head = {
         "scorer": asdict(scorer),
         "sample_features": SAMPLE_FEATURES,
-        "run_features": RUN_FEATURES,
+        "run_features": CONTEXT_FEATURES,
         "origin": origin,
     }
     write_archive(path, head, scorer.split(flat))
@@ -98,7 +97,7 @@ def _scorer(head: ScorerHead, archive: Archive) -> tuple[Scorer, np.ndarray]:
     scorer = Scorer(head.scorer.width, head.scorer.max_spend, head.scorer.max_weight)
     places = {
         "A": _places(head.sample_features, SAMPLE_FEATURES),
-        "B": (of_run := _places(head.run_features, RUN_FEATURES)),
+        "B": (of_run := _places(head.run_features, CONTEXT_FEATURES)),
         "outer": of_run,
     }
     shapes = {

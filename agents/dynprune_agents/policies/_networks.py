@@ -10,10 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from torch import Tensor
 
-from dynprune_agents.policies._features import SAMPLE_FEATURES
+from dynprune_agents.policies._features import CONTEXT_FEATURES, SAMPLE_FEATURES
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.common.restorable import restorable
-from dynprune_env.selection.features import RUN_FEATURES
 from dynprune_env.selection.observations import Run
 from dynprune_env.selection.tilts import Tilts
 
@@ -92,7 +91,7 @@ class Scorer(FlatNetwork):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters, in order."""
-        x, g, h = len(SAMPLE_FEATURES), len(RUN_FEATURES), self.width
+        x, g, h = len(SAMPLE_FEATURES), len(CONTEXT_FEATURES), self.width
         shapes = {"A": (x, h), "B": (g, h), "b": (h,), "w": (h,)}
         shapes |= {"v": (h,)} if self.max_weight else {}
         outputs = 3 if self.max_weight else 2

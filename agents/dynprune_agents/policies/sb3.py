@@ -49,7 +49,9 @@ class SB3(Agent):
     Attributes:
         policy: a shipped policy's name, or the path of a file that `dynprune train` wrote.
         deterministic: True takes the mode of the policy's actions, for a `SetPolicy` the most
-            probable samples; False draws from it, as in training.
+            probable samples; False draws from it, as in training. None draws the masks of a
+            `SetPolicy`, whose most probable samples are nearly the same in each epoch, and takes
+            the mode of all else.
         trust: whether the file may be a .zip that a model's `save` wrote. Reading one unpickles,
             and so runs whatever its maker put into it.
         vecnormalize: path of the statistics that `VecNormalize.save` wrote where it normalised
@@ -58,15 +60,15 @@ class SB3(Agent):
 
     source: ClassVar[str] = "trained by us with Stable-Baselines3, Raffin et al. 2021"
 
-    policy: str = "planner"
-    deterministic: bool = True
+    policy: str = "ppo"
+    deterministic: bool | None = None
     trust: bool = False
     vecnormalize: str | None = None
 
     _live: ClassVar[Trained | None] = None
 
     @classmethod
-    def of(cls, model: BaseAlgorithm, name: str, deterministic: bool = True) -> SB3:
+    def of(cls, model: BaseAlgorithm, name: str, deterministic: bool | None = None) -> SB3:
         """An agent that plays the policy of a model as it is now; `name` is for its label."""
         memory = io.BytesIO()
         model.save(memory, exclude=NOT_FOR_ACTING)
@@ -152,12 +154,13 @@ class SB3(Agent):
             return self._choose(player.keep_logits(observation), row)
         # Policies sample from torch's global generator.
         with as_alone(), drawing(int(self.rng.row(row).integers(2**63))):
-            return player.predict(observation, self.episode, self.deterministic)
+            mode = self.deterministic is not False
+            return player.predict(observation, self.episode, mode)
 
     def _choose(self, logits: np.ndarray, row: int) -> np.ndarray:
         """(n,) bool from (n,) logits of keeping."""
         probabilities = 1 / (1 + np.exp(-logits))
-        if not self.deterministic:
+        if not self.deterministic:  # None too
             drawn: np.ndarray = self.rng.row(row).random(len(logits)) < probabilities
             return drawn
         count = np.clip(np.rint(probabilities.sum()), 1, max(1, len(logits) - 1))

@@ -1,0 +1,277 @@
+"""transformers: a Trainer whose epochs train what an agent keeps.
+
+    sampler = PruningSampler(labels, agent, epochs=20, budget=0.5)
+    trainer = PruningTrainer(model=model, args=args, train_dataset=dataset, sampler=sampler)
+    trainer.train()
+
+The sampler ends the training: `num_train_epochs` is its `epochs`, and the learning rate follows its
+progress. The train data set is wrapped, so give it as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from dynprune_env.integrations.accelerate import prepare_loader
+from dynprune_env.integrations.loaders import given_metrics, only_own_shares
+from dynprune_env.integrations.schedule import on_progress
+from dynprune_env.sampler.sampler import PruningSampler
+
+INDEX = "sample_index"
+
+
+class WithIndex(Dataset[Any]):
+    """A map-style data set of dicts whose samples carry their index."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.dataset[index], INDEX: index}
+
+
+class PruningMixin:
+    """Goes before `Trainer`, or a subclass of it: `class Mine(PruningMixin, MyTrainer)`.
+
+    It records the logits of classifiers whose batch has `labels`, and the losses of others as
+    `sample_losses` gives them. An epoch ends with a selection after its evaluation, and a
+    checkpoint goes on exactly, from the middle of an epoch too.
+
+    Args:
+        *args: of the Trainer.
+        sampler: of the train data set.
+        val_loss: name of the metric that is the val loss, in nats, e.g. "eval_loss"; None leaves
+            it out. Then the Trainer must evaluate in every epoch.
+        val_accuracy: likewise, in [0, 1].
+        **kwargs: of the Trainer.
+
+    Raises:
+        ValueError: the arguments would make the Trainer leave samples out.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        sampler: PruningSampler,
+        val_loss: str | None = None,
+        val_accuracy: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        me: Any = self
+        only_own_shares(sampler, "transformers")
+        for name in ("max_steps", "auto_find_batch_size"):
+            value = getattr(me.args, name)
+            if value is True or (name == "max_steps" and value > 0):
+                raise ValueError(
+                    f"{name}={value} leaves samples out or trains them twice: the budget of the "
+                    "sampler ends the training"
+                )
+        if me.train_dataset is None or len(me.train_dataset) != sampler.count:
+            raise ValueError(
+                f"the sampler is of {sampler.count} samples, the train data set is not"
+            )
+        self.sampler = sampler
+        self._names = {"val_loss": val_loss, "val_accuracy": val_accuracy}
+        self._val: dict[str, float] = {}
+        self._epoch_over = self._weighs = False
+        me.add_callback(_Saving(self))
+
+    # -- what the Trainer asks ------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The loader of the sampler's visits, each process its share."""
+        me: Any = self
+        loader = DataLoader(
+            WithIndex(me.train_dataset),
+            batch_size=me._train_batch_size,
+            sampler=self.sampler,
+            collate_fn=me._get_collator_with_removed_columns(me.data_collator, "training"),
+            drop_last=me.args.dataloader_drop_last,
+            num_workers=me.args.dataloader_num_workers,
+            pin_memory=me.args.dataloader_pin_memory,
+            persistent_workers=me.args.dataloader_persistent_workers,
+            prefetch_factor=me.args.dataloader_prefetch_factor,
+        )
+        return prepare_loader(me.accelerator, loader)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        me: Any = super()
+        me._set_signature_columns_if_needed()
+        columns = self._signature_columns
+        if columns is not None and INDEX not in columns:
+            self._signature_columns = [*columns, INDEX]
+
+    _signature_columns: list[str] | None
+
+    def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
+        """The counts of a run that the sampler ends: at most so many steps."""
+        me: Any = super()
+        _, per_epoch, *others, in_epoch, _ = me.set_initial_training_values(args, dataloader)
+        epochs = self.sampler.epochs
+        return (epochs, per_epoch, *others, in_epoch, self._steps() + 2 * epochs)
+
+    def _steps(self) -> int:
+        me: Any = self
+        size = me._train_batch_size * me.args.gradient_accumulation_steps
+        return max(1, self.sampler.steps_remaining(size))
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule of the arguments, on the sampler's progress instead of steps."""
+        me: Any = self
+        if me.lr_scheduler is not None:
+            return me.lr_scheduler
+        steps = num_training_steps - 2 * self.sampler.epochs
+        parent: Any = super()
+        planned = parent.create_scheduler(steps, optimizer)
+        if type(planned) is LambdaLR:
+            shapes = [_of_progress(factor, steps) for factor in planned.lr_lambdas]
+            me.lr_scheduler = on_progress(planned.optimizer, self.sampler, shapes)
+        return me.lr_scheduler
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The Trainer's loss, weighted where the agent weighs, and recorded while training."""
+        inputs = dict(inputs)
+        ids = inputs.pop(INDEX, None)
+        labels = inputs.get("labels")
+        parent: Any = super()
+        loss, outputs = parent.compute_loss(
+            model, dict(inputs), return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        if ids is not None and model.training:
+            logits = _logits(outputs)
+            scored = logits.dim() == 2 and labels is not None and labels.dim() == 1
+            if scored and self.sampler.num_classes is not None:
+                self.sampler.record(ids, logits)
+            else:
+                self.sampler.record(ids, losses=self.sample_losses(inputs, outputs))
+            if self._weighs:
+                weighted = self.sample_losses(inputs, outputs) * self.sampler.weights(ids)
+                me: Any = self
+                summed = me.model_accepts_loss_kwargs and num_items_in_batch is not None
+                loss = weighted.sum() / num_items_in_batch if summed else weighted.mean()
+        return (loss, outputs) if return_outputs else loss
+
+    def sample_losses(self, inputs: dict[str, Any], outputs: Any) -> Tensor:
+        """The loss of each sample, (B,): cross-entropy or, with a single output, squared error.
+
+        Override it for models of another kind, e.g. of tokens.
+
+        Raises:
+            ValueError: the model is of another kind.
+        """
+        logits, labels = _logits(outputs), inputs.get("labels")
+        if labels is None or labels.dim() != 1 or logits.dim() > 2:
+            raise ValueError(
+                f"logits {tuple(logits.shape)} are no classifier's: override "
+                "sample_losses(inputs, outputs) to give the losses of the samples, (B,)"
+            )
+        if labels.is_floating_point():
+            return F.mse_loss(logits.reshape(len(labels)), labels, reduction="none")
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    # -- epochs ---------------------------------------------------------------------------------
+
+    def _run_epoch(self, **kwargs: Any) -> None:  # of transformers 5
+        me: Any = self
+        loader = kwargs["train_dataloader"]
+        batches, per_step = len(loader), me.args.gradient_accumulation_steps
+        self._weighs = bool((self.sampler.weights(self.sampler.kept) != 1).any())
+        self._epoch_over, self._val = False, {}
+        if batches:
+            counts = {
+                "steps_in_epoch": batches,
+                "num_update_steps_per_epoch": -(-batches // per_step),
+            }
+            parent: Any = super()
+            parent._run_epoch(**{**kwargs, **counts, "steps_trained_in_current_epoch": 0})
+        else:  # a checkpoint of the last step, or a rest that is dropped
+            me.control = me.callback_handler.on_epoch_end(me.args, me.state, me.control)
+            names = ("model", "trial", "epoch", "ignore_keys_for_eval", "start_time")
+            me._maybe_log_save_evaluate(me._tr_loss, None, *(kwargs[name] for name in names))
+        if not me.control.should_training_stop or self._epoch_over:
+            self._select()
+
+    def _select(self) -> None:
+        me: Any = self
+        self.sampler.select(**given_metrics(self._val, self._names))
+        self._epoch_over = False
+        if self.sampler.finished:
+            me.control.should_training_stop = True
+
+    def _init_training_state(
+        self, max_steps: Any, per_epoch: Any, epochs: Any, checkpoint: Any, trial: Any
+    ) -> tuple[int, int]:
+        me: Any = super()
+        me._init_training_state(max_steps, per_epoch, epochs, checkpoint, trial)
+        if checkpoint is not None:
+            self._load_sampler(Path(checkpoint))
+        return (epochs if self.sampler.finished else self.sampler.epoch), 0
+
+    def _sampler_file(self, folder: Path) -> Path:
+        return folder / f"pruning_sampler_{self.sampler.rank}.pt"
+
+    def _save_sampler(self, folder: Path) -> None:
+        state = {"sampler": self.sampler.state_dict(), "val": self._val, "over": self._epoch_over}
+        torch.save(state, self._sampler_file(folder))
+
+    def _load_sampler(self, folder: Path) -> None:
+        if not self._sampler_file(folder).exists():
+            raise ValueError(
+                f"{folder} has no {self._sampler_file(folder).name}: saved without a sampler"
+            )
+        state = torch.load(self._sampler_file(folder), weights_only=True)
+        self.sampler.load_state_dict(state["sampler"])
+        if state["over"]:
+            self._val = state["val"]
+            self._select()
+
+
+class _Saving(TrainerCallback):
+    """Notes where an epoch stands, and saves the sampler in checkpoints."""
+
+    def __init__(self, trainer: PruningMixin):
+        self.trainer = trainer
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """From here on all of the epoch is recorded."""
+        self.trainer._epoch_over = True
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
+        """Keeps the numbers among the metrics."""
+        self.trainer._val = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Adds the sampler to the checkpoint."""
+        folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        self.trainer._save_sampler(folder)
+
+
+class PruningTrainer(PruningMixin, Trainer):
+    """`transformers.Trainer` with a `PruningSampler`; see `PruningMixin`."""
+
+
+def _logits(outputs: Any) -> Tensor:
+    return outputs["logits"] if isinstance(outputs, dict) else outputs[1]
+
+
+def _of_progress(factor: Any, steps: int) -> Any:
+    return lambda progress: factor(round(progress * steps))

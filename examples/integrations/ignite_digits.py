@@ -1,0 +1,37 @@
+"""ignite trains Digits at half of the visits; what `attach` gives goes into its checkpoints."""
+
+import torch
+from ignite.engine import Engine
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import dynprune_agents
+from dynprune_env import Indexed, PruningSampler, progress_scheduler
+from dynprune_env.integrations.ignite import attach
+
+torch.manual_seed(0)
+x, y = load_digits(return_X_y=True)
+x, y = torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y)
+sampler = PruningSampler(y[:1300], dynprune_agents.make("epsilon_greedy"), epochs=20, budget=0.5)
+loader = DataLoader(Indexed(TensorDataset(x[:1300], y[:1300])), 64, sampler=sampler)
+model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, nesterov=True)
+scheduler = progress_scheduler(optimizer, sampler)
+
+
+def step(engine, batch):
+    _, (inputs, labels) = batch
+    logits = model(inputs)
+    nn.functional.cross_entropy(logits, labels).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    scheduler.step()
+    return {"logits": logits}
+
+
+engine = Engine(step)
+pruning = attach(engine, loader)
+engine.run(loader, max_epochs=sampler.epochs)
+accuracy = (model(x[1300:]).argmax(1) == y[1300:]).float().mean().item()
+print(f"test accuracy {accuracy:.1%}")

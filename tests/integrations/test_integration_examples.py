@@ -1,0 +1,35 @@
+"""The examples for other people's loops run, are short, and prune."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples" / "integrations"
+NEEDS = {
+    "accelerate_digits": "accelerate",
+    "huggingface_digits": "transformers",
+    "ignite_digits": "ignite",
+    "lightning_digits": "lightning",
+}
+
+
+def test_every_example_is_tried() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(NEEDS)
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_an_example_is_short_and_trains(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")
+    path = FOLDER / f"{name}.py"
+    assert len(path.read_text().splitlines()) <= 40
+    done = subprocess.run(
+        [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    (accuracy,) = re.findall(r"test accuracy ([\d.]+)%", done.stdout)
+    assert float(accuracy) > 88
