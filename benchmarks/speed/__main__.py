@@ -15,10 +15,10 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.speed import footprint, gpu, growth, profile, selection, steps, vector
+from benchmarks.speed import floor, footprint, gpu, growth, profile, selection, steps, vector
 from benchmarks.speed.clock import Row, cpu_clock, to_markdown, wall_clock
 
-PARTS = ("steps", "today", "vector", "gpu", "selection", "footprint", "growth", "profile")
+PARTS = ("steps", "today", "vector", "floor", "gpu", "selection", "footprint", "growth", "profile")
 
 
 def processor() -> str:
@@ -55,6 +55,8 @@ def measure(part: str, rounds: float, sizes: Sizes, device: str) -> list[Row] | 
     if part == "vector":
         rows = vector.vector_rows(sizes.replicas, times(10))
         return rows + vector.process_rows(8, times(20)) + vector.rate_rows(times(20))
+    if part == "floor":
+        return floor.floor_rows(times(20))
     if part == "gpu":
         where = "cuda" if device == "cpu" else device
         return gpu.gpu_rows(where, replace(sizes.gpu, rounds=times(sizes.gpu.rounds)))
