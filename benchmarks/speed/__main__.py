@@ -2,6 +2,7 @@
 
 python -m benchmarks.speed                                   # a quarter of an hour on one core
 python -m benchmarks.speed --parts selection --samples 50000 # or some of it
+python -m benchmarks.speed --parts gpu                       # all that is to be known of a GPU
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.speed import footprint, gpu, growth, profile, selection, steps, vector
+from benchmarks.speed import floor, footprint, gpu, growth, profile, selection, steps, vector
 from benchmarks.speed.clock import Row, cpu_clock, to_markdown, wall_clock
 
-PARTS = ("steps", "today", "vector", "gpu", "waits", "selection", "footprint", "growth", "profile")
+PARTS = ("steps", "today", "vector", "floor", "gpu", "selection", "footprint", "growth", "profile")
 
 
 def processor() -> str:
@@ -31,10 +32,11 @@ def processor() -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Replicas of the vector environment, and samples of a selection."""
+    """Replicas of the vector environment, samples of a selection, and how much on a GPU."""
 
     replicas: tuple[int, ...]
     samples: tuple[int, ...]
+    gpu: gpu.Scale
 
 
 def measure(part: str, rounds: float, sizes: Sizes, device: str) -> list[Row] | str:
@@ -53,10 +55,11 @@ def measure(part: str, rounds: float, sizes: Sizes, device: str) -> list[Row] | 
     if part == "vector":
         rows = vector.vector_rows(sizes.replicas, times(10))
         return rows + vector.process_rows(8, times(20)) + vector.rate_rows(times(20))
+    if part == "floor":
+        return floor.floor_rows(times(20))
     if part == "gpu":
-        return gpu.epoch_rows(45_000, times(3))
-    if part == "waits":
-        return f"Times the host waits for the device in a ResNet-18 step: {gpu.waits(4_000)}."
+        where = "cuda" if device == "cpu" else device
+        return gpu.gpu_rows(where, replace(sizes.gpu, rounds=times(sizes.gpu.rounds)))
     if part == "selection":
         return selection.selection_table(sizes.samples)
     if part == "profile":
@@ -69,16 +72,19 @@ def main(
     rounds: Annotated[float, typer.Option("--rounds", help="Multiplies all rounds.")] = 1.0,
     replicas: Annotated[list[int] | None, typer.Option("--replicas")] = None,
     samples: Annotated[list[int] | None, typer.Option("--samples")] = None,
-    device: Annotated[str, typer.Option("--device", help="Of the steps: cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="Of steps; of gpu [cuda].")] = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="gpu: only to see it run.")] = False,
     out: Path = Path("benchmarks/results/speed.md"),
 ) -> None:
     """Prints the table and writes it."""
-    at_hand = [part for part in PARTS if torch.cuda.is_available() or part not in ("gpu", "waits")]
+    at_hand = [part for part in PARTS if torch.cuda.is_available() or part != "gpu"]
     for part in parts or []:
         if part not in PARTS:
             raise typer.BadParameter(f"no part is called {part!r}; there are {', '.join(PARTS)}")
     sizes = Sizes(
-        tuple(replicas or (8, 32, 64, 256)), tuple(samples or (50_000, 1_280_000, 10_000_000))
+        tuple(replicas or (8, 32, 64, 256)),
+        tuple(samples or (50_000, 1_280_000, 10_000_000)),
+        gpu.DRY if dry_run else gpu.Scale(),
     )
     rows: list[Row] = []
     pieces: list[str] = []

@@ -1,14 +1,21 @@
-"""On CUDA: ResNet-18 against the counted roofline, plain and compiled; host waits per step."""
+"""On an accelerator: is it the CPU's game, and how fast is it? For the first day with one at hand.
+
+All of it also runs on any other device, small, so that nothing fails on that day.
+"""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed.clock import Row, take_turns, wall_clock
-from benchmarks.speed.tasks import make_env
+from benchmarks.speed.tasks import make_env, masks
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 FLOP_PER_IMAGE = 3.33e9
 """Of a training pass of ResNet-18 with the CIFAR stem: counted, forward and backward."""
@@ -16,62 +23,172 @@ FLOP_PER_IMAGE = 3.33e9
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 operations a second, from the vendor's data sheets."""
 
+ATTAINABLE = 0.5
+"""The share of it that an epoch of convolutions is held to."""
 
-def roofline(images: int) -> float | None:
-    """Seconds of an epoch at the device's peak; None for an unknown device."""
-    name = torch.cuda.get_device_name()
-    peak = next((peak for key, peak in PEAK.items() if key in name), None)
-    return None if peak is None else images * FLOP_PER_IMAGE / peak
+WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
+"""What the host waits in, by the names that the profiler gives."""
+
+SHARES = (1.0, 0.75, 0.5, 0.25, 0.1)
 
 
-def epoch_rows(size: int, rounds: int) -> list[Row]:
-    """Epochs over the roofline: fp32, bf16, and bf16 compiled; then an episode after the first."""
-    mask, rows = np.ones(size, dtype=bool), []
-    for name, settings in {
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        task: of the convolutional net.
+        images: n of its epochs.
+        replicas: of small nets, stacked.
+        rounds: timed steps of each.
+        checked: tasks whose numbers are compared with the CPU's, and n of each.
+    """
+
+    task: str = "CIFAR10"
+    images: int = 45_000
+    replicas: tuple[int, ...] = (64, 256, 1024, 4096)
+    rounds: int = 3
+    checked: tuple[tuple[str, int], ...] = (("Digits", 1000), ("Clutter", 512))
+
+
+DRY = Scale("Clutter", 48, (2, 3), 1, (("Digits", 48), ("Clutter", 48)))
+"""Enough to see that all of it runs."""
+
+
+def gpu_rows(device: str, scale: Scale) -> list[Row]:
+    """The table: agreement with the CPU first, then waits, epochs, shares kept, and stacks."""
+    rows = [agreement_row(device, task, size) for task, size in scale.checked]
+    rows.append(waits_row(device, scale))
+    for name, settings in precisions(device).items():
+        rows += epoch_rows(device, scale, name, settings)
+    return [*rows, *share_rows(device, scale), *stack_rows(device, scale)]
+
+
+def precisions(device: str) -> dict[str, dict[str, object]]:
+    """Settings by what they are called; code is compiled on CUDA only."""
+    found: dict[str, dict[str, object]] = {
         "fp32": {"precision": "fp32"},
         "bf16": {"precision": "bf16"},
-        "bf16, compiled": {"precision": "bf16", "compile": True},
-    }.items():
-        env = make_env("CIFAR10", size, device="cuda", **settings)
-        seconds = take_turns({"step": lambda env=env: env.step(mask)}, rounds, wall_clock)["step"]
-        ideal = roofline(size)
-        ratio = seconds / ideal if ideal else np.full(len(seconds), np.nan)
-        rows.append(
-            Row(
-                f"ResNet-18, n = {size:,}, {name}: step / roofline",
-                f"{np.median(seconds):.4g} s",
-                f"{ideal:.4g} s" if ideal else "unknown",
-                float(np.median(ratio)),
-                float(ratio.min()),
-                float(ratio.max()),
-                "<= 2",
-            )
-        )
-        env.reset(seed=1)  # the first step of a second episode: nothing is compiled again
-        start = wall_clock()
+        "bf16, deterministic": {"precision": "bf16", "deterministic": True},
+    }
+    if torch.device(device).type == "cuda":
+        found["bf16, compiled"] = {"precision": "bf16", "compile": True}
+    return found
+
+
+def agreement_row(device: str, task: str, size: int) -> Row:
+    """The largest difference to the CPU's val losses over three epochs, relative to them."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    learner = "modules" if task != "Digits" else "stacked"
+    losses = {}
+    for where in ("cpu", device):
+        settings = {"precision": "fp32", "learner": learner, "device": where}
+        env = DynPruneVectorEnv(3, "Disabled", task=task, train_size=size, epochs=9, **settings)
+        env.reset(seed=0)
+        kept = np.stack([masks(size, share) for share in (0.3, 0.6, 0.9)])
+        losses[where] = np.stack([env.step(kept)[-1]["val_loss"] for _ in range(3)])
+    torch.backends.cudnn.allow_tf32 = before
+    apart = np.abs(losses[device] / losses["cpu"] - 1).max(1)
+    what = f"{task}, n = {size:,}, fp32, 3 epochs of 3 replicas: val losses against the CPU's"
+    last = [f"{losses[where][-1].mean():.6f} nats" for where in (device, "cpu")]
+    return Row(what, *last, float(apart[0]), float(apart.min()), float(apart.max()), "<= 0.001")
+
+
+def waits_row(device: str, scale: Scale) -> Row:
+    """How often the host waits for the device in one step."""
+    env = make_env(scale.task, min(scale.images, 4_000), device=device)
+    mask = masks(env.settings.num_samples, 0.5)
+    env.step(mask)
+    cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+    with profile(activities=[ProfilerActivity.CPU, *cuda]) as seen:
         env.step(mask)
-        again = wall_clock() - start
+    waits = sum(event.count for event in seen.key_averages() if event.key in WAITS)
+    return Row("A step: waits of the host", f"{waits}", "", waits, waits, waits, "<= 1")
+
+
+def roofline(device: str, images: int) -> float | None:
+    """Seconds of an epoch of ResNet-18 as fast as attainable; None for an unknown device."""
+    name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else ""
+    peak = next((peak for key, peak in PEAK.items() if key in name), None)
+    return None if peak is None else images * FLOP_PER_IMAGE / (ATTAINABLE * peak)
+
+
+def epoch_rows(device: str, scale: Scale, name: str, settings: dict[str, object]) -> list[Row]:
+    """A full epoch and val over the roofline; the first steps of two episodes over later ones."""
+    first = wall_clock()
+    env = make_env(scale.task, scale.images, device=device, **settings)
+    mask = np.ones(scale.images, dtype=bool)
+    env.step(mask)
+    first = wall_clock() - first
+    seconds = take_turns({"step": partial(env.step, mask)}, scale.rounds, wall_clock)["step"]
+    again = wall_clock()
+    env.reset(seed=1)
+    env.step(mask)
+    again = wall_clock() - again
+    later, ideal = float(np.median(seconds)), roofline(device, scale.images)
+    net = f"{env.settings.resolved.model}, n = {scale.images:,}, {name}"
+    ratio = seconds / (ideal or np.nan)
+    target = "<= 2" if ideal and "bf16" in name else ""
+    return [
+        Row(
+            f"{net}: step / roofline",
+            f"{later:.4g} s",
+            f"{ideal:.4g} s" if ideal else "unknown",
+            *(float(each) for each in (np.median(ratio), ratio.min(), ratio.max())),
+            target,
+        ),
+        _over(f"{net}: first reset and step / later steps", first, later),
+        _over(f"{net}: reset and first step of the second episode / later steps", again, later),
+    ]
+
+
+def share_rows(device: str, scale: Scale) -> list[Row]:
+    """Time of a step by the share kept over that of a full one, val evaluation set apart."""
+    env = make_env(scale.task, scale.images, device=device)
+    sides: dict[str, Callable[[], object]] = {
+        str(share): partial(env.step, masks(scale.images, share)) for share in SHARES
+    }
+    sides["val"] = partial(env.vector.trainer.evaluate, "val")
+    seconds = take_turns(sides, scale.rounds, wall_clock)
+    whole = seconds["1.0"] - seconds["val"]
+    rows = []
+    for share in SHARES[1:]:
+        own = seconds[str(share)] - seconds["val"]
+        ratio = own / whole
         rows.append(
             Row(
-                f"ResNet-18, {name}: first step of the second episode / later steps",
-                f"{again:.4g} s",
-                f"{np.median(seconds):.4g} s",
-                *[float(again / np.median(seconds))] * 3,
+                f"{env.settings.resolved.model}: step keeping {share:.0%} / 100%, without val",
+                f"{np.median(own):.4g} s",
+                f"{np.median(whole):.4g} s",
+                *(float(each) for each in (np.median(ratio), ratio.min(), ratio.max())),
+                f"<= {share + 0.01:.2f}",
             )
         )
     return rows
 
 
-def waits(size: int) -> int:
-    """How often the host waits for the device in one step."""
-    env = make_env("CIFAR10", size, device="cuda")
-    mask = np.ones(size, dtype=bool)
-    env.step(mask)
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            env.step(mask)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(each.message) for each in seen)
+def stack_rows(device: str, scale: Scale) -> list[Row]:
+    """Small nets stacked: environment steps a second, half kept."""
+    rows = []
+    for replicas in scale.replicas:
+        settings = {"task": "Digits", "budget": 1.0, "epochs": 100_000, "device": device}
+        env = DynPruneVectorEnv(replicas, "Disabled", learner="stacked", **settings)
+        env.reset(seed=0)
+        kept = np.random.default_rng(0).random((replicas, env.settings.num_samples)) < 0.5
+        step = {"step": partial(env.step, kept)}
+        seconds = take_turns(step, scale.rounds, wall_clock)["step"]
+        rates = replicas / seconds
+        rows.append(
+            Row(
+                f"Digits, R = {replicas:,}, half kept, stacked: environment steps a second",
+                f"{np.median(seconds):.4g} s",
+                "",
+                *(float(each) for each in (np.median(rates), rates.min(), rates.max())),
+            )
+        )
+    return rows
+
+
+def _over(what: str, ours: float, other: float) -> Row:
+    ratio = ours / other
+    return Row(what, f"{ours:.4g} s", f"{other:.4g} s", ratio, ratio, ratio)

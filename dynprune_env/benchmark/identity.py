@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.sources import hash_file, own_sources, package_hash
@@ -47,6 +49,7 @@ def fingerprint(
             "precision": "bf16" if settings.use_bf16(device) else "float32",
             "threads": str(1 if is_mlp(task.model) else settings.threads),
             "numba": "yes" if HAS_NUMBA else "no",
+            **(_cuda_switches(settings) if device.type == "cuda" else {}),
         },
     )
 
@@ -56,6 +59,17 @@ def code_behind(settings: Settings) -> Iterator[Any]:
     yield from filter(callable, (own_factory(settings.task), settings.resolved.model))
     if ":" in settings.reward:
         yield own_reward(settings.reward)
+
+
+def _cuda_switches(settings: Settings) -> dict[str, str]:
+    """What decides how CUDA rounds: where it takes TF32, and whether cuDNN repeats itself."""
+    backends = torch.backends
+    taken = {"convolutions": backends.cudnn.allow_tf32, "products": backends.cuda.matmul.allow_tf32}
+    deterministic = settings.deterministic or backends.cudnn.deterministic
+    return {
+        "tf32": ", ".join(name for name, allowed in taken.items() if allowed) or "nowhere",
+        "deterministic": "yes" if deterministic else "no",
+    }
 
 
 def with_parts(agent: Any) -> list[Any]:

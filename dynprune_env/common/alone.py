@@ -22,13 +22,32 @@ def as_alone(device: torch.device | None = None) -> Iterator[None]:
     """
     device = device or torch.device("cpu")
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
         if torch.is_autocast_enabled(device.type):
             stack.enter_context(torch.autocast(device.type, enabled=False))
         if torch.get_default_device() not in (device, torch.device("cpu")):
             stack.enter_context(device)
         yield
+
+
+@contextmanager
+def same_again(wanted: bool) -> Iterator[None]:
+    """Lets cuDNN take only algorithms that give the same numbers again, if that is wanted.
+
+    The choice is that of the process: other threads that use cuDNN meanwhile do so too.
+    """
+    before = torch.backends.cudnn.deterministic
+    if not wanted or before:
+        yield
+        return
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 @contextmanager

@@ -58,19 +58,37 @@ def stream(run_seed: int, epoch: int, purpose: Purpose) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seeds torch's default generators (the CPU's, and one GPU's); puts them back afterwards.
+    """Seeds torch's default generators (the CPU's, and a device's); puts them back afterwards.
 
     One thread of ours at a time; whoever else draws meanwhile draws from them too, see `drawing`.
     """
     import torch
 
-    gpu = device if device is not None and device.type == "cuda" else None
-    with LOCK, torch.random.fork_rng([gpu] if gpu else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
-        if gpu:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(seed)
-        yield
+    generators = [torch.default_generator, *_default_generators(device)]
+    with LOCK:
+        before = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:  # torch.manual_seed would seed those of every device
+                generator.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
+
+
+def _default_generators(device: torch.device | None) -> list[torch.Generator]:
+    """That of an accelerator; none of the CPU, or of one that has none."""
+    import torch
+
+    if device is None or device.type == "cpu":
+        return []
+    if device.type == "mps":
+        return [torch.mps._get_default_mps_generator()]
+    module = torch.get_device_module(device)
+    generators = getattr(module, "default_generators", None)
+    if not generators:
+        return []
+    return [generators[module.current_device() if device.index is None else device.index]]
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import ClassVar
 
 import torch
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 _allowed: ContextVar[int | None] = ContextVar("allowed", default=None)
 
@@ -45,7 +45,8 @@ def one_blas_thread() -> Iterator[None]:
     """
     with _Limit.lock:
         if _Limit.holders == 0:
-            _Limit.limiter = _libraries().limit(limits=1, user_api="blas")
+            _Limit.before = [(library, library.get_num_threads()) for library in _libraries()]
+            _set_threads([(library, 1) for library, number in _Limit.before if number != 1])
         _Limit.holders += 1
     try:
         yield
@@ -53,7 +54,7 @@ def one_blas_thread() -> Iterator[None]:
         with _Limit.lock:
             _Limit.holders -= 1
             if _Limit.holders == 0:
-                _Limit.limiter.restore_original_limits()
+                _set_threads([pair for pair in _Limit.before if pair[1] != 1])
 
 
 class _Limit:
@@ -61,14 +62,20 @@ class _Limit:
 
     lock = Lock()
     holders = 0
-    limiter: Any = None
+    before: ClassVar[list[tuple[LibController, int]]] = []
 
 
 if hasattr(os, "register_at_fork"):  # another thread may hold it when a process is forked off
     os.register_at_fork(after_in_child=_Limit.lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
+def _set_threads(numbers: list[tuple[LibController, int]]) -> None:
+    for library, number in numbers:
+        library.set_num_threads(number)
+
+
 @cache
-def _libraries() -> ThreadpoolController:
-    """The thread pools of this process, looked up once."""
-    return ThreadpoolController()
+def _libraries() -> list[LibController]:
+    """Those for linear algebra in this process, looked up once."""
+    found: list[LibController] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return found

@@ -48,11 +48,15 @@ class Settings:
         observe: "visited" re-scores only trained samples; "all" also scores the dropped ones,
             and charges a third of a visit for each.
         label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.
-        device: "auto" (CUDA where there is one), or a torch device such as "cpu" or "cuda:1".
+        device: "auto" (CUDA where there is one), or a device that this torch has, such as "cpu",
+            "cuda:1", "mps" or "xpu".
         threads: torch's threads on a CPU, at least 1; more are faster for large nets, and round
             differently. Plain ReLU nets always take one.
         precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
-            "fp32" or "bf16". Plain ReLU nets always train in fp32.
+            "fp32" or "bf16". Plain ReLU nets always train in fp32. On CUDA torch's own switches
+            say what fp32 is: at first convolutions take TF32, other products do not.
+        deterministic: whether cuDNN takes only algorithms that give the same numbers again, which
+            may be slower; a CPU always gives the same.
         compile: whether `torch.compile` makes the code of convolutional nets: pays on CUDA for
             long runs, not on CPUs. Needs a C++ compiler.
         learner: what trains the models: "modules" (any module, one after the other), "stacked"
@@ -84,6 +88,7 @@ class Settings:
     device: str = "auto"
     threads: int = 1
     precision: str = "auto"
+    deterministic: bool = False
     compile: bool = False
     learner: str = "auto"
     averaging: float | None = None
@@ -169,10 +174,15 @@ class Settings:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {self.device!r} cannot be used: {error}") from error
+            device = torch.empty(0, device=self.device).device  # "cuda" with its number
+        except (RuntimeError, AssertionError, ImportError) as error:
+            why = str(error).partition(". ")[0].partition("\n")[0]
+            raise ValueError(
+                f"device {self.device!r} cannot be used: expected 'auto' or a device that this "
+                f"torch has, such as 'cpu', 'cuda:1', 'mps' or 'xpu': {why}"
+            ) from error
+        if device.type == "meta":
+            raise ValueError("device 'meta' cannot be used: nothing is computed on it")
         return device
 
     def use_bf16(self, device: torch.device) -> bool:

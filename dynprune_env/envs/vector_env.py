@@ -157,7 +157,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
 
         trained = trainer.train_epoch(weights)
         kept = np.array([len(order) for order in trained])
-        measured = self._measure(running)
+        measured = self._measured(running, trainer.val)
         terminations = all_of_group(trainer.finished, self.twins)
         self._metrics = dataclasses.replace(measured, ended=terminations)
         idle = ended_before | (finished & ~terminations)  # a twin waits for the end of its group
@@ -312,7 +312,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
     def _signature(self) -> str:
         """The settings that a state belongs to; where it runs is not one of them."""
         settings = self.settings.as_dict()
-        for name in ("device", "data_dir", "download"):
+        for name in ("device", "deterministic", "data_dir", "download"):
             del settings[name]
         settings |= {"num_envs": self.num_envs, "twins": self.twins}
         return json.dumps(settings, sort_keys=True)
@@ -353,6 +353,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             averaging=settings.averaging,
             bf16=settings.use_bf16(device),
             torch_compile=settings.compile,
+            deterministic=settings.deterministic,
         )
 
     def _seed(self, rows: np.ndarray, seeds: list[int | None]) -> None:
@@ -373,18 +374,17 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             self._trainer = self._make_trainer()
             warn_of_long_steps(self._trainer, self.settings)
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
-        measured = self._measure(rows)
+        measured = self._measured(rows, self._trainer.evaluate("val", rows))
         measured.ended[rows] = False
         self._metrics = measured
         self._frames.start(rows.tolist(), self._trainer, self._metrics)
 
-    def _measure(self, rows: np.ndarray) -> Metrics:
-        """Evaluates some rows on the val split; the others stand where they stood."""
-        trainer, old = self.trainer, self._metrics
+    def _measured(self, rows: np.ndarray, val: Evaluation) -> Metrics:
+        """How well all rows do: some as just measured, the others as before."""
+        old = self._metrics
         loss, accuracy = old.val_loss.copy(), old.val_accuracy.copy()
-        if len(rows):
-            loss[rows], accuracy[rows] = trainer.evaluate("val", rows)
-        return Metrics(loss, accuracy, trainer.train_loss.copy(), old.ended.copy())
+        loss[rows], accuracy[rows] = val
+        return Metrics(loss, accuracy, self.trainer.train_loss.copy(), old.ended.copy())
 
     def _decode(self, actions: np.ndarray) -> np.ndarray:
         """Checked actions as (R, n) float32 gradient weights."""

@@ -194,7 +194,7 @@ def decode(
         )
     if actions.dtype.kind not in "biuf":
         raise ValueError(f"expected an array of bools or numbers, got dtype {actions.dtype}")
-    if not np.isfinite(actions).all():
+    if actions.dtype.kind == "f" and not np.isfinite(actions).all():
         raise ValueError("the action holds NaN or infinite values")
     return action.decode(actions, _context(statistics, budget, seeds))
 

@@ -37,6 +37,8 @@ class VisitBudget:
         self.epoch = np.zeros(num_replicas, dtype=np.int64)
         self.visits = np.zeros(num_replicas, dtype=np.int64)
         self.scored = np.zeros(num_replicas, dtype=np.int64)
+        self._known: tuple[tuple[bytes, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] | None
+        self._known = None
 
     def reset(self, rows: np.ndarray) -> None:
         """Gives these runs all of it again."""
@@ -65,17 +67,28 @@ class VisitBudget:
     @property
     def remaining(self) -> np.ndarray:
         """Whole visits that the budget still pays for, (R,) int64."""
-        return np.floor(self.total_visits - self.charged + 1e-6).astype(np.int64)
+        return self._standing()[0].copy()
 
     @property
     def spent(self) -> np.ndarray:
         """Share of the budget spent, (R,) float64 in [0, 1]."""
-        return np.where(self.remaining < 1, 1.0, self.charged / self.total_visits)
+        return self._standing()[1].copy()
 
     @property
     def progress(self) -> np.ndarray:
         """max(epoch / T, spent), (R,) float64 in [0, 1]; the learning-rate schedule runs on it."""
-        return np.maximum(self.epoch / self.epochs, self.spent)
+        return self._standing()[2].copy()
+
+    def _standing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What remains, what is spent, and the progress: computed anew when a counter has moved."""
+        counters = self.epoch.tobytes(), self.visits.tobytes(), self.scored.tobytes()
+        if self._known is None or self._known[0] != counters:
+            charged = self.charged
+            remaining = np.floor(self.total_visits - charged + 1e-6).astype(np.int64)
+            spent = np.where(remaining < 1, 1.0, charged / self.total_visits)
+            progress = np.maximum(self.epoch / self.epochs, spent)
+            self._known = counters, (remaining, spent, progress)
+        return self._known[1]
 
     @property
     def visits_per_epoch(self) -> np.ndarray:

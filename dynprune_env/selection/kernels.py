@@ -113,6 +113,33 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @jit
+def put_values(e, z, label, values, i):
+    """Writes what one sample's logits reveal into column i of values (5, V).
+
+    Args:
+        e: (C,) float32, the exponentials of the logits minus the largest of them.
+        z: (C,) float32, the logits.
+        label: the sample's.
+        values: (5, V) float32.
+        i: which column.
+    """
+    # The others apart from the label: 1 - p would cancel for confident predictions.
+    top, other, others, squares = z[label], -np.float32(np.inf), _ZERO, _ZERO
+    for j in range(len(z)):
+        if j != label:
+            other = max(other, z[j])
+            others += e[j]
+            squares += e[j] * e[j]
+    top = max(top, other)
+    total = others + e[label]
+    values[0, i] = math.log(total) - (z[label] - top)
+    values[1, i] = e[label] / total
+    values[2, i] = z[label] - other
+    values[3, i] = math.sqrt(others * others + squares) / total
+    values[4, i] = _ONE if z[label] > other else _ZERO
+
+
+@jit
 def fill_sample_values(logits, labels, values):
     """What `statistics.sample_values` returns, for logits (V, C) and labels (V,), into (5, V)."""
     classes = logits.shape[1]
@@ -124,16 +151,60 @@ def fill_sample_values(logits, labels, values):
             if j != label:
                 other = max(other, z[j])
         top = max(top, other)
-        # The others apart from the label: 1 - p would cancel for confident predictions.
-        others, squares = _ZERO, _ZERO
         for j in range(classes):
             e[j] = math.exp(z[j] - top)
-            if j != label:
-                others += e[j]
-                squares += e[j] * e[j]
-        total = others + e[label]
-        values[0, i] = math.log(total) - (z[label] - top)
-        values[1, i] = e[label] / total
-        values[2, i] = z[label] - other
-        values[3, i] = math.sqrt(others * others + squares) / total
-        values[4, i] = _ONE if z[label] > other else _ZERO
+        put_values(e, z, label, values, i)
+
+
+@jit
+def record_values(orders, starts, epoch, values, limits, table, counts, last_visit, scored, sums):
+    """What `SampleStatistics.record` does, replica by replica, and the sums of their losses.
+
+    Args:
+        orders: (V,) int64, samples of replica after replica, none twice in one.
+        starts: (R + 1,) int64, where each replica's begin.
+        epoch: (R,) int64, the epoch in which they were trained; -1 if they were only scored.
+        values: (5, V) float32, their sample values.
+        limits: highest loss and margin, and the values (5,) float32 of a broken prediction.
+        table: loss, its mean and variance, confidence, margin, el2n, correct, (R, n) float32 each.
+        counts: forgetting and visits, (R, n) int32 each.
+        last_visit: (R, n) int32.
+        scored: (R, n) bool.
+        sums: (R,) float64, filled with the sums of the losses as they are.
+    """
+    losses, means, variances, confidences, margins, distances, rights = table
+    forgetting, visits = counts
+    max_loss, max_margin, wrong = limits
+    half, root = np.float32(0.5), wrong[3]
+    for row in range(len(sums)):
+        total = 0.0
+        for k in range(starts[row], starts[row + 1]):
+            i = orders[k]
+            loss, confidence, margin = values[0, k], values[1, k], values[2, k]
+            distance, right = values[3, k], values[4, k]
+            total += loss
+            finite = np.isfinite(loss) and np.isfinite(confidence) and np.isfinite(margin)
+            if not (finite and np.isfinite(distance) and np.isfinite(right)):
+                loss, confidence, margin = wrong[0], wrong[1], wrong[2]
+                distance, right = wrong[3], wrong[4]
+            loss = min(max(loss, _ZERO), max_loss)
+            mean = means[row, i]
+            change = loss - mean
+            if scored[row, i]:
+                means[row, i] = mean + half * change
+                variances[row, i] += half * (change * change - variances[row, i])
+            else:
+                means[row, i] = mean + change
+                variances[row, i] += half * (_ZERO - variances[row, i])
+            scored[row, i] = True
+            if rights[row, i] > _ZERO and right == _ZERO:
+                forgetting[row, i] += 1
+            losses[row, i] = loss
+            confidences[row, i] = min(max(confidence, _ZERO), _ONE)
+            margins[row, i] = min(max(margin, -max_margin), max_margin)
+            distances[row, i] = min(max(distance, _ZERO), root)
+            rights[row, i] = right
+            if epoch[row] >= 0:
+                visits[row, i] += 1
+                last_visit[row, i] = epoch[row]
+        sums[row] = total

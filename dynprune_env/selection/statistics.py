@@ -51,17 +51,22 @@ def sample_values(logits: Tensor, labels: Tensor) -> SampleValues:
     Returns:
         Values on the host, not finite where the logits are not.
     """
+    return SampleValues(*value_table(logits, labels).cpu().numpy())
+
+
+def value_table(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same where the logits are: (5, V) float32, in the order of the fields."""
     if HAS_NUMBA and logits.device.type == "cpu":
         from dynprune_env.selection.kernels import fill_sample_values  # slow to import
 
         values = np.empty((5, len(logits)), dtype=np.float32)
         fill_sample_values(logits.numpy(), labels.numpy(), values)
-        return SampleValues(*values)
-    return SampleValues(*plain_sample_values(logits, labels).cpu().numpy())
+        return torch.from_numpy(values)
+    return plain_sample_values(logits, labels)
 
 
 def plain_sample_values(logits: Tensor, labels: Tensor) -> Tensor:
-    """The same as torch operations, for any device: (5, V) float32, in the order of the fields."""
+    """The same as torch operations, for any device."""
     log_p = torch.log_softmax(logits, dim=1)
     loss = -log_p.gather(1, labels[:, None])[:, 0]
     p = log_p.exp()
@@ -73,11 +78,15 @@ def plain_sample_values(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss, confidence, margin, el2n, (margin > 0).float()])
 
 
+def _wrong() -> np.ndarray:
+    """The values of an entirely wrong prediction, (5,) float32."""
+    return np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
+
+
 def finite_values(values: SampleValues) -> SampleValues:
     """The same, (V,) float32 each; a prediction that is not finite counts as entirely wrong."""
-    wrong = np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
     broken = ~np.isfinite(values).all(0)
-    return SampleValues(*np.where(broken, wrong[:, None], values))
+    return SampleValues(*np.where(broken, _wrong()[:, None], values))
 
 
 def own_copies(lent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -163,6 +172,44 @@ class SampleStatistics:
             column[rows] = start.get(name, 0)
         self._last_visit[rows] = 0
         self._scored[rows] = False
+
+    def record_rows(
+        self, orders: list[np.ndarray], table: np.ndarray, epoch: np.ndarray | None
+    ) -> np.ndarray:
+        """Writes what one epoch revealed, replica by replica; see `record`.
+
+        Args:
+            orders: the samples of each replica, (k,) int64, none twice.
+            table: (5, V) float32, their `value_table`, replica after replica.
+            epoch: (R,) int64, in which epoch of each they were trained; None if only scored.
+
+        Returns:
+            (R,) float64, the sums of the losses; not finite where one is not.
+        """
+        counts = [len(order) for order in orders]
+        ids = np.concatenate(orders)
+        if not HAS_NUMBA:
+            rows = np.repeat(np.arange(len(orders)), counts)
+            trained = None if epoch is None else epoch[rows]
+            self.record(rows * len(self.labels) + ids, SampleValues(*table), trained)
+            return np.bincount(rows, weights=table[0], minlength=len(orders))
+        from dynprune_env.selection.kernels import record_values  # slow to import
+
+        sums = np.empty(len(orders))
+        columns = list(self._table.values())
+        record_values(
+            ids,
+            np.cumsum([0, *counts]),
+            np.full(len(orders), -1) if epoch is None else epoch,
+            np.ascontiguousarray(table),
+            (np.float32(MAX_LOSS), np.float32(MAX_MARGIN), _wrong()),
+            tuple(columns[:7]),
+            tuple(columns[7:]),
+            self._last_visit,
+            self._scored,
+            sums,
+        )
+        return sums
 
     def record(self, where: np.ndarray, values: SampleValues, epoch: np.ndarray | None) -> None:
         """Writes what one epoch revealed.

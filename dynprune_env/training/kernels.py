@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from dynprune_env.common.jit import jit
-from dynprune_env.selection.kernels import _ONE, _ZERO
+from dynprune_env.selection.kernels import _ONE, _ZERO, fill_sample_values, put_values
 
 
 @jit
@@ -55,8 +55,11 @@ def gather(raw, ids, scale, shift, x):
 
 
 @jit
-def loss_slope(logits, labels, weights, smoothing, slope):
-    """Fills slope (m, C) with the gradient of the weighted mean cross-entropy."""
+def loss_slope(logits, labels, weights, smoothing, slope, values):
+    """Fills slope (m, C) with the gradient of the weighted mean cross-entropy.
+
+    What the logits reveal of the samples goes into values (5, m).
+    """
     m, classes = logits.shape
     share = smoothing / np.float32(classes)
     for i in range(m):
@@ -67,6 +70,7 @@ def loss_slope(logits, labels, weights, smoothing, slope):
         for j in range(classes):
             slope[i, j] = math.exp(logits[i, j] - top)
             total += slope[i, j]
+        put_values(slope[i], logits[i], labels[i], values, i)
         gain = weights[i] / np.float32(m)
         for j in range(classes):
             slope[i, j] = (slope[i, j] / total - share) * gain
@@ -127,7 +131,7 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, aver
         parameters: (R, P) float32, changed in place.
         velocities: (R, P) float32, the momenta, likewise.
         averages: (R, P) float32, likewise.
-        seen: (V, C) float32, takes the logits of every visit.
+        seen: (5, V) float32, takes the sample values of every visit.
     """
     raw, scale, shift, labels = data
     order, weights, starts, rates, rate_starts = passes
@@ -147,9 +151,9 @@ def train_passes(rows, data, passes, recipe, sizes, parameters, velocities, aver
             x = inputs[:m]
             gather(raw, ids, scale, shift, x)
             logits = forward(x, sizes, own, activations)
-            seen[begin:end] = logits
             slope = slopes[len(sizes) % 2, : logits.size].reshape(logits.shape)
-            loss_slope(logits, labels[ids], weights[begin:end], smoothing, slope)
+            given = weights[begin:end]
+            loss_slope(logits, labels[ids], given, smoothing, slope, seen[:, begin:end])
             backward(x, sizes, own, activations, slopes, update)
             descend(own, velocity, update, rate, momentum, decay)
             if step > _ZERO:
@@ -182,3 +186,31 @@ def score_rows(rows, table, ids, sizes, parameters, logits):
         for i in range(len(rows)):
             found = forward(x, sizes, parameters[rows[i]], activations)
             logits[i, begin : begin + size] = found
+
+
+@jit
+def evaluate_rows(rows, table, labels, sizes, parameters, values):
+    """Loss and correctness of all samples of a table under each of these replicas.
+
+    Args:
+        rows: (m,) int64, which of the replicas; row i fills values[i].
+        table: raw inputs (k, F), their scale and shift (F,) float32.
+        labels: (k,) int64.
+        sizes: (L, 2) int64, inputs and outputs of each layer.
+        parameters: (R, P) float32.
+        values: (m, 2, k) float32, filled.
+    """
+    raw, scale, shift = table
+    size = 256
+    activations = np.empty((len(sizes), size * np.max(sizes[:, 1])), np.float32)
+    inputs = np.empty((size, raw.shape[1]), np.float32)
+    found = np.empty((5, size), np.float32)
+    for begin in range(0, len(raw), size):
+        end = min(begin + size, len(raw))
+        x = inputs[: end - begin]
+        gather(raw, np.arange(begin, end), scale, shift, x)
+        for i in range(len(rows)):
+            logits = forward(x, sizes, parameters[rows[i]], activations)
+            fill_sample_values(logits, labels[begin:end], found)
+            values[i, 0, begin:end] = found[0, : end - begin]
+            values[i, 1, begin:end] = found[4, : end - begin]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dynprune_env.common.alone import as_alone, float32_default
 from dynprune_env.common.draws import OwnDraws, drawing
+from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.models import is_shipped
 from dynprune_env.training.loading import InputTable
 
@@ -26,11 +27,13 @@ SCORING_BATCH = 1024
 class Pass:
     """What one replica trains in one epoch.
 
+    All on the host: a learner takes the passes of an epoch over to its device in one copy.
+
     Attributes:
-        order: (k,) int64 on the device, the kept samples in the order of training.
-        weights: (k,) float32 on the device, gradient weights.
-        rates: (b,) float64 on the host, the learning rate of each of the b batches.
-        noise: (k, 3) int64 on the device, augmentation noise; None for none.
+        order: (k,) int64, the kept samples in the order of training.
+        weights: (k,) float32, gradient weights.
+        rates: (b,) float64, the learning rate of each of the b batches.
+        noise: (k, 3) int64, augmentation noise; None for none.
         seed: of whatever the model itself draws (dropout).
     """
 
@@ -53,6 +56,14 @@ def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:
         return make_model()
 
 
+def scored_split(learner: Learner, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+    """What `Learner.evaluate` returns, from `Learner.score`."""
+    where = "cpu" if learner.inputs[split].streamed else labels.device
+    logits = learner.score(split, torch.arange(len(labels), device=where), rows)
+    table = value_table(logits.flatten(0, 1), labels.repeat(len(rows)))
+    return table.view(5, len(rows), -1)[::4]  # the first field and the last
+
+
 class Learner(Protocol):
     """R models in training on one data set.
 
@@ -71,20 +82,28 @@ class Learner(Protocol):
         """Gives these replicas fresh models; row r's depends on its seed alone."""
 
     def train(self, passes: Sequence[Pass]) -> Tensor:
-        """Trains one pass per replica.
+        """Trains one pass per replica; the host does not wait for it.
 
         Returns:
-            (V, C) float32: the logits of every visit, replica after replica, each in its order.
+            (5, V) float32 on the device: the `value_table` of every visit, replica after replica,
+            each in its order.
         """
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits in evaluation mode under m replicas, (m, len(ids), C) float32."""
 
+    def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+        """Loss and correctness of each of k samples of a split under m replicas.
+
+        Returns:
+            (2, m, k) float32 on the device; the host does not wait for it.
+        """
+
     def module(self, row: int, averaged: bool = False) -> nn.Module:
         """A copy of one replica's model, or of its average."""
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, as tensors."""
+        """Everything that the next epoch depends on, as tensors on the host: copies."""
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave."""

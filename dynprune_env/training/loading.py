@@ -20,6 +20,18 @@ from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 
 
+def normalisation(
+    info: DatasetInfo, device: torch.device
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Scale and shift of pixels, (C, 1, 1) float32 each; of features none."""
+    if not info.mean:
+        return None, None
+    kind: Any = {"dtype": torch.float32, "device": device}
+    mean = torch.tensor(info.mean, **kind).view(-1, 1, 1)
+    std = torch.tensor(info.std, **kind).view(-1, 1, 1)
+    return 1 / (255 * std), -mean / std
+
+
 class InputTable:
     """A split's inputs, resident on a device, ready to be drawn as float batches.
 
@@ -27,9 +39,21 @@ class InputTable:
         inputs: (n, C, H, W) uint8 pixels, or (n, F) float32 features, which pass unchanged.
         info: gives mean and standard deviation of the pixels.
         crop: the largest offset that `noise` will ask for.
+        moments: what `normalisation` gives, where it is at hand.
+
+    Attributes:
+        streamed: whether ids are to be on the host, and not on the device.
     """
 
-    def __init__(self, inputs: Tensor, info: DatasetInfo, crop: int = 0):
+    streamed = False
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        info: DatasetInfo,
+        crop: int = 0,
+        moments: tuple[Tensor | None, Tensor | None] | None = None,
+    ):
         self.inputs = F.pad(inputs, [crop] * 4) if crop else inputs
         # Every crop of every image as a view, (n, C, 2 crop + 1, 2 crop + 1, H, W).
         self.windows = self.inputs
@@ -37,12 +61,7 @@ class InputTable:
             height, width = inputs.shape[-2:]
             self.windows = self.inputs.unfold(2, height, 1).unfold(3, width, 1)
         self.crop = crop
-        self.scale = self.shift = None
-        if info.mean:
-            kind: Any = {"dtype": torch.float32, "device": inputs.device}
-            mean = torch.tensor(info.mean, **kind).view(-1, 1, 1)
-            std = torch.tensor(info.std, **kind).view(-1, 1, 1)
-            self.scale, self.shift = 1 / (255 * std), -mean / std
+        self.scale, self.shift = moments or normalisation(info, inputs.device)
 
     def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The inputs as rows on the host, (n, F), and what normalises them, (F,) float32 each.
@@ -101,11 +120,14 @@ class StreamTable:
 
     A sample's own random transforms draw from a seed of the run, the epoch and the sample (the
     global generators of random, numpy and torch are seeded for it), so that neither the other
-    samples nor the number of workers change them.
+    samples nor the number of workers change them. Ids are to be on the host.
     """
+
+    streamed = True
 
     def __init__(self, inputs: Streamed, info: DatasetInfo, crop: int = 0):
         self.inputs, self.info, self.crop = inputs, info, crop
+        self._moments = normalisation(info, inputs.device)
         self._keys = _Keys()
         self._loader: DataLoader[Tensor] = DataLoader(
             _Reader(inputs.dataset, inputs.ids),
@@ -113,7 +135,7 @@ class StreamTable:
             num_workers=inputs.workers,
             collate_fn=torch.stack,
             persistent_workers=inputs.workers > 0,
-            pin_memory=inputs.device.type == "cuda",
+            pin_memory=inputs.device.type in ("cuda", "xpu"),
             generator=torch.Generator("cpu"),  # the default one is the model's
         )
 
@@ -129,7 +151,7 @@ class StreamTable:
         start = 0
         for raw in self._loader:
             raw = raw.to(self.inputs.device, non_blocking=True)
-            table = InputTable(raw, self.info, self.crop)
+            table = InputTable(raw, self.info, self.crop, self._moments)
             own = None if noise is None else noise[start : start + len(raw)]
             start += len(raw)
             yield table.batch(torch.arange(len(raw), device=raw.device), own)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,11 +17,13 @@ from dynprune_env.common.alone import float32_default
 from dynprune_env.common.draws import OwnDraws
 from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, seeded, stream_seed
+from dynprune_env.common.transfer import put
 from dynprune_env.selection.budget import batch_sizes
+from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.allocator import keep_freed_memory
-from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
+from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model, scored_split
 from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import (
     NewModels,
@@ -61,6 +64,24 @@ class _Replica:
     draws: bool
 
 
+class _Job(NamedTuple):
+    """A pass on the device.
+
+    Attributes:
+        ids: (k,) int64, its samples, where the inputs are looked up.
+        labels: (k,) int64.
+        weights: (k,) float32.
+        rates: of each batch; numbers on a CPU, (b,) () float32 elsewhere.
+        noise: (k, 3) int64 or None.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    weights: Tensor
+    rates: Sequence[float | Tensor]
+    noise: Tensor | None
+
+
 class ModuleLearner:
     """R ordinary modules, visited in turn: works for any `nn.Module`.
 
@@ -93,6 +114,7 @@ class ModuleLearner:
         self.make_model = make_model
         self.recipe = recipe
         self.device = device
+        self.on_cpu = device.type == "cpu"
         self.averaging = averaging
         self.bf16 = bf16
         self.inputs = input_tables(dataset, recipe)
@@ -120,7 +142,8 @@ class ModuleLearner:
 
     def _make(self, seed: int, old: _Replica | None = None) -> _Replica:
         """A new module and all that belongs to it: nothing is left of the one that it replaces."""
-        model = fresh_model(self.make_model, seed).to(self.device).to(memory_format=self.layout)
+        model = fresh_model(self.make_model, seed)
+        model = model.to(self.device, non_blocking=True).to(memory_format=self.layout)
         self._made.add(model)
         model = with_own_state(model)
         forward: Callable[[Tensor], Tensor] = model
@@ -128,7 +151,8 @@ class ModuleLearner:
             if old is not None:
                 move_into(model, old.model)
             mode = "reduce-overhead" if self.device.type == "cuda" else None
-            forward = torch.compile(model, mode=mode)
+            # Two sizes of batch come here, of training and of scoring: code for each of them.
+            forward = torch.compile(model, mode=mode, dynamic=False)
         optimizer = torch.optim.SGD(
             model.parameters(),
             lr=self.recipe.learning_rate,
@@ -137,6 +161,9 @@ class ModuleLearner:
             weight_decay=self.recipe.weight_decay,
             fused=True,
         )
+        if not self.on_cpu:  # every batch's rate is written there
+            rate = torch.zeros((), dtype=torch.float32, device=self.device)
+            optimizer.param_groups[0]["lr"] = rate
         average = None
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
@@ -165,41 +192,67 @@ class ModuleLearner:
         counts = [len(job.order) for job in passes]
         shape = sum(counts), self.num_classes
         seen = torch.empty(shape, dtype=torch.float32, device=self.device)
-        for row, (job, logits) in enumerate(zip(passes, seen.split(counts), strict=True)):
-            if len(job.order):
-                with self._drawing(row, job.seed, self.replicas[row].draws) as draws:
-                    self._train_one(row, job, logits, draws)
-        return seen
+        jobs = self._on_device(passes)
+        for row, (job, logits) in enumerate(zip(jobs, seen.split(counts), strict=True)):
+            if len(job.ids):
+                seed = passes[row].seed
+                with self._drawing(row, seed, self.replicas[row].draws) as draws:
+                    self._train_one(row, seed, job, logits, draws)
+        return value_table(seen, torch.cat([job.labels for job in jobs]))
+
+    def _on_device(self, passes: Sequence[Pass]) -> list[_Job]:
+        """The passes, taken over in one copy."""
+        kinds = [
+            [job.order.numpy() for job in passes],
+            [job.weights.numpy() for job in passes],
+            [job.rates.astype(np.float32) for job in passes],
+            [job.noise.numpy() for job in passes if job.noise is not None],
+        ]
+        there = iter(put([array for kind in kinds for array in kind], self.device))
+        orders, weights, rates, noises = ([next(there) for _ in kind] for kind in kinds)
+        streamed = self.inputs["train"].streamed
+        return [
+            _Job(
+                ids=job.order if streamed else orders[row],
+                labels=self.labels[orders[row]],
+                weights=weights[row],
+                rates=job.rates.tolist() if self.on_cpu else rates[row].unbind(),
+                noise=noises[row] if noises else None,
+            )
+            for row, job in enumerate(passes)
+        ]
 
     def _train_one(
-        self, row: int, job: Pass, seen: Tensor, draws: AbstractContextManager[Any]
+        self, row: int, seed: int, job: _Job, seen: Tensor, draws: AbstractContextManager[Any]
     ) -> None:
         """The hot loop: one pass over one replica's kept samples; `seen` takes their logits."""
         replica = self.replicas[row]
         replica.model.train()
         table, smoothing = self.inputs["train"], self.recipe.label_smoothing
         optimizer, per_batch = replica.optimizer, self.recipe.batch_size
-        sizes = batch_sizes(len(job.order), per_batch)
+        group = optimizer.param_groups[0]
+        sizes = batch_sizes(len(job.ids), per_batch)
         passes = len(self.replicas)
-        for place, rate, ids, weights, x, logits in zip(
+        for place, rate, labels, weights, x, logits in zip(
             range(len(sizes)),
-            job.rates.tolist(),
-            job.order.split(sizes),
+            job.rates,
+            job.labels.split(sizes),
             job.weights.split(sizes),
-            table.batches(job.order, sizes, job.noise, job.seed),
+            table.batches(job.ids, sizes, job.noise, seed),
             seen.split(sizes),
             strict=True,
         ):
             beat((row + place / len(sizes)) / passes)
-            if len(ids) == 1:  # no variance: batch norm takes its running averages
+            if len(labels) == 1:  # no variance: batch norm takes its running averages
                 _freeze_batch_norm(replica.model)
             with draws:
-                found = self._forward(row, x, full=len(ids) == per_batch)
-            losses = F.cross_entropy(
-                found, self.labels[ids], reduction="none", label_smoothing=smoothing
-            )
+                found = self._forward(row, x, full=len(labels) == per_batch)
+            losses = F.cross_entropy(found, labels, reduction="none", label_smoothing=smoothing)
             (losses * weights).mean().backward()
-            optimizer.param_groups[0]["lr"] = rate
+            if isinstance(rate, Tensor):
+                group["lr"].copy_(rate)
+            else:
+                group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
             if self.averaging is not None and replica.average is not None:
@@ -243,7 +296,7 @@ class ModuleLearner:
             draws: whether it may draw at all.
         """
         is_own = self.replicas[row].is_own
-        eager = self.device.type == "cpu" and not self.torch_compile
+        eager = self.on_cpu and not self.torch_compile
         if not draws:
             yield nullcontext()
         elif eager and not is_own:
@@ -251,6 +304,10 @@ class ModuleLearner:
         else:
             with float32_default(), seeded(seed, self.device):
                 yield OwnDraws(seed, watched=True) if eager else nullcontext()
+
+    def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+        """See `Learner.evaluate`."""
+        return scored_split(self, split, labels, rows)
 
     def module(self, row: int, averaged: bool = False) -> nn.Module:
         """A copy of one replica's model; an average has the buffers of its model."""
@@ -306,7 +363,7 @@ def _copy_into(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach().clone()
+    return None if tensor is None else tensor.detach().to("cpu", copy=True)
 
 
 def _freeze_batch_norm(model: nn.Module) -> None:

@@ -38,6 +38,8 @@ Table = dict[str, Any]
 def module_state(model: nn.Module, made: dict[str, str]) -> dict[str, Any]:
     """Everything that a module's next passes depend on: copies that a weights-only file can hold.
 
+    All tensors are on the host, whatever the device, so that any machine can read the file.
+
     Args:
         model: on any device.
         made: its `others` when it was made.
@@ -45,15 +47,17 @@ def module_state(model: nn.Module, made: dict[str, str]) -> dict[str, Any]:
     Raises:
         ValueError: an attribute that is not plain has changed since; the message names it.
     """
-    now, copied = others(model), dict[int, Any]()
+    now, copied, host = others(model), dict[int, Any](), torch.device("cpu")
     for name, found in now.items():
         if made.get(name) != found:
             raise ValueError(_refusal(model, name))
     plain = {name: table[key] for name, table, key in _attributes(model) if name not in now}
     return {
-        "tensors": {name: _copied(table[key], copied) for name, table, key in _tensors(model)},
+        "tensors": {
+            name: _copied(table[key], copied, host) for name, table, key in _tensors(model)
+        },
         "trainable": {name: p.requires_grad for name, p in model.named_parameters()},
-        "attributes": {name: _copied(value, copied) for name, value in plain.items()},
+        "attributes": {name: _copied(value, copied, host) for name, value in plain.items()},
         "moved": [name for name, value in plain.items() if not _on_cpu(value)],
         "others": sorted(now),
     }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dynprune_env.common.threads import allowed_threads, one_blas_thread
-from dynprune_env.training.kernels import score_rows, train_passes
+from dynprune_env.training.kernels import evaluate_rows, score_rows, train_passes
 from dynprune_env.training.learner import Pass
 from dynprune_env.training.stacked_learner import StackedLearner
 
@@ -40,12 +40,12 @@ class NumbaLearner(StackedLearner):
         counts = np.array([len(job.order) for job in passes])
         starts = np.concatenate([[0], counts.cumsum()])
         rate_starts = np.concatenate([[0], np.cumsum([len(job.rates) for job in passes])])
-        seen = np.empty((starts[-1], self.sizes[-1][1]), dtype=np.float32)
+        seen = np.empty((5, starts[-1]), dtype=np.float32)
         arguments = (
             (*self._tables["train"], self._labels),
             (
-                torch.cat([job.order for job in passes]).numpy(),
-                torch.cat([job.weights for job in passes]).numpy(),
+                np.concatenate([job.order.numpy() for job in passes]),
+                np.concatenate([job.weights.numpy() for job in passes]),
                 starts,
                 np.concatenate([job.rates for job in passes]).astype(np.float32),
                 rate_starts,
@@ -73,12 +73,26 @@ class NumbaLearner(StackedLearner):
         """Logits; see `Learner.score`."""
         logits = np.empty((len(rows), len(ids), self.sizes[-1][1]), dtype=np.float32)
         arguments = (self._tables[split], ids.numpy(), self._sizes, self.parameters.numpy())
-        bounds = np.linspace(0, len(rows), self.threads + 1).astype(int)
-        parts = [slice(low, high) for low, high in pairwise(bounds) if low < high]
         chosen = np.array(rows, dtype=np.int64)
-        calls = [(chosen[part], *arguments, logits[part]) for part in parts]
-        self._share(score_rows, calls)
+        parts = self._parts(len(rows))
+        self._share(score_rows, [(chosen[part], *arguments, logits[part]) for part in parts])
         return torch.from_numpy(logits)
+
+    def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+        """See `Learner.evaluate`."""
+        values = np.empty((len(rows), 2, len(labels)), dtype=np.float32)
+        arguments = (self._tables[split], labels.numpy(), self._sizes, self.parameters.numpy())
+        chosen = np.array(rows, dtype=np.int64)
+        parts = self._parts(len(rows))
+        self._share(evaluate_rows, [(chosen[part], *arguments, values[part]) for part in parts])
+        return torch.from_numpy(values).transpose(0, 1)
+
+    def _parts(self, count: int) -> list[slice]:
+        """One for each thread."""
+        if self.threads == 1:
+            return [slice(0, count)]
+        bounds = np.linspace(0, count, self.threads + 1).astype(int)
+        return [slice(low, high) for low, high in pairwise(bounds) if low < high]
 
     def _share(self, kernel: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
         """Makes the calls, one in each thread."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynprune_env.common.transfer import put
 from dynprune_env.selection.budget import batch_sizes
+from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model
+from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model, scored_split
 from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import is_changed
 
@@ -86,7 +89,8 @@ class StackedLearner:
             parts = [
                 part for layer in self._fresh_layers(seed) for part in (layer.weight.T, layer.bias)
             ]
-            self.parameters[row] = torch.cat([part.reshape(-1) for part in parts])
+            own = torch.cat([part.reshape(-1) for part in parts])
+            self.parameters[row].copy_(own, non_blocking=True)
             self.momentum[row] = 0
             if self.averaging is not None:
                 self.averages[row] = self.parameters[row]
@@ -105,31 +109,33 @@ class StackedLearner:
     @torch.no_grad()
     def train(self, passes: Sequence[Pass]) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
-        seen: list[Tensor | None] = [None] * len(passes)
+        starts = np.cumsum([0, *(len(job.order) for job in passes)])
+        shape = 5, int(starts[-1])
+        values = torch.empty(shape, dtype=torch.float32, device=self.parameters.device)
         # Longest pass first, so that those still training are always the first m of a stack.
         longest_first = sorted(range(len(passes)), key=lambda row: -len(passes[row].order))
         for start in range(0, len(passes), self.stack):
             rows = longest_first[start : start + self.stack]
-            for row, logits in zip(rows, self._train_stack(rows, passes), strict=True):
-                seen[row] = logits
-        return torch.cat([logits for logits in seen if logits is not None])
+            self._train_stack(rows, [passes[row] for row in rows], starts[rows], values)
+        return values
 
-    def _train_stack(self, rows: list[int], passes: Sequence[Pass]) -> list[Tensor]:
-        """The hot loop: one pass over the kept samples of a few replicas at a time."""
-        jobs = [passes[row] for row in rows]
-        counts = [len(job.order) for job in jobs]
+    def _train_stack(
+        self, rows: list[int], jobs: list[Pass], starts: np.ndarray, values: Tensor
+    ) -> None:
+        """The hot loop: one pass over the kept samples of a few replicas at a time.
+
+        Args:
+            rows: which they are.
+            jobs: their passes, the longest first.
+            starts: where in `values` each of them begins.
+            values: (5, V), takes what each visit revealed.
+        """
         size, recipe, table = self.recipe.batch_size, self.recipe, self.inputs["train"]
-        order = _padded([job.order for job in jobs])
-        weights = _padded([job.weights for job in jobs])
-        noise = None
-        if jobs[0].noise is not None:
-            noise = _padded([job.noise for job in jobs if job.noise is not None])
-        rates = _padded([torch.from_numpy(job.rates).float() for job in jobs]).to(order.device)
-        sizes = [batch_sizes(count, size) for count in counts]
-        lengths = _padded([torch.tensor(each, dtype=torch.int64, device="cpu") for each in sizes])
-        lengths = lengths.to(order.device)
-        parameters, momentum = self.parameters[rows], self.momentum[rows]
-        averages = self.averages[rows] if self.averaging is not None else None
+        sizes = [batch_sizes(len(job.order), size) for job in jobs]
+        stack = _taken_over(rows, jobs, sizes, starts, self.parameters.device)
+        order, weights, rates, lengths, noise, chosen, sources, targets = stack
+        parameters, momentum = self.parameters[chosen], self.momentum[chosen]
+        averages = self.averages[chosen] if self.averaging is not None else None
         classes = self.sizes[-1][1]
         seen = torch.empty(*order.shape, classes, dtype=torch.float32, device=order.device)
 
@@ -172,15 +178,19 @@ class StackedLearner:
             if averages is not None and self.averaging is not None:
                 averages[:m].lerp_(parameters[:m], 1 - self.averaging)
 
-        self.parameters[rows], self.momentum[rows] = parameters, momentum
+        self.parameters[chosen], self.momentum[chosen] = parameters, momentum
         if averages is not None:
-            self.averages[rows] = averages
-        return [logits[:count] for logits, count in zip(seen, counts, strict=True)]
+            self.averages[chosen] = averages
+        visited = self.labels[order.flatten()[sources]]
+        values[:, targets] = value_table(seen.flatten(0, 1)[sources], visited)
 
     @torch.no_grad()
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits; see `Learner.score`."""
-        layers = self._layers(self.parameters[list(rows)])
+        # Not by a list as index, which the device would have to be sent.
+        every = list(rows) == list(range(len(self.parameters)))
+        chosen = self.parameters if every else torch.stack([self.parameters[row] for row in rows])
+        layers = self._layers(chosen)
         logits = []
         for chunk in ids.split(SCORING_BATCH):
             h = self.inputs[split].batch(chunk).flatten(1).expand(len(rows), -1, -1)
@@ -188,6 +198,10 @@ class StackedLearner:
                 h = torch.baddbmm(bias, h, weight).relu_()
             logits.append(torch.baddbmm(layers[-1][1], h, layers[-1][0]))
         return torch.cat(logits, dim=1)
+
+    def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
+        """See `Learner.evaluate`."""
+        return scored_split(self, split, labels, rows)
 
     @torch.no_grad()
     def module(self, row: int, averaged: bool = False) -> nn.Module:
@@ -202,7 +216,7 @@ class StackedLearner:
 
     def state(self) -> dict[str, Any]:
         """Parameters, momenta and averages, (R, P) each; no averages where none are kept."""
-        return {name: getattr(self, name).clone() for name in self._STATE}
+        return {name: getattr(self, name).to("cpu", copy=True) for name in self._STATE}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave."""
@@ -212,6 +226,57 @@ class StackedLearner:
     _STATE = ("parameters", "momentum", "averages")
 
 
-def _padded(rows: list[Tensor]) -> Tensor:
-    """Stacks rows of unequal length, zeros behind the shorter ones."""
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+class _Stack(NamedTuple):
+    """Passes of m replicas on the device, K being the visits of the longest, B its batches.
+
+    Attributes:
+        order, weights: (m, K), zeros behind the shorter ones.
+        rates, lengths: (m, B) of each batch, float32 and int64, likewise.
+        noise: (m, K, 3) int64 or None.
+        chosen: (m,) int64, which replicas.
+        sources, targets: (v,) int64, where in (m K,) each visit lies, and its place among all.
+    """
+
+    order: Tensor
+    weights: Tensor
+    rates: Tensor
+    lengths: Tensor
+    noise: Tensor | None
+    chosen: Tensor
+    sources: Tensor
+    targets: Tensor
+
+
+def _taken_over(
+    rows: list[int],
+    jobs: list[Pass],
+    sizes: list[list[int]],
+    starts: np.ndarray,
+    device: torch.device,
+) -> _Stack:
+    """Takes passes over to the device, in one copy; see `StackedLearner._train_stack`."""
+    orders = [job.order.numpy() for job in jobs]
+    places = np.arange(len(orders[0]))
+    visited = places < np.array([[len(order)] for order in orders])
+    noises = [job.noise.numpy() for job in jobs if job.noise is not None]
+    arrays = [
+        _padded(orders),
+        _padded([job.weights.numpy() for job in jobs]),
+        _padded([job.rates.astype(np.float32) for job in jobs]),
+        _padded([np.array(each, dtype=np.int64) for each in sizes]),
+        np.array(rows, dtype=np.int64),
+        np.flatnonzero(visited),
+        (starts[:, None] + places)[visited],
+    ]
+    there = put([*arrays, *([_padded(noises)] if noises else [])], device)
+    order, weights, rates, lengths, chosen, sources, targets, *noise = there
+    own = noise[0] if noise else None
+    return _Stack(order, weights, rates, lengths, own, chosen, sources, targets)
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Stacks rows of unequal length, the first the longest, zeros behind the shorter ones."""
+    stack = np.zeros((len(rows), *rows[0].shape), dtype=rows[0].dtype)
+    for place, row in zip(stack, rows, strict=True):
+        place[: len(row)] = row
+    return stack

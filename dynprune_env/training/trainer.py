@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynprune_env.common.alone import as_alone
+from dynprune_env.common.alone import as_alone, same_again
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.pulse import doing
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.common.threads import torch_threads
+from dynprune_env.common.transfer import fetch, put
 from dynprune_env.selection.budget import (
     SCORING_COST,
     VisitBudget,
@@ -23,7 +24,7 @@ from dynprune_env.selection.budget import (
     of_mean_one,
     visiting_order,
 )
-from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, sample_values
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, value_table
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
@@ -59,13 +60,16 @@ class Trainer:
         averaging: whether each model gets an average, and how slow; see `Learner`.
         bf16: whether modules train under bf16 autocast.
         torch_compile: whether modules run as `torch.compile` makes them.
+        deterministic: whether cuDNN takes only algorithms that give the same numbers again.
 
     Attributes:
         budget: what the runs may spend and have spent.
         threads: of torch, whatever is computed on the models.
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
         train_loss: (R,) float64, mean loss of the last epoch's visits, in nats (ln C at first).
-        seconds: wall-clock seconds since construction, `train` and `evaluate`.
+        val: how the replicas that were unfinished before the last epoch do after it.
+        seconds: wall-clock seconds since construction, `train` and `evaluate`; what an
+            accelerator still trains when its evaluation is queued belongs to the latter.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Trainer:
         averaging: float | None = None,
         bf16: bool = False,
         torch_compile: bool = False,
+        deterministic: bool = False,
     ):
         self.num_samples = len(dataset.train)
         self.budget = VisitBudget(num_replicas, self.num_samples, recipe.epochs, budget)
@@ -92,6 +97,7 @@ class Trainer:
         self.raw_weights = raw_weights
         self.rescore = rescore
         self.device = device
+        self.deterministic = deterministic
         with as_alone(device):
             self.learner = make_learner(
                 make_model,
@@ -110,6 +116,7 @@ class Trainer:
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
         self.diverged = np.zeros(num_replicas, dtype=bool)
         self.train_loss = np.full(num_replicas, np.log(classes))
+        self.val = Evaluation(np.zeros(0), np.zeros(0))
         self.seconds = {"train": 0.0, "evaluate": 0.0}
 
     @property
@@ -136,6 +143,8 @@ class Trainer:
     def train_epoch(self, weights: np.ndarray) -> list[np.ndarray]:
         """One step of the game: one pass over the kept samples of every unfinished replica.
 
+        These are then evaluated on the val split, see `val`. The host waits once for both.
+
         Args:
             weights: (R, n) float32, finite; 0 drops, w > 0 keeps with gradient weight w.
 
@@ -144,11 +153,11 @@ class Trainer:
             cut short where the budget ran out, none if it had finished before.
         """
         start = time.perf_counter()
-        orders = self._orders(weights)
+        running = ~self.finished
+        orders = self._orders(weights, running)
         counts = np.array([len(order) for order in orders])
         budget = self.budget
         before = budget.progress
-        running = ~self.finished
         budget.epoch += running
         budget.visits += counts
         dropped = self.num_samples - counts
@@ -156,22 +165,34 @@ class Trainer:
         scoring = running & affordable & (dropped > 0) & self.rescore
         budget.scored += np.where(scoring, dropped, 0)
         rates = self._rates(before, budget.progress, counts)
+        passes = [
+            self._pass(row, order, weights[row], rates[row]) for row, order in enumerate(orders)
+        ]
+        everything, rows = np.arange(self.num_samples), np.flatnonzero(running)
+        left_out = {
+            int(row): np.setdiff1d(everything, orders[row]) for row in np.flatnonzero(scoring)
+        }
         with self.computing():
-            logits = self.learner.train(
-                [
-                    self._pass(row, order, weights[row], rates[row])
-                    for row, order in enumerate(orders)
-                ]
-            )
-            self._record(orders, logits, trained=True)
-            for row in np.flatnonzero(scoring):
-                self._score_dropped(int(row), orders)
-        self.seconds["train"] += time.perf_counter() - start
+            seen = [self.learner.train(passes)]
+            seen += [self._train_values(row, ids) for row, ids in left_out.items()]
+            queued = time.perf_counter()
+            if len(rows):
+                with doing("evaluation on val"):
+                    seen.append(self._split_values("val", rows))
+            trained, *scored = fetch(seen)  # all that the step waits for
+            val = scored.pop() if len(rows) else np.zeros((2, 0, 1))
+        self.seconds["train"] += queued - start
+        self.seconds["evaluate"] += time.perf_counter() - queued
+        self._record(orders, trained, trained=True)
+        for (row, ids), table in zip(left_out.items(), scored, strict=True):
+            given = [ids if each == row else ids[:0] for each in range(len(orders))]
+            self._record(given, table, trained=False)
+        self.val = self._evaluation("val", rows, val)
         return orders
 
-    def _orders(self, weights: np.ndarray) -> list[np.ndarray]:
+    def _orders(self, weights: np.ndarray, running: np.ndarray) -> list[np.ndarray]:
         """The kept samples of each replica, in the order of one permutation of all n."""
-        left = np.where(self.finished, 0, self.budget.remaining)
+        left = np.where(running, self.budget.remaining, 0)
         return [
             visiting_order(int(self.seeds[row]), int(self.budget.epoch[row]), kept, int(left[row]))
             for row, kept in enumerate(weights > 0)
@@ -179,12 +200,13 @@ class Trainer:
 
     def _rates(self, before: np.ndarray, after: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
         """The learning rate of every batch: the schedule on the way from `before` to `after`."""
-        rates = []
-        for start, end, count in zip(before, after, counts, strict=True):
-            batches = len(batch_sizes(count, self.recipe.batch_size))
-            middle = (np.arange(batches) + 0.5) / max(1, batches)
-            rates.append(self.recipe.rate(start + (end - start) * middle))
-        return rates
+        batches = np.array([len(batch_sizes(int(n), self.recipe.batch_size)) for n in counts])
+        ends = batches.cumsum()
+        places = np.arange(ends[-1]) - np.repeat(ends - batches, batches)
+        middle = (places + 0.5) / np.repeat(batches, batches)
+        start, end = np.repeat(before, batches), np.repeat(after, batches)
+        rates = self.recipe.rate(start + (end - start) * middle)
+        return [rates[end - count : end] for end, count in zip(ends, batches, strict=True)]
 
     def _pass(self, row: int, order: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> Pass:
         seed, epoch = int(self.seeds[row]), int(self.budget.epoch[row])
@@ -193,40 +215,27 @@ class Trainer:
         if self.recipe.augmentation:
             # Drawn for all n: two masks under one seed differ in nothing but the mask.
             generator = stream(seed, epoch, Purpose.AUGMENTATION)
-            drawn = self.recipe.augmentation.draw(self.num_samples, generator)
-            noise = drawn[order].to(self.device)
+            noise = self.recipe.augmentation.draw(self.num_samples, generator)[order]
         return Pass(
-            order=torch.from_numpy(order).to(self.device),
-            weights=torch.from_numpy(trained).to(self.device),
+            order=torch.from_numpy(order),
+            weights=torch.from_numpy(trained),
             rates=rates,
             noise=noise,
             seed=stream_seed(seed, epoch, Purpose.MODEL),
         )
 
-    def _record(self, orders: list[np.ndarray], logits: Tensor, trained: bool) -> None:
+    def _record(self, orders: list[np.ndarray], table: np.ndarray, trained: bool) -> None:
         """Writes what the passes revealed into the statistics; finds diverged runs."""
         counts = [len(order) for order in orders]
         if sum(counts) == 0:
             return
-        ids = np.concatenate(orders)
-        rows = np.repeat(np.arange(len(orders)), counts)
-        labels = self.dataset.train.labels[torch.from_numpy(ids).to(self.device)]
-        values = sample_values(logits, labels)
-        epoch = self.budget.epoch[rows] if trained else None
-        self.statistics.record(rows * self.num_samples + ids, values, epoch)
-        sums = np.bincount(rows, weights=values.loss, minlength=len(orders))
+        epoch = self.budget.epoch if trained else None
+        sums = self.statistics.record_rows(orders, table, epoch)
         self.diverged |= ~np.isfinite(sums)
         if trained:
             visited = np.array(counts) > 0
-            finite = np.nan_to_num(sums[visited], nan=np.inf) / np.array(counts)[visited]
-            self.train_loss[visited] = np.minimum(finite, MAX_LOSS)
-
-    def _score_dropped(self, row: int, orders: list[np.ndarray]) -> None:
-        """Scores the samples that one replica did not train."""
-        dropped = np.setdiff1d(np.arange(self.num_samples), orders[row])
-        logits = self.learner.score("train", torch.from_numpy(dropped).to(self.device), [row])
-        ids = [dropped if r == row else dropped[:0] for r in range(len(orders))]
-        self._record(ids, logits[0], trained=False)
+            mean = sums[visited] / np.array(counts)[visited]
+            self.train_loss[visited] = np.where(mean < MAX_LOSS, mean, MAX_LOSS)
 
     def evaluate(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
         """Loss and accuracy on a split, without augmentation or label smoothing.
@@ -245,27 +254,45 @@ class Trainer:
             raise ValueError(f"split must be 'train', 'val' or 'test', got {split!r}")
         start = time.perf_counter()
         rows = np.arange(len(self.seeds)) if rows is None else rows
-        data = getattr(self.dataset, split)
         with self.computing(), doing(f"evaluation on {split}"):
-            ids = torch.arange(len(data), device=self.device)
-            logits = self.learner.score(split, ids, rows.tolist())
-            values = sample_values(logits.flatten(0, 1), data.labels.repeat(len(rows)))
-        loss = values.loss.reshape(len(rows), -1).astype(np.float64)
-        correct = values.correct.reshape(len(rows), -1).astype(np.float64)
+            (found,) = fetch([self._split_values(split, rows)])
+        evaluation = self._evaluation(split, rows, found)
         self.seconds["evaluate"] += time.perf_counter() - start
-        loss = np.minimum(np.nan_to_num(loss.mean(1), nan=MAX_LOSS, posinf=MAX_LOSS), MAX_LOSS)
+        return evaluation
+
+    def _split_values(self, split: str, rows: np.ndarray) -> Tensor:
+        """See `Learner.evaluate`."""
+        labels = getattr(self.dataset, split).labels
+        return self.learner.evaluate(split, labels, rows.tolist())
+
+    def _train_values(self, row: int, ids: np.ndarray) -> Tensor:
+        """The `value_table` of train samples under one replica, (5, k), on the device."""
+        (there,) = put([ids], self.device)
+        streamed = self.learner.inputs["train"].streamed
+        asked = torch.from_numpy(ids) if streamed else there
+        logits = self.learner.score("train", asked, [row])[0]
+        return value_table(logits, self.dataset.train.labels[there])
+
+    def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
+        """What `evaluate` returns, from what `_split_values` gave."""
+        loss, accuracy = found.astype(np.float64).mean(2)
+        loss = np.where(loss < MAX_LOSS, loss, MAX_LOSS)  # NaN too
         if split == "val":
             self.diverged[rows] |= loss == MAX_LOSS
-        return Evaluation(loss, correct.mean(1))
+        return Evaluation(loss, accuracy)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
         """For all that computes on the models: torch has `threads`, and see `as_alone`."""
-        with as_alone(self.device), torch_threads(self.threads):
+        with (
+            as_alone(self.device),
+            same_again(self.deterministic),
+            torch_threads(self.threads),
+        ):
             yield
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, as tensors: copies, not views."""
+        """Everything that the next epoch depends on, as tensors on the host: copies, not views."""
         return {
             "learner": self.learner.state(),
             "statistics": self.statistics.state(),

@@ -227,3 +227,25 @@ def test_every_column_stays_finite_and_in_its_bounds(visits: list[Any]) -> None:
         low, high = SampleStatistics.bounds(name, epochs=5, num_classes=3)
         assert np.isfinite(values).all()
         assert np.float32(low) <= min(values) <= max(values) <= np.float32(high)
+
+
+def test_rows_are_recorded_as_their_positions_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(30) % 4
+    both = SampleStatistics(3, labels, 4), SampleStatistics(3, labels, 4)
+    for epoch in range(1, 6):
+        orders = [rng.permutation(30)[:count] for count in rng.integers(0, 31, 3)]
+        visits = sum(map(len, orders))
+        logits = rng.normal(0, 10 ** rng.uniform(-1, 2), (visits, 4)).astype(np.float32)
+        broken = rng.random(visits) < 0.05
+        logits[broken, rng.integers(4)] = rng.choice([np.nan, np.inf, -np.inf])
+        mine = torch.from_numpy(np.concatenate([labels[order] for order in orders]))
+        table = np.stack(sample_values(torch.from_numpy(logits), mine))
+        epochs = None if epoch == 3 else np.full(3, epoch)
+        sums = []
+        for statistics, has_numba in zip(both, (True, False), strict=True):
+            monkeypatch.setattr("dynprune_env.selection.statistics.HAS_NUMBA", has_numba)
+            sums.append(statistics.record_rows(orders, table, epochs))
+        np.testing.assert_array_equal(*sums)
+        for name, column in both[0].state().items():
+            np.testing.assert_array_equal(column, both[1].state()[name], err_msg=name)

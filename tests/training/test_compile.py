@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.episodes import assert_same, make, play, random_masks
+from helpers.episodes import assert_same, make, make_vector, play, random_masks
 
 
 @pytest.mark.slow
@@ -22,3 +23,26 @@ def test_a_compiled_net_trains_like_the_plain_one_and_is_compiled_once(
     assert_same(play(compiled, masks, seed=3), expected, 1e-3)
     with torch.compiler.set_stance("fail_on_recompile"):
         assert play(compiled, random_masks(plain, 4, seed=1), seed=4)[-1][2]
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_net_is_compiled_for_training_and_for_scoring_and_never_again(
+    replicas: int, pictures: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def compiler(graph: Any, inputs: list[torch.Tensor]) -> Any:
+        sizes.append(max(len(each) for each in inputs if each.shape[1:] == (3, 16, 16)))
+        return graph.forward
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=compiler))
+    monkeypatch.setattr("dynprune_env.training.module_learner.SCORING_BATCH", 20)
+    env = make_vector(replicas, **pictures, compile=True)
+    masks = random_masks(env, 4, 0.8)
+    play(env, masks, seed=3)
+    assert sorted(sizes) == [16, 20]
+    for seed in (4, 5):
+        play(env, masks, seed=seed)
+    env.reset(seed=[6] + [None] * (replicas - 1))
+    assert len(sizes) == 2

@@ -21,8 +21,11 @@ from helpers.episodes import (
     row_of,
     watch_passes,
 )
+from torch import nn
 
 from dynprune_env.selection.actions import ACTIONS
+from dynprune_env.selection.statistics import sample_values
+from dynprune_env.tasks.models import MODELS
 from dynprune_env.tasks.recipes import NO_AUGMENTATION
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.training import stacked_learner
@@ -280,3 +283,49 @@ def test_rows_go_on_alone_after_a_partial_reset(back_end: dict[str, Any], roundi
     second = play(make(**back_end), masks[2:, 1], seed=30)[1:]
     assert_same(row_of(steps, 0), first, rounding)
     assert_same(row_of(steps, 1), second, rounding)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("before", [True, False])
+def test_cudnn_repeats_itself_while_a_model_computes_if_that_is_wanted(
+    wanted: bool, before: bool, pictures: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    class Watched(nn.Flatten):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.backends.cudnn.deterministic)
+            return super().forward(x)
+
+    def model(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        return nn.Sequential(Watched(), nn.Linear(int(np.prod(input_shape)), classes))
+
+    monkeypatch.setitem(MODELS, "watched", model)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", before)
+    env = make(**pictures, model="watched", deterministic=wanted)
+    play(env, random_masks(env, 1), seed=3)
+    assert set(seen) == {wanted or before}
+    assert torch.backends.cudnn.deterministic is before
+
+
+def test_a_state_goes_on_whether_or_not_cudnn_repeats_itself() -> None:
+    one, other = make(), make(deterministic=True)
+    masks = random_masks(one, 2)
+    play(one, masks[:1], seed=3)
+    other.reset(seed=0)
+    other.set_state(one.get_state())
+    assert_same(other.step(masks[1]), one.step(masks[1]))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("learner", ["numba", "stacked", "modules"])
+def test_a_split_is_evaluated_as_its_logits_say(learner: str, split: str) -> None:
+    env = make_vector(3, learner=learner)
+    play(env, random_masks(env, 2, UNEQUAL[:3]), seed=7)
+    engine = env.trainer.learner
+    labels = getattr(env.trainer.dataset, split).labels
+    found = engine.evaluate(split, labels, [2, 0]).numpy()
+    logits = engine.score(split, torch.arange(len(labels)), [2, 0])
+    for row, own in enumerate(logits):
+        values = sample_values(own, labels)
+        np.testing.assert_array_equal(found[:, row], [values.loss, values.correct])
