@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.results import run
+from helpers.results import run, with_epochs
 
 from benchmarks.compare_results import compare, main
-from dynprune_env.benchmark.results import HISTORY, Result
+from dynprune_env.benchmark.results import Result
 
-CURVES = {name: [1.0, 2.0] for name in HISTORY}
-BEFORE = [replace(run(0.5, seed), history=CURVES, replica_seeds=[0, 1]) for seed in (0, 1)]
+BEFORE = [with_epochs(run(0.5, seed, replica_seeds=[0, 1]), [1.0, 2.0]) for seed in (0, 1)]
 """Two runs that were played together."""
 
 
@@ -61,8 +60,7 @@ def test_one_number_that_differs_in_the_last_bit_is_named(tmp_path: Path, before
 
 
 def test_signed_zeros_and_lost_entries_differ(tmp_path: Path, before: Path) -> None:
-    history = {name: [1.0] for name in HISTORY}
-    after = saved(tmp_path / "after", replace(BEFORE[1], history=history))
+    after = saved(tmp_path / "after", with_epochs(BEFORE[1], [1.0]))
     before = saved(before, replace(BEFORE[0], preparation=0.0))
     saved(after, replace(BEFORE[0], preparation=-0.0))
     lines, _ = compare(before, after)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 import dynprune_agents
 from dynprune_env import run_episodes
-from dynprune_env.benchmark.results import Result, RunConfig
+from dynprune_env.benchmark.masks import pack
+from dynprune_env.benchmark.results import HISTORY, Result, RunConfig
 
 
 def run(
@@ -41,6 +45,13 @@ def run(
         selections="",
         **{**numbers, **others},
     )
+
+
+def with_epochs(result: Result, values: list[float]) -> Result:
+    """The result with these values in every list of its history, and everything kept."""
+    masks = np.ones((len(values), result.num_samples), dtype=bool)
+    history = {name: list(values) for name in HISTORY}
+    return replace(result, history=history, selections=pack(masks))
 
 
 def runs(accuracies: Any, **others: Any) -> list[Result]:

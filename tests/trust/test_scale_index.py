@@ -17,6 +17,7 @@ from benchmarks.report_cost import made_up, make_results
 from dynprune_env.benchmark import index
 from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.benchmark.index import NAME, load_runs, whole
+from dynprune_env.benchmark.masks import pack
 from dynprune_env.benchmark.results import RunConfig
 from dynprune_env.benchmark.tabulated import IndexedRun
 
@@ -94,10 +95,11 @@ def test_runs_of_every_kind_are_in_an_index_as_they_are_in_their_files(
     whole_run = made_up(RunConfig("A-v0", kwargs, "mine:Agent(x=1)", 2**63 - 1), rng)
     short = {name: values[:3] for name, values in whole_run.history.items()}
     nothing: dict[str, list[float]] = {name: [] for name in short}
+    masks = np.ones((3, whole_run.num_samples), dtype=bool)
     for place, (seed, others) in enumerate(
         [
-            (0, {"history": short}),
-            (1, {"history": nothing, "selections": ""}),
+            (0, {"history": short, "selections": pack(masks[:3])}),
+            (1, {"history": nothing, "selections": pack(masks[:0])}),
             (2, {"commit": None, "machine": None, "fingerprint": None, "replica_seeds": None}),
             (3, {"fingerprint": Fingerprint("a", {"m": "1"}, {"p": "2"}, "d", {"device": "c"})}),
             (4, {"versions": {}, "diverged": True, "saved": -1.5, "preparation": 0.1}),
