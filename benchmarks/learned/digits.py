@@ -78,6 +78,13 @@ def main(
     learned = [spec for spec in specs if spec.split("(")[0] in LEARNED]
     handwritten = [spec for spec in specs if spec not in learned and spec not in plans]
     parts = [__doc__ or "", accuracy_table(runs, settings(), specs), FOOTNOTE]
+    if set(SEEDS_OF_PPO) <= set(specs):
+        every = [accuracies(runs, s, spec) for spec in SEEDS_OF_PPO for s in settings()]
+        means = np.mean(every, axis=1).reshape(len(SEEDS_OF_PPO), -1).mean(0)
+        parts.append(
+            "Mean of the three seeds of PPO, in the order of the columns: "
+            + ", ".join(f"{mean:.1f}" for mean in means)
+        )
     if BASELINE in specs:
         parts.append(mean_leads(runs, settings(), specs, BASELINE))
     parts += [duel_table(runs, settings(), spec, handwritten) for spec in learned]

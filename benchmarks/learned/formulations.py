@@ -28,10 +28,10 @@ import typer
 
 import dynprune_agents
 from benchmarks.learned.constant import PLANS, Constant
+from benchmarks.learned.tables import Setting, val_accuracies
 from dynprune_agents import Agent
 from dynprune_agents.learning.mixture import Mixture
 from dynprune_agents.learning.trainers import make_trainer
-from dynprune_env import run_episodes
 from dynprune_env.common.files import write_text
 
 ENV = "DynPrune-Digits-v0"
@@ -50,7 +50,12 @@ AS_THEY_ARE = (
     "infobatch",
     "epsilon_greedy",
 )
-DATA_SEEDS, SEEDS = range(50, 54), range(500, 504)
+DATA_SEEDS, SEEDS = tuple(range(50, 54)), tuple(range(500, 504))
+SETTINGS = [
+    Setting(ENV, budget, {"label_noise": noise}, DATA_SEEDS, SEEDS)
+    for noise in NOISE
+    for budget in BUDGETS
+]
 
 
 @dataclass(frozen=True)
@@ -108,29 +113,17 @@ FORMULATIONS = [
 ]
 
 
-def accuracies(agent: Agent) -> np.ndarray:
-    """(9, 16) final val accuracies in percent."""
-    found = []
-    for noise in NOISE:
-        for budget in BUDGETS:
-            row = []
-            for data_seed in DATA_SEEDS:
-                kwargs = {"budget": budget, "label_noise": noise, "data_seed": data_seed}
-                results = run_episodes(ENV, agent, SEEDS, env_kwargs=kwargs)
-                row += [100 * result.history["val_accuracy"][-1] for result in results]
-            found.append(row)
-    return np.array(found)
-
-
 @cache
 def dynamic_random() -> np.ndarray:
     """What leads are over."""
-    return accuracies(dynprune_agents.make("dynamic_random"))
+    return val_accuracies(dynprune_agents.make("dynamic_random"), SETTINGS)
 
 
 def measured(agent: Agent) -> list[list[float]]:
     """(9, 16) leads over dynamic random in points."""
-    leads: list[list[float]] = np.round(accuracies(agent) - dynamic_random(), 3).tolist()
+    leads: list[list[float]] = np.round(
+        val_accuracies(agent, SETTINGS) - dynamic_random(), 3
+    ).tolist()
     return leads
 
 

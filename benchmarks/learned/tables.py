@@ -12,7 +12,8 @@ from rich.progress import track
 
 import dynprune_agents
 from benchmarks.learned.oracle import oracle
-from dynprune_env import Result
+from dynprune_agents import Agent
+from dynprune_env import Result, run_episodes
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import RunConfig, load_results
 from dynprune_env.benchmark.runner import run_sweep
@@ -106,6 +107,19 @@ def all_groups(
         for group in setting.full().groups(REFERENCE, together):
             groups.setdefault(group.key, group)
     return list(groups.values())
+
+
+def val_accuracies(agent: Agent, settings: Sequence[Setting]) -> np.ndarray:
+    """Final val accuracies in percent, (settings, runs), played here and not kept."""
+    found = []
+    for setting in settings:
+        row = []
+        for data_seed in setting.data_seeds:
+            kwargs = {**setting.env_kwargs, "budget": setting.budget, "data_seed": data_seed}
+            results = run_episodes(setting.env, agent, setting.seeds, env_kwargs=kwargs)
+            row += [100 * result.history["val_accuracy"][-1] for result in results]
+        found.append(row)
+    return np.array(found)
 
 
 def accuracies(runs: Runs, setting: Setting, agent: str, best: bool = False) -> np.ndarray:
