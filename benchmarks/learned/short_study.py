@@ -25,7 +25,7 @@ from benchmarks.learned.tables import (
 )
 from dynprune_env.common.files import write_text
 
-LEARNED = ("learned", "learned(policy='weighted')", "learned(policy='robust')")
+LEARNED = ("sb3", "learned", "learned(policy='weighted')", "learned(policy='robust')")
 HANDWRITTEN = (
     "dynamic_random",
     "infobatch",
@@ -34,6 +34,7 @@ HANDWRITTEN = (
     "epsilon_greedy",
     "ucb",
     "seta",
+    "kakurenbo",
 )
 NOISE = (0.0, 0.2, 0.4)
 BUDGETS = (0.3, 0.5)
