@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dynprune_env.common.specs import literal
+from dynprune_agents.cli.options import parse_pairs
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.tasks.models import is_mlp
 
@@ -93,16 +93,7 @@ def parse_variant(text: str) -> dict[str, Any]:
     Raises:
         ValueError: it is not of that form.
     """
-    found: dict[str, Any] = {}
-    for part in _parts(text):
-        key, equals, value = part.partition("=")
-        if not equals or not key.isidentifier():
-            raise ValueError(f"a variant is KEY=VALUE, ..., got {text!r}")
-        try:
-            found[key] = literal(value, text)
-        except ValueError:  # a text stands there without quotes
-            found[key] = value
-    return found
+    return parse_pairs(list(_parts(text)), "a variant")
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -46,9 +46,7 @@ def with_local_links(text: str, folder: Path, here: Path = ROOT / "docs") -> str
         target = Path(os.path.normpath(folder / match[1]))
         if target in pages:
             return f"](/generated/{pages[target]}.md{match[2] or ''})"
-        if target == ROOT / "README.md":
-            return "](/index.md)"
-        if target.is_dir():
+        if target == ROOT / "README.md" or target.is_dir():
             return "](/index.md)"
         return f"]({os.path.relpath(target, here)}{match[2] or ''})"
 

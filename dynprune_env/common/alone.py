@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from dynprune_env.common.randomness import LOCK
+from dynprune_env.common.randomness import LOCK, kept_generators
 
 
 @contextmanager
@@ -78,3 +78,10 @@ class _Held:
 
     count = 0
     before = torch.float32
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """For networks that get other weights than their first: `as_alone`, float32, nothing drawn."""
+    with as_alone(), float32_default(), kept_generators():
+        yield

@@ -143,7 +143,7 @@ def test_a_variant_is_read_as_it_was_written(kwargs: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("text", ["label_noise", "a b=3", "x=1, y"])
 def test_what_is_no_variant_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="a variant is KEY=VALUE"):
+    with pytest.raises(ValueError, match="a variant takes KEY=VALUE"):
         parse_variant(text)
 
 

@@ -22,8 +22,7 @@ from dynprune_agents.policies._sb3_heads import (
     Networks,
     kinds,
 )
-from dynprune_env.common.alone import as_alone, float32_default
-from dynprune_env.common.randomness import kept_generators
+from dynprune_env.common.alone import building
 from dynprune_env.common.specs import lookup
 
 if TYPE_CHECKING:  # it takes a second to import, and listing the agents needs none of it
@@ -84,11 +83,7 @@ def _built(networks: Networks) -> BasePolicy:
     if {"ortho_init", "kwargs"} & set(known):
         given["ortho_init"] = False
     try:
-        with (
-            as_alone(),
-            float32_default(),
-            kept_generators(),
-        ):  # new networks draw their first weights
+        with building():
             made: BasePolicy = make(*networks.spaces(), **given)
     except Exception as error:  # constructors of another package: so are their errors
         raise ValueError(f"{networks.policy} refuses {networks.arguments}: {error!r}") from error

@@ -13,9 +13,8 @@ import torch
 
 from dynprune_agents.policies._archive import member_names
 from dynprune_agents.policies._sb3_arrays import write_arrays
-from dynprune_env.common.alone import as_alone, float32_default
+from dynprune_env.common.alone import building
 from dynprune_env.common.files import atomic_write
-from dynprune_env.common.randomness import kept_generators
 
 if TYPE_CHECKING:  # it takes a second to import, and listing the agents needs none of it
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -93,7 +92,7 @@ def _made(make: type[BasePolicy], data: dict[str, Any], weights: Any) -> BasePol
     for key, value in (("lr_schedule", lambda _: 0.0), ("use_sde", data.get("use_sde", False))):
         if key in known:
             arguments.setdefault(key, value)
-    with as_alone(), float32_default(), kept_generators():  # new networks draw their first weights
+    with building():
         policy = make(data["observation_space"], data["action_space"], **arguments)
     policy.load_state_dict(weights)
     return policy

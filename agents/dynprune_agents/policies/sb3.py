@@ -24,10 +24,9 @@ from dynprune_agents.policies._sb3_arrays import read_arrays
 from dynprune_agents.policies._sb3_files import NOT_FOR_ACTING, holds_pickles, read_policy
 from dynprune_agents.policies._sb3_heads import kinds
 from dynprune_agents.policies._sb3_statistics import statistics, statistics_beside
-from dynprune_env.common.alone import as_alone, float32_default
+from dynprune_env.common.alone import as_alone, building
 from dynprune_env.common.draws import drawing
 from dynprune_env.common.luggage import stand_in
-from dynprune_env.common.randomness import kept_generators
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, row_of, with_replica_axis
@@ -200,11 +199,7 @@ class Trained:
             return self
         size = TaskSize(episode.num_samples, episode.epochs, episode.num_classes)
         observation_space = OBSERVATIONS[self.observation](size).space()
-        with (
-            as_alone(),
-            float32_default(),
-            kept_generators(),
-        ):  # new networks draw their first weights
+        with building():
             policy = self.policy.for_spaces(  # type: ignore[operator]
                 observation_space, ACTIONS[self.action]().space(episode.num_samples)
             )
