@@ -13,7 +13,7 @@ import dynprune_agents
 from dynprune_agents import PeriodicAgent
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import PROGRESS
-from dynprune_env.selection.statistics import SampleStatistics
+from dynprune_env.selection.statistics import SampleStatistics, SampleValues, sample_values
 
 LEARNED = ("learned", "sb3")
 EPOCHS = 200
@@ -25,7 +25,12 @@ def observe(n: int, epoch: int, rng: np.random.Generator) -> dict[str, np.ndarra
     progress = dict.fromkeys(PROGRESS, epoch / EPOCHS) | {"budget": 0.5, "val_accuracy": 0.8}
     whole = {
         name: rng.integers(0, high, n, dtype=np.int32).astype(np.float32)
-        for name, high in (("forgetting", 4), ("visits", epoch), ("age", epoch), ("label", 10))
+        for name, high in (
+            ("forgetting", 4),
+            ("visits", epoch + 1),
+            ("age", epoch + 1),
+            ("label", 10),
+        )
     }
     return {
         "loss": loss,
@@ -53,19 +58,30 @@ class RandomRuns:
         """Two epochs, whatever was asked for."""
         return (observe(self.num_samples, 5, self.rng) for _ in range(min(epochs, 2)))
 
-    def models(self) -> list[torch.nn.Module]:
+    def models(self, averaged: bool = False) -> list[torch.nn.Module]:
         """One tiny model."""
         return [torch.nn.Linear(1, 10)]
 
-    def batches(self, size: int) -> Iterator[Any]:
-        """One number per sample, and random labels."""
-        for start in range(0, self.num_samples, size):
-            k = min(size, self.num_samples - start)
-            yield torch.rand(k, 1), torch.randint(10, (k,))
+    def values(self, models: Any = None) -> SampleValues:
+        """Those of random outputs over ten classes."""
+        logits = torch.from_numpy(self.rng.normal(size=(self.num_samples, 10)).astype(np.float32))
+        return sample_values(logits, torch.from_numpy(self.rng.integers(10, size=len(logits))))
 
-    def losses(self, models: Any = None) -> np.ndarray:
+    def probabilities(self) -> np.ndarray:
+        """Those of random outputs."""
+        return self.rng.dirichlet(np.ones(10), self.num_samples).astype(np.float32)
+
+    def gradient_norms(self, chunk: int | None = None) -> np.ndarray:
+        """Spread like losses."""
+        return self.losses()
+
+    def losses(self, models: Any = None, where: Any = None) -> np.ndarray:
         """As training leaves them."""
         return self.rng.exponential(0.5, self.num_samples).astype(np.float32)
+
+    def features(self, where: Any = None) -> np.ndarray:
+        """What sixteen units of a small net would say, (n, 16)."""
+        return self.rng.normal(size=(self.num_samples, 16)).astype(np.float32)
 
     def charge(self, passes: float) -> None:
         """Free."""
@@ -85,35 +101,35 @@ def selection_seconds(name: str, n: int, rounds: int = 5) -> float:
     runs = RandomRuns(n)
     agent.prepare(runs)  # type: ignore[arg-type]
     agent.reset(Episode(n, 10, EPOCHS, 0.5, 0, runs))  # type: ignore[arg-type]
-    period = getattr(agent, "period", None) or 10
-    warmup = agent.warmup if isinstance(agent, PeriodicAgent) else 1
+    period = getattr(agent, "period", None) or 1
+    first = max(2, agent.warmup if isinstance(agent, PeriodicAgent) else 1)
     rng, seconds = np.random.default_rng(0), []
-    for turn in range(rounds + 1):
-        before = observe(n, warmup + period * (turn + 1), rng)
+    after = observe(n, 0, rng)
+    for epoch in range(first + period * rounds + 1):  # some rules remember every epoch
+        before, after = after, observe(n, epoch + 1, rng)
         start = time.process_time()
         action = agent.select(before)
-        if turn:
+        if epoch > first and (epoch - first) % period == 0:
             seconds.append(time.process_time() - start)
-        agent.update(before, action, 0.1, observe(n, warmup + period * (turn + 1) + 1, rng))
+        agent.update(before, action, 0.1, after)
     return float(np.median(seconds))
 
 
-def selection_table(sizes: tuple[int, ...]) -> str:
+def selection_table(sizes: tuple[int, ...], rounds: int = 5) -> str:
     """Milliseconds of every handwritten rule, slowest last."""
     names = [name for name in dynprune_agents.names() if name not in LEARNED]
-    taken = {name: [1e3 * selection_seconds(name, n) for n in sizes] for name in names}
+    taken = {name: [1e3 * selection_seconds(name, n, rounds) for n in sizes] for name in names}
     heads = " | ".join(f"n = {n:,}" for n in sizes)
     lines = [f"| rule, ms | {heads} |", "|---|" + "---:|" * len(sizes)]
     middle = sizes.index(1_280_000) if 1_280_000 in sizes else 0
     for name in sorted(names, key=lambda name: taken[name][middle]):
         lines.append(f"| `{name}` | " + " | ".join(f"{ms:.3g}" for ms in taken[name]) + " |")
-    lines.append("")
-    lines.append(
-        f"Target at 1.28 million: 15 ms; met by {sum(taken[a][middle] <= 15 for a in names)} of "
-        f"{len(names)}."
-        if 1_280_000 in sizes
-        else ""
-    )
+    if 1_280_000 in sizes:
+        within = [sum(taken[a][middle] <= ms for a in names) for ms in (15, 20)]
+        lines.append(
+            f"\nTargets at 1.28 million: 15 ms, met by {within[0]} of {len(names)}; 20 ms, met by "
+            f"{within[1]}."
+        )
     return "\n".join(lines)
 
 
