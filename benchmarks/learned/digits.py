@@ -3,7 +3,9 @@
 Budgets 0.1, 0.3 and 0.5, with 0 %, 20 % and 40 % of the labels redrawn; 50 runs a setting: five
 seeds on each of ten data seeds, none of which training or the choice between policies has met.
 Differences are paired by run, with a 95 % bootstrap interval of their mean. Beside the agents stand
-three seeds of the same training of PPO, and the best of 28 constant plans (one tilt each).
+three seeds of the same training of PPO, and the best of 28 constant plans (one tilt each). Below
+stand three seeds that were trained with raw weights, which may be larger steps, and their controls:
+`random_control` keeps as many random samples and gives each the policy's mean weight.
 
     python -m benchmarks.learned.digits     # about half an hour on two cores
 """
@@ -35,6 +37,13 @@ SEEDS_OF_PPO = tuple(
 )
 """The same training of PPO on Digits alone, with three seeds."""
 
+RAW_SEEDS = tuple(
+    f"sb3(policy='benchmarks/learned/policies/ppo_raw_digits_{seed}.npz')" for seed in range(3)
+)
+"""The same with gradient weights, which are not scaled to mean one."""
+
+RAW = (*RAW_SEEDS, *(f"random_control(rule={spec!r})" for spec in RAW_SEEDS), "dynamic_random")
+
 CONTROLS = tuple(repr(Constant(*plan)) for plan in PLANS)
 ENV, BASELINE = "DynPrune-Digits-v0", "dynamic_random"
 DATA_SEEDS = range(100, 110)
@@ -47,10 +56,10 @@ FOOTNOTE = (
 )
 
 
-def settings() -> list[Setting]:
+def settings(**env_kwargs: str) -> list[Setting]:
     """The nine settings."""
     return [
-        Setting(ENV, budget, {"label_noise": noise}, tuple(DATA_SEEDS), tuple(SEEDS))
+        Setting(ENV, budget, {"label_noise": noise, **env_kwargs}, tuple(DATA_SEEDS), tuple(SEEDS))
         for noise in NOISE
         for budget in BUDGETS
     ]
@@ -88,6 +97,13 @@ def main(
     if BASELINE in specs:
         parts.append(mean_leads(runs, settings(), specs, BASELINE))
     parts += [duel_table(runs, settings(), spec, handwritten) for spec in learned]
+    if not agents:
+        raw, specs = settings(weights="raw"), [repr(dynprune_agents.make(spec)) for spec in RAW]
+        runs = play(raw, specs, out, jobs)
+        parts += ["## Raw weights", accuracy_table(runs, raw, specs)]
+        parts += [mean_leads(runs, raw, specs, BASELINE)]
+        for policy, control in zip(specs[:3], specs[3:6], strict=True):
+            parts.append(mean_leads(runs, raw, [policy], control))
     write_text(table, "\n\n".join(parts) + "\n")
     print(table.read_text(encoding="utf-8"))
 
