@@ -150,7 +150,7 @@ def train(
         str | None,
         typer.Option(
             "--observation",
-            help="run, summary or samples. [samples for masks and weights, else run; es: summary]",
+            help="run, summary or samples. [samples for masks and weights, else run]",
         ),
     ] = None,
     action: Annotated[
