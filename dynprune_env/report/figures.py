@@ -21,6 +21,7 @@ from dynprune_env.report.metrics import mean_band
 from dynprune_env.report.selections import SelectionRow
 from dynprune_env.report.styles import (
     DASHED,
+    EDGE,
     GREY,
     HOLLOW,
     WIDTH,
@@ -56,7 +57,8 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
 
     Args:
         rows: at least one.
-        styles: what `choose_styles` gives; the agents without one are grey lines.
+        styles: what `choose_styles` gives; the agents without one are grey lines. They decide a
+            panel's limits, without what spent over 100 %; what lies outside is marked at the edge.
         on_page: with a panel against seconds beside it, and without what a page says around it:
             the names of the panels, and how many seeds there are.
 
@@ -69,9 +71,11 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
     figure = new_figure(3.3 * lines + 1, WIDTH if columns > 1 else 0.65 * WIDTH)
     grid = figure.subplots(lines, columns, squeeze=False, sharey="row" if on_page else False)
     free = list(grid.flat)
+    marked = False
     for (env, variant), panel in panels.items():
         axes = free.pop(0)
         limit = _draw_panel(axes, panel, styles, seconds=False)
+        marked |= _mark_outside(axes)
         shifted = f"\nagents are shifted sideways by up to ±{limit:.1f} points" if limit else ""
         axes.set_xlabel(VISITS + shifted, fontsize=9)
         axes.set_ylabel("test accuracy (%)", fontsize=9)
@@ -79,6 +83,7 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
         if on_page:
             axes = free.pop(0)
             _draw_panel(axes, panel, styles, seconds=True)
+            marked |= _mark_outside(axes)
             axes.set_xlabel("seconds a run took, scoring included", fontsize=9)
             set_title(axes, "")
     for axes in free:
@@ -88,17 +93,19 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
         title = "one seed, hence no interval"
     shown = {row.agent for row in rows if not is_reference(row)}
     styles = {agent: style for agent, style in styles.items() if agent in shown}
-    add_legend(figure, styles, _other_handles(rows, styles), None if on_page else title)
+    add_legend(figure, styles, _other_handles(rows, styles, marked), None if on_page else title)
     return figure
 
 
-def _other_handles(rows: Sequence[Row], styles: dict[str, Style]) -> list[Any]:
+def _other_handles(rows: Sequence[Row], styles: dict[str, Style], marked: bool) -> list[Any]:
     """Of what is drawn besides the agents that have a style."""
     from matplotlib.lines import Line2D
 
     handles = []
     if any(map(is_reference, rows)):
         handles.append(Line2D([], [], label=f"{REFERENCE}, budget 100 %", **DASHED))
+    if marked:
+        handles.append(Line2D([], [], label="outside the panel", **EDGE, marker=">"))
     rest = {row.agent for row in rows if not is_reference(row)} - set(styles)
     if rest:
         handles.append(Line2D([], [], label=f"{len(rest)} other agents", **GREY))
@@ -112,6 +119,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
     """Draws one (env, variant), and returns by how many points agents are shifted at most."""
     shown = [row for row in rows if row.agent in styles and not is_reference(row)]
     shares = [100 * row.share for row in shown] or [100.0]
+    shares = _at_most_a_full_run(shares)
     names = [agent for agent in styles if any(row.agent == agent for row in shown)]
     span = max(max(shares) - min(shares), 20)
     # A constant sideways shift per agent keeps the intervals of agents at one share apart.
@@ -153,6 +161,27 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
     return limit
 
 
+def _at_most_a_full_run(shares: list[float]) -> list[float]:
+    """The percentages up to 100, if there are any: one costly rule would squeeze all others."""
+    return [share for share in shares if share < 100.01] or shares
+
+
+def _mark_outside(axes: Axes) -> bool:
+    """Marks the points that lie outside at the edge; says whether there are any."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    marked = False
+    for line in [line for line in axes.get_lines() if line.get_marker() not in ("None", "")]:
+        x, y = (np.asarray(values, float) for values in line.get_data())
+        beside = (x < left) | (x > right)
+        for marker, out in (("<", x < left), (">", x > right), ("v", ~beside & (y < bottom))):
+            if out.any():
+                places = x[out].clip(left, right), y[out].clip(bottom, top)
+                look = {**EDGE, "color": line.get_color(), "marker": marker}
+                axes.plot(*places, **look)
+                marked = True
+    return marked
+
+
 def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style) -> None:
     """Draws one agent that has a style."""
     y = [100 * row.accuracy for row in line]
@@ -188,6 +217,7 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
     lines = -(-len(found) // columns)
     figure = new_figure(3.3 * lines + 0.7)
     grid = figure.subplots(lines, columns, squeeze=False).flat
+    marked = False
     for (budget, agents), axes in zip(sorted(found.items()), grid, strict=False):
         late = []
         for agent in (agent for agent in styles if agent in agents):
@@ -198,14 +228,27 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
             late.append((low[len(low) // 4 :].min(), high.max()))
         bottom, top = min(low for low, _ in late), max(high for _, high in late)
         axes.set_ylim(bottom - 0.05 * (top - bottom) - 0.1, top + 0.08 * (top - bottom) + 0.1)
+        marked |= _mark_costly_ends(axes)
         set_title(axes, f"budget {100 * budget:g} %")
         axes.set_xlabel("visits spent, scoring included (% of a full run)", fontsize=9)
         axes.set_ylabel("val accuracy (%)", fontsize=9)
         clean(axes)
     for axes in grid:  # what zip left over
         axes.remove()
-    add_legend(figure, styles)
+    add_legend(figure, styles, _other_handles([], styles, marked))
     return figure
+
+
+def _mark_costly_ends(axes: Axes) -> bool:
+    """Ends the axis of curves at a full run, and marks those that go on; says whether any do."""
+    ends = [line.get_xydata()[-1].tolist() for line in axes.get_lines()]
+    limit = 1.05 * max(_at_most_a_full_run([x for x, _ in ends]))
+    beyond = [(line, y) for line, (x, y) in zip(axes.get_lines(), ends, strict=True) if x > limit]
+    if beyond:
+        axes.set_xlim(right=limit)
+    for line, y in beyond:
+        axes.plot(limit, y, **{**EDGE, "color": line.get_color(), "marker": ">"})
+    return bool(beyond)
 
 
 def _mean_curve(
