@@ -33,6 +33,7 @@ from dynprune_env.report.styles import (
     set_title,
 )
 from dynprune_env.report.summary import (
+    BASELINES,
     REFERENCE,
     OverTasks,
     Row,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+COLLAPSED = 10
+"""So many points below the baselines an agent has collapsed: it would squeeze the others."""
 VISITS = "visits spent, scoring included (% of a full run)"
 
 
@@ -58,7 +61,7 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
     Args:
         rows: at least one.
         styles: what `choose_styles` gives; the agents without one are grey lines. They decide a
-            panel's limits, without what spent over 100 %; what lies outside is marked at the edge.
+            panel's limits, without what spent over 100 % or collapsed: that is marked at the edge.
         on_page: with a panel against seconds beside it, and without what a page says around it:
             the names of the panels, and how many seeds there are.
 
@@ -154,6 +157,8 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
         centre, half = (min(shares) + max(shares)) / 2, 0.55 * span + limit
         axes.set_xlim(centre - half, centre + half)
     low = 100 * min(row.low for row in shown or rows)
+    base = [100 * row.accuracy for row in shown if row.agent in BASELINES]
+    low = max(low, min(base) - COLLAPSED) if base else low
     high = 100 * max(row.high for row in rows)
     room = 0.05 * (high - low) + 0.1
     axes.set_ylim(low - room, high + room)
@@ -295,8 +300,8 @@ def draw_overall(over: OverTasks) -> Figure:
         axes.scatter(100 * np.array(values), places, c=colours, s=18, zorder=3)
         axes.set_xlabel(label, fontsize=9)
     base = next(row for row in over.rows if row.agent == over.baseline)
-    # Agents that collapse would squeeze the others: they become arrows at the edge.
-    floor = max(min(row.low for row in over.rows), base.iqm - 0.1)
+    # Agents that collapsed become arrows at the edge.
+    floor = max(min(row.low for row in over.rows), base.iqm - COLLAPSED / 100)
     right = max(row.high for row in over.rows)
     margin = max(0.04 * (right - floor), 1e-3)
     panels[0].set_xlim(100 * (floor - margin), 100 * (right + margin))

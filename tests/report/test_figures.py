@@ -181,6 +181,16 @@ def test_a_grey_point_below_the_panel_is_marked_at_its_lower_edge() -> None:
     assert inside(axes) == [[(50, axes.get_ylim()[0])]]
 
 
+def test_a_bandit_that_collapsed_does_not_squeeze_the_others() -> None:
+    found = [run(0.9, agent="a"), run(0.8, agent="dynamic_random"), run(0.2, agent="ucb")]
+    axes = drawn(found).axes[0]
+    assert 68 < axes.get_ylim()[0] < 70
+    (((_, y),),) = inside(axes)
+    assert y == axes.get_ylim()[0]
+    alone = drawn([found[0], found[2]]).axes[0]  # with nothing to measure a collapse by
+    assert alone.get_ylim()[0] < 20
+
+
 def test_a_page_adds_seconds_and_says_the_rest_itself() -> None:
     found = [
         *runs([0.8, 0.9], budget=0.25, saved=0.7, seconds={"total": 3.0}),
