@@ -17,11 +17,11 @@ import numpy as np
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.palette import BLUE, INK, KEPT, MUTED, SKY
+from dynprune_env.report import edges
 from dynprune_env.report.metrics import mean_band
 from dynprune_env.report.selections import SelectionRow
 from dynprune_env.report.styles import (
     DASHED,
-    EDGE,
     GREY,
     HOLLOW,
     WIDTH,
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLLAPSED = 10
-"""So many points below the baselines an agent has collapsed: it would squeeze the others."""
 VISITS = "visits spent, scoring included (% of a full run)"
 
 
@@ -78,7 +76,7 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
     for (env, variant), panel in panels.items():
         axes = free.pop(0)
         limit = _draw_panel(axes, panel, styles, seconds=False)
-        marked |= _mark_outside(axes)
+        marked |= edges.mark_outside(axes)
         shifted = f"\nagents are shifted sideways by up to ±{limit:.1f} points" if limit else ""
         axes.set_xlabel(VISITS + shifted, fontsize=9)
         axes.set_ylabel("test accuracy (%)", fontsize=9)
@@ -86,7 +84,7 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
         if on_page:
             axes = free.pop(0)
             _draw_panel(axes, panel, styles, seconds=True)
-            marked |= _mark_outside(axes)
+            marked |= edges.mark_outside(axes)
             axes.set_xlabel("seconds a run took, scoring included", fontsize=9)
             set_title(axes, "")
     for axes in free:
@@ -108,7 +106,7 @@ def _other_handles(rows: Sequence[Row], styles: dict[str, Style], marked: bool) 
     if any(map(is_reference, rows)):
         handles.append(Line2D([], [], label=f"{REFERENCE}, budget 100 %", **DASHED))
     if marked:
-        handles.append(Line2D([], [], label="outside the panel", **EDGE, marker=">"))
+        handles.append(Line2D([], [], label="outside the panel", **edges.EDGE, marker=">"))
     rest = {row.agent for row in rows if not is_reference(row)} - set(styles)
     if rest:
         handles.append(Line2D([], [], label=f"{len(rest)} other agents", **GREY))
@@ -122,7 +120,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
     """Draws one (env, variant), and returns by how many points agents are shifted at most."""
     shown = [row for row in rows if row.agent in styles and not is_reference(row)]
     shares = [100 * row.share for row in shown] or [100.0]
-    shares = _at_most_a_full_run(shares)
+    shares = edges.at_most_a_full_run(shares)
     names = [agent for agent in styles if any(row.agent == agent for row in shown)]
     span = max(max(shares) - min(shares), 20)
     # A constant sideways shift per agent keeps the intervals of agents at one share apart.
@@ -158,33 +156,12 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
         axes.set_xlim(centre - half, centre + half)
     low = 100 * min(row.low for row in shown or rows)
     base = [100 * row.accuracy for row in shown if row.agent in BASELINES]
-    low = max(low, min(base) - COLLAPSED) if base else low
+    low = max(low, min(base) - edges.COLLAPSED) if base else low
     high = 100 * max(row.high for row in rows)
     room = 0.05 * (high - low) + 0.1
     axes.set_ylim(low - room, high + room)
     clean(axes)
     return limit
-
-
-def _at_most_a_full_run(shares: list[float]) -> list[float]:
-    """The percentages up to 100, if there are any: one costly rule would squeeze all others."""
-    return [share for share in shares if share < 100.01] or shares
-
-
-def _mark_outside(axes: Axes) -> bool:
-    """Marks the points that lie outside at the edge; says whether there are any."""
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    marked = False
-    for line in [line for line in axes.get_lines() if line.get_marker() not in ("None", "")]:
-        x, y = (np.asarray(values, float) for values in line.get_data())
-        beside = (x < left) | (x > right)
-        for marker, out in (("<", x < left), (">", x > right), ("v", ~beside & (y < bottom))):
-            if out.any():
-                places = x[out].clip(left, right), y[out].clip(bottom, top)
-                look = {**EDGE, "color": line.get_color(), "marker": marker}
-                axes.plot(*places, **look)
-                marked = True
-    return marked
 
 
 def _draw_line(axes: Axes, x: list[float], line: Sequence[Row], style: Style) -> None:
@@ -233,7 +210,7 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
             late.append((low[len(low) // 4 :].min(), high.max()))
         bottom, top = min(low for low, _ in late), max(high for _, high in late)
         axes.set_ylim(bottom - 0.05 * (top - bottom) - 0.1, top + 0.08 * (top - bottom) + 0.1)
-        marked |= _mark_costly_ends(axes)
+        marked |= edges.mark_costly_ends(axes)
         set_title(axes, f"budget {100 * budget:g} %")
         axes.set_xlabel("visits spent, scoring included (% of a full run)", fontsize=9)
         axes.set_ylabel("val accuracy (%)", fontsize=9)
@@ -242,18 +219,6 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
         axes.remove()
     add_legend(figure, styles, _other_handles([], styles, marked))
     return figure
-
-
-def _mark_costly_ends(axes: Axes) -> bool:
-    """Ends the axis of curves at a full run, and marks those that go on; says whether any do."""
-    ends = [line.get_xydata()[-1].tolist() for line in axes.get_lines()]
-    limit = 1.05 * max(_at_most_a_full_run([x for x, _ in ends]))
-    beyond = [(line, y) for line, (x, y) in zip(axes.get_lines(), ends, strict=True) if x > limit]
-    if beyond:
-        axes.set_xlim(right=limit)
-    for line, y in beyond:
-        axes.plot(limit, y, **{**EDGE, "color": line.get_color(), "marker": ">"})
-    return bool(beyond)
 
 
 def _mean_curve(
@@ -301,7 +266,7 @@ def draw_overall(over: OverTasks) -> Figure:
         axes.set_xlabel(label, fontsize=9)
     base = next(row for row in over.rows if row.agent == over.baseline)
     # Agents that collapsed become arrows at the edge.
-    floor = max(min(row.low for row in over.rows), base.iqm - COLLAPSED / 100)
+    floor = max(min(row.low for row in over.rows), base.iqm - edges.COLLAPSED / 100)
     right = max(row.high for row in over.rows)
     margin = max(0.04 * (right - floor), 1e-3)
     panels[0].set_xlim(100 * (floor - margin), 100 * (right + margin))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dynprune_env.common.palette import INK, LINE, LINES, MUTED, PALE
+from dynprune_env.common.palette import INK, LINE, LINES, PALE
 from dynprune_env.report.summary import REFERENCE, GroupRow, is_reference
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ ALWAYS = ("dynamic_random", REFERENCE, "ucb", "epsilon_greedy")
 GREY: dict[str, Any] = {"color": LINE, "linewidth": 0.8, "zorder": 1}
 DASHED: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "zorder": 3}
-EDGE: dict[str, Any] = {"color": MUTED, "linestyle": "none", "markersize": 4, "clip_on": False}
 WIDTH = 10.4  # inches, at which nine points are easy to read on a page 1100 pixels wide
 
 Style = dict[str, Any]
