@@ -14,7 +14,8 @@ project = "dynprune"
 author = copyright = "The dynprune developers"
 version = release = dynprune_env.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+nb_execution_mode = "off"  # the tests execute the notebooks; pages show the outputs that they hold
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"dynprune {version}"
@@ -41,4 +42,5 @@ def setup(app):  # noqa: D103 - Sphinx calls it
 def local_links(app, name, source):
     """Points links to files of the repository at their pages, where they have one."""
     if not name.startswith("generated/"):
-        source[0] = generate.with_local_links(source[0], Path(app.srcdir))
+        folder = Path(app.srcdir, name).parent
+        source[0] = generate.with_local_links(source[0], folder, folder)

@@ -17,6 +17,7 @@ import numpy as np
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.palette import BLUE, INK, KEPT, MUTED, SKY
+from dynprune_env.report import edges
 from dynprune_env.report.metrics import mean_band
 from dynprune_env.report.selections import SelectionRow
 from dynprune_env.report.styles import (
@@ -32,6 +33,7 @@ from dynprune_env.report.styles import (
     set_title,
 )
 from dynprune_env.report.summary import (
+    BASELINES,
     REFERENCE,
     OverTasks,
     Row,
@@ -56,7 +58,8 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
 
     Args:
         rows: at least one.
-        styles: what `choose_styles` gives; the agents without one are grey lines.
+        styles: what `choose_styles` gives; the agents without one are grey lines. They decide a
+            panel's limits, without what spent over 100 % or collapsed: that is marked at the edge.
         on_page: with a panel against seconds beside it, and without what a page says around it:
             the names of the panels, and how many seeds there are.
 
@@ -69,9 +72,11 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
     figure = new_figure(3.3 * lines + 1, WIDTH if columns > 1 else 0.65 * WIDTH)
     grid = figure.subplots(lines, columns, squeeze=False, sharey="row" if on_page else False)
     free = list(grid.flat)
+    marked = False
     for (env, variant), panel in panels.items():
         axes = free.pop(0)
         limit = _draw_panel(axes, panel, styles, seconds=False)
+        marked |= edges.mark_outside(axes)
         shifted = f"\nagents are shifted sideways by up to ±{limit:.1f} points" if limit else ""
         axes.set_xlabel(VISITS + shifted, fontsize=9)
         axes.set_ylabel("test accuracy (%)", fontsize=9)
@@ -79,6 +84,7 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
         if on_page:
             axes = free.pop(0)
             _draw_panel(axes, panel, styles, seconds=True)
+            marked |= edges.mark_outside(axes)
             axes.set_xlabel("seconds a run took, scoring included", fontsize=9)
             set_title(axes, "")
     for axes in free:
@@ -88,17 +94,19 @@ def draw_accuracy(rows: Sequence[Row], styles: dict[str, Style], on_page: bool =
         title = "one seed, hence no interval"
     shown = {row.agent for row in rows if not is_reference(row)}
     styles = {agent: style for agent, style in styles.items() if agent in shown}
-    add_legend(figure, styles, _other_handles(rows, styles), None if on_page else title)
+    add_legend(figure, styles, _other_handles(rows, styles, marked), None if on_page else title)
     return figure
 
 
-def _other_handles(rows: Sequence[Row], styles: dict[str, Style]) -> list[Any]:
+def _other_handles(rows: Sequence[Row], styles: dict[str, Style], marked: bool) -> list[Any]:
     """Of what is drawn besides the agents that have a style."""
     from matplotlib.lines import Line2D
 
     handles = []
     if any(map(is_reference, rows)):
         handles.append(Line2D([], [], label=f"{REFERENCE}, budget 100 %", **DASHED))
+    if marked:
+        handles.append(Line2D([], [], label="outside the panel", **edges.EDGE, marker=">"))
     rest = {row.agent for row in rows if not is_reference(row)} - set(styles)
     if rest:
         handles.append(Line2D([], [], label=f"{len(rest)} other agents", **GREY))
@@ -112,6 +120,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
     """Draws one (env, variant), and returns by how many points agents are shifted at most."""
     shown = [row for row in rows if row.agent in styles and not is_reference(row)]
     shares = [100 * row.share for row in shown] or [100.0]
+    shares = edges.at_most_a_full_run(shares)
     names = [agent for agent in styles if any(row.agent == agent for row in shown)]
     span = max(max(shares) - min(shares), 20)
     # A constant sideways shift per agent keeps the intervals of agents at one share apart.
@@ -146,6 +155,8 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
         centre, half = (min(shares) + max(shares)) / 2, 0.55 * span + limit
         axes.set_xlim(centre - half, centre + half)
     low = 100 * min(row.low for row in shown or rows)
+    base = [100 * row.accuracy for row in shown if row.agent in BASELINES]
+    low = max(low, min(base) - edges.COLLAPSED) if base else low
     high = 100 * max(row.high for row in rows)
     room = 0.05 * (high - low) + 0.1
     axes.set_ylim(low - room, high + room)
@@ -188,6 +199,7 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
     lines = -(-len(found) // columns)
     figure = new_figure(3.3 * lines + 0.7)
     grid = figure.subplots(lines, columns, squeeze=False).flat
+    marked = False
     for (budget, agents), axes in zip(sorted(found.items()), grid, strict=False):
         late = []
         for agent in (agent for agent in styles if agent in agents):
@@ -198,13 +210,14 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
             late.append((low[len(low) // 4 :].min(), high.max()))
         bottom, top = min(low for low, _ in late), max(high for _, high in late)
         axes.set_ylim(bottom - 0.05 * (top - bottom) - 0.1, top + 0.08 * (top - bottom) + 0.1)
+        marked |= edges.mark_costly_ends(axes)
         set_title(axes, f"budget {100 * budget:g} %")
         axes.set_xlabel("visits spent, scoring included (% of a full run)", fontsize=9)
         axes.set_ylabel("val accuracy (%)", fontsize=9)
         clean(axes)
     for axes in grid:  # what zip left over
         axes.remove()
-    add_legend(figure, styles)
+    add_legend(figure, styles, _other_handles([], styles, marked))
     return figure
 
 
@@ -252,8 +265,8 @@ def draw_overall(over: OverTasks) -> Figure:
         axes.scatter(100 * np.array(values), places, c=colours, s=18, zorder=3)
         axes.set_xlabel(label, fontsize=9)
     base = next(row for row in over.rows if row.agent == over.baseline)
-    # Agents that collapse would squeeze the others: they become arrows at the edge.
-    floor = max(min(row.low for row in over.rows), base.iqm - 0.1)
+    # Agents that collapsed become arrows at the edge.
+    floor = max(min(row.low for row in over.rows), base.iqm - edges.COLLAPSED / 100)
     right = max(row.high for row in over.rows)
     margin = max(0.04 * (right - floor), 1e-3)
     panels[0].set_xlim(100 * (floor - margin), 100 * (right + margin))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dynprune_env.common.palette import INK, LINE, LINES, PALE
-from dynprune_env.report.summary import BASELINES, REFERENCE, GroupRow, is_reference
+from dynprune_env.report.summary import REFERENCE, GroupRow, is_reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 MARKERS = "osD^vPX<>phd"
 SINGLED_OUT = 8
 """How many agents a figure can tell apart; the others are grey lines, and rows of the table."""
+BEST = 5
+"""How many of the best are singled out at least."""
+ALWAYS = ("dynamic_random", REFERENCE, "ucb", "epsilon_greedy")
+"""Singled out wherever they stand: the two baselines, and the paper's bandits."""
 GREY: dict[str, Any] = {"color": LINE, "linewidth": 0.8, "zorder": 1}
 DASHED: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "zorder": 3}
@@ -32,17 +36,20 @@ Style = dict[str, Any]
 def choose_styles(rows: Iterable[GroupRow]) -> dict[str, Style]:
     """Colour, marker and dash of the agents that are singled out, best first.
 
-    They are the best by the mean of their accuracy over all tasks, and the baselines. Full data
-    are black; a second round of the colours is dashed.
+    They are the best five by the mean of their accuracy over all tasks, the baselines and the
+    paper's bandits (as they stand, or with their best setting), and the next best while there is
+    room. Full data are black; a second round of the colours is dashed.
     """
     accuracies: defaultdict[str, list[float]] = defaultdict(list)
     for row in rows:
         if not is_reference(row):
             accuracies[row.agent].append(row.accuracy)
     ranked = sorted(accuracies, key=lambda agent: (-fmean(accuracies[agent]), agent))
-    always = [agent for agent in ranked if agent in BASELINES]
-    others = [agent for agent in ranked if agent not in BASELINES]
-    chosen = set(always) | set(others[: SINGLED_OUT - len(always)])
+    first = {agent.partition("(")[0]: agent for agent in reversed(ranked)}
+    first |= {agent: agent for agent in ranked}
+    chosen = {*ranked[:BEST], *(first[name] for name in ALWAYS if name in first)}
+    others = [agent for agent in ranked if agent not in chosen]
+    chosen |= set(others[: max(SINGLED_OUT - len(chosen), 0)])
     styles: dict[str, Style] = {}
     for agent in (agent for agent in ranked if agent in chosen):
         style: Style = {"color": "black", "marker": "*", "markersize": 8, "linestyle": ":"}

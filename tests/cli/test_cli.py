@@ -134,6 +134,18 @@ def test_bench_leaves_results_tables_and_a_picture() -> None:
     assert "full_data" in text
 
 
+@pytest.mark.parametrize(("kind", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_every_command_that_draws_results_draws_svg_and_pdf_as_well(
+    kind: str, start: bytes
+) -> None:
+    call(*BENCH, "--format", kind)
+    call("kept", "results", "--format", kind)
+    call("report", "results", "--out", "again", "--format", kind)
+    drawn = [f"results/accuracy.{kind}", f"results/kept.{kind}", f"again/accuracy.{kind}"]
+    assert all(Path(name).read_bytes().startswith(start) for name in drawn)
+    assert not list(Path(".").rglob("*.png"))
+
+
 def test_a_second_bench_repeats_nothing_and_shows_the_same_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -97,3 +97,11 @@ def test_the_pages_are_written_once_and_stale_ones_go(
     assert tmp_path / "dynamic.md" in times
     generate.write_pages()
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.md")}
+
+
+def test_every_page_of_results_and_cards_is_in_the_contents_of_the_site(
+    generate: ModuleType,
+) -> None:
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    for name in generate.included().values():
+        assert f"\ngenerated/{name}\n" in pages, name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from matplotlib.figure import Figure
 
 from dynprune_env.benchmark.results import Result
 from dynprune_env.common.palette import LINES
-from dynprune_env.report.figures import draw_accuracy, draw_overall, draw_selections, save, to_svg
+from dynprune_env.report.figures import (
+    draw_accuracy,
+    draw_curves,
+    draw_overall,
+    draw_selections,
+    save,
+    to_svg,
+)
 from dynprune_env.report.selections import SelectionAnalysis, SelectionRow
 from dynprune_env.report.styles import choose_styles
 from dynprune_env.report.summary import summarize, summarize_tasks
@@ -41,6 +49,20 @@ def test_eight_agents_are_told_apart_by_more_than_colour_and_the_rest_is_grey() 
     looks = {(style["color"], style["linestyle"]) for style in styles.values()}
     assert len(looks) == 8
     assert {colour for colour, _ in looks} == set(LINES)
+
+
+def test_baselines_and_the_papers_bandits_are_told_apart_wherever_they_stand() -> None:
+    last = ["dynamic_random", "ucb", "epsilon_greedy(epsilon=0.3)", "full_data"]
+    agents = [f"a{place:02}" for place in range(24)] + ["static_random"] + last
+    found = [run(0.9 - 0.01 * place, agent=agent) for place, agent in enumerate(agents)]
+    assert list(choose_styles(summarize(found))) == [*agents[:5], *last]
+
+
+def test_of_a_bandit_with_many_settings_the_plain_one_or_else_the_best_is_told_apart() -> None:
+    agents = [f"a{place}" for place in range(9)] + ["ucb(c=2.0)", "ucb(c=3.0)"]
+    found = [run(0.9 - 0.01 * place, agent=agent) for place, agent in enumerate(agents)]
+    assert list(choose_styles(summarize(found))) == [*agents[:7], "ucb(c=2.0)"]
+    assert list(choose_styles(summarize([*found, run(0.1, agent="ucb")])))[-1] == "ucb"
 
 
 # -- accuracy ----------------------------------------------------------------------------------
@@ -118,6 +140,57 @@ def test_agents_that_are_not_singled_out_are_grey_and_counted() -> None:
     assert figure.legends[0].get_texts()[-1].get_text() == "2 other agents"
 
 
+def inside(axes: Any) -> list[list[tuple[float, float]]]:
+    """The markers of every line that lie in a panel."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    return [
+        [(x, y) for x, y in line.get_xydata() if left <= x <= right and bottom <= y <= top]
+        for line in axes.lines
+        if line.get_marker() in ("v", ">") and not line.get_clip_on()
+    ]
+
+
+@pytest.mark.parametrize("on_page", [False, True])
+def test_what_spends_over_100_percent_is_marked_at_the_edge_of_an_axis_that_it_does_not_stretch(
+    on_page: bool,
+) -> None:
+    costly = [run(0.93, agent="el2n", budget=b, saved=-2 - b) for b in (0.3, 0.5)]
+    found = [*costly, *(run(0.9, agent="ucb", budget=b, saved=1 - b) for b in (0.3, 0.5))]
+    figure = drawn(found, on_page=on_page)
+    axes = figure.axes[0]
+    left, right = axes.get_xlim()
+    assert 20 < left < right < 60
+    ((first, second),) = inside(axes)
+    assert first[0] == second[0] == right
+    assert first[1] == pytest.approx(93)
+    assert figure.legends[0].get_texts()[-1].get_text() == "outside the panel"
+
+
+def test_where_all_spend_over_100_percent_the_axis_shows_them() -> None:
+    figure = drawn([run(0.9, agent=agent, saved=-0.5) for agent in ("aum", "el2n")])
+    left, right = figure.axes[0].get_xlim()
+    assert left < 150 < right
+    assert inside(figure.axes[0]) == []
+    assert "outside" not in figure.legends[0].get_texts()[-1].get_text()
+
+
+def test_a_grey_point_below_the_panel_is_marked_at_its_lower_edge() -> None:
+    found = [run(0.9 - 0.001 * place, agent=f"a{place}") for place in range(8)]
+    axes = drawn([*found, run(0.2, agent="bad")]).axes[0]
+    assert axes.get_ylim()[0] > 85
+    assert inside(axes) == [[(50, axes.get_ylim()[0])]]
+
+
+def test_a_bandit_that_collapsed_does_not_squeeze_the_others() -> None:
+    found = [run(0.9, agent="a"), run(0.8, agent="dynamic_random"), run(0.2, agent="ucb")]
+    axes = drawn(found).axes[0]
+    assert 68 < axes.get_ylim()[0] < 70
+    (((_, y),),) = inside(axes)
+    assert y == axes.get_ylim()[0]
+    alone = drawn([found[0], found[2]]).axes[0]  # with nothing to measure a collapse by
+    assert alone.get_ylim()[0] < 20
+
+
 def test_a_page_adds_seconds_and_says_the_rest_itself() -> None:
     found = [
         *runs([0.8, 0.9], budget=0.25, saved=0.7, seconds={"total": 3.0}),
@@ -131,6 +204,21 @@ def test_a_page_adds_seconds_and_says_the_rest_itself() -> None:
     assert right.containers[0][0].get_ydata() == pytest.approx([92, 85])
     assert left.get_ylim() == right.get_ylim()
     assert figure.legends[0].get_title().get_text() in ("", "None")
+
+
+def test_curves_that_end_over_100_percent_do_not_stretch_the_axis_of_the_others() -> None:
+    history = {"spent": [0.5, 1.0], "val_accuracy": [0.8, 0.9]}
+    cheap = replace(run(0.9, agent="ucb", budget=0.3), history=history)
+    costly = replace(run(0.9, agent="el2n", budget=0.3, preparation=1000), history=history)
+    both = [cheap, costly]
+    figure = draw_curves(both, choose_styles(summarize(both)))
+    (axes,) = figure.axes
+    assert axes.get_xlim()[1] == pytest.approx(1.05 * 30)
+    assert inside(axes) == [[(axes.get_xlim()[1], pytest.approx(90))]]
+    assert figure.legends[0].get_texts()[-1].get_text() == "outside the panel"
+    alone = draw_curves([costly], choose_styles(summarize([costly])))
+    assert alone.axes[0].get_xlim()[0] > 100
+    assert inside(alone.axes[0]) == []
 
 
 # -- over tasks, and what was kept when --------------------------------------------------------

@@ -28,6 +28,8 @@ from dynprune_agents.cli.options import (
     FoldersArgument,
     LabelNoiseOption,
     OutOption,
+    Picture,
+    PictureOption,
     check_device,
     check_folder,
     check_players,
@@ -192,6 +194,7 @@ def bench(
     device: DeviceOption = "auto",
     data_dir: DataDirOption = None,
     trust: TrustOption = False,
+    picture: PictureOption = Picture.png,
 ) -> None:
     """Plays several agents at several budgets, and full data as the reference.
 
@@ -259,7 +262,7 @@ def bench(
     results = [r for r in load_runs([out], foreign.append) if r.config.key in wanted]
     failed = [each for each in load_failures([out]) if each.config.key in wanted]
     complain_of_foreign(foreign)
-    complete = not results or write_report(results, failed, out)
+    complete = not results or write_report(results, failed, out, picture.value)
     if failures:
         complain(
             f"{failures} of {len(groups)} groups of runs failed; see above, and {out}/failed/."
