@@ -107,7 +107,7 @@ _CLUTTER_RECIPE = Recipe(
     budget_exponent=-0.6,
     budget_ceiling=0.5,
 )
-_WORDS_RECIPE = Recipe(epochs=30, batch_size=64, learning_rate=0.3)
+_WORDS_RECIPE = Recipe(epochs=30, batch_size=64, learning_rate=0.3, budget_exponent=0.4)
 
 TASKS: dict[str, Task] = {
     "Digits": Task(DIGITS, "mlp", _DIGITS_RECIPE),
