@@ -27,8 +27,13 @@ BUDGETS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 """Learning rates, as multiples of the recipe's for a full run."""
 NOISES = (0.0, 0.2, 0.4)
-TASKS = ("Digits", "Planted", "Overlap", "Crowd", "Clutter", "FashionMNIST", "CIFAR10Small")
+TASKS = (
+    *("Digits", "Planted", "Overlap", "Crowd", "Clutter", "Words", "WordsHashed"),
+    *("FashionMNIST", "CIFAR10Small"),
+)
 KWARGS: dict[str, dict[str, Any]] = {
+    "Words": {"train_size": 10_000},
+    "WordsHashed": {"train_size": 10_000},
     "FashionMNIST": {"train_size": 10_000},
     "CIFAR10Small": {"train_size": 10_000},
     "CIFAR100Small": {"train_size": 10_000},

@@ -48,6 +48,8 @@ TASK_NAMES = (
     "Overlap",
     "Crowd",
     "Clutter",
+    "Words",
+    "WordsHashed",
     "FashionMNIST",
     "CIFAR10Small",
     "CIFAR100Small",

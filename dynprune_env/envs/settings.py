@@ -124,7 +124,7 @@ class Settings:
         check_size(self.train_size, find_task(self.task).info)
         task = self.resolved
         task.variant.check(task.info)
-        check_model(task.model, task.info.input_shape)
+        check_model(task.model, task.info.input_shape, task.info.vocabulary)
 
     @cached_property
     def resolved(self) -> Task:

@@ -41,10 +41,18 @@ class Split:
 
 @dataclass(frozen=True)
 class RawData:
-    """What was read: the samples that may be trained on or held out for val, and the test split."""
+    """What was read.
+
+    Attributes:
+        train: the samples that may be trained on or held out for val.
+        test: the test split.
+        groups: (n,) int64, samples of `train` that have to be in train or val together, such as
+            the labels of one word; None where each may go its own way.
+    """
 
     train: Split
     test: Split
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +65,12 @@ class DatasetInfo:
         num_available: samples beside the test split, train and val together.
         num_val: of these, samples held out for val.
         num_classes: C.
-        input_shape: (C, H, W), or (F,) for features.
+        input_shape: (C, H, W), (F,) for features, or (L,) for token ids.
         class_size: train samples that every class is sure to have, for `imbalance`.
         mean: per-channel mean of uint8 pixels scaled to [0, 1]; empty for features.
         std: per-channel standard deviation, likewise.
+        vocabulary: token ids are in [0, vocabulary); 0 where inputs are no integers, None where
+            they are, but it is not known how large.
     """
 
     name: str
@@ -72,6 +82,7 @@ class DatasetInfo:
     class_size: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    vocabulary: int | None = 0
 
     @property
     def num_train(self) -> int:
@@ -88,12 +99,25 @@ def apportion(total: int, shares: np.ndarray) -> np.ndarray:
     return counts
 
 
-def stratified(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def stratified(
+    labels: np.ndarray,
+    counts: np.ndarray,
+    rng: np.random.Generator,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
     """Random ids with `counts[c]` samples of each class c, in random order.
 
+    Args:
+        labels: (n,) int64.
+        counts: (C,) int64.
+        rng: draws them.
+        groups: (n,) int64, samples that are chosen all or none; None where each is its own.
+
     Raises:
-        ValueError: a class has too few samples.
+        ValueError: a class has too few samples, or whole groups do not add up to these counts.
     """
+    if groups is not None:
+        return rng.permutation(_whole_groups(labels, counts, rng, groups))
     chosen = []
     for label, count in enumerate(counts):
         members = np.flatnonzero(labels == label)
@@ -103,6 +127,29 @@ def stratified(labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator)
             )
         chosen.append(rng.permutation(members)[:count])
     return rng.permutation(np.concatenate(chosen))
+
+
+def _whole_groups(
+    labels: np.ndarray, counts: np.ndarray, rng: np.random.Generator, groups: np.ndarray
+) -> np.ndarray:
+    """Ids as `stratified` gives them: group after group in random order, each that still fits."""
+    left, chosen = counts.copy(), [np.empty(0, dtype=np.int64)]
+    names, sizes = np.unique(groups, return_counts=True)
+    members = np.split(np.argsort(groups, kind="stable"), sizes.cumsum()[:-1])
+    for group in rng.permutation(len(names)):
+        if not left.any():
+            break
+        needed = np.bincount(labels[members[group]], minlength=len(counts))
+        if (needed <= left).all():
+            left -= needed
+            chosen.append(members[group])
+    if left.any():
+        label = int(left.argmax())
+        raise ValueError(
+            f"{counts[label]} samples of class {label} are needed, but whole groups give "
+            f"{counts[label] - left[label]}"
+        )
+    return np.concatenate(chosen)
 
 
 def _read_digits(data_dir: str | None, download: bool) -> RawData:

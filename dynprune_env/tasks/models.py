@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dynprune_env.common.checks import shown
 from dynprune_env.common.specs import checked_arguments, lookup, parse_spec
+from dynprune_env.tasks.text_models import TOKEN_MODELS
 
 InputShape = tuple[int, ...]
 Model = str | Callable[[], nn.Module]
@@ -97,6 +98,14 @@ def resnet34(input_shape: InputShape, num_classes: int) -> nn.Module:
 MODELS: dict[str, Callable[..., nn.Module]] = {
     factory.__name__: factory for factory in (mlp, small_cnn, resnet9, resnet18, resnet34)
 }
+"""Those of images; the first of features too."""
+
+
+def _find(name: str) -> Callable[..., nn.Module]:
+    return lookup(name, {**MODELS, **TOKEN_MODELS}, "model")
+
+
+_LEAST = (("width", 1), ("depth", 0), ("buckets", 1), ("longest", 1))
 
 
 def make_model(model: Model, input_shape: InputShape, num_classes: int) -> nn.Module:
@@ -104,11 +113,11 @@ def make_model(model: Model, input_shape: InputShape, num_classes: int) -> nn.Mo
     if not isinstance(model, str):
         return model()
     name, arguments = parse_spec(model)
-    return lookup(name, MODELS, "model")(input_shape, num_classes, **arguments)
+    return _find(name)(input_shape, num_classes, **arguments)
 
 
 def is_shipped(make: Callable[[], nn.Module]) -> bool:
-    """Whether this is `make_model` of a spec, and so of a model of `MODELS`."""
+    """Whether this is `make_model` of a spec, and so of a model that ships."""
     if not isinstance(make, partial) or make.func is not make_model or not make.args:
         return False
     return isinstance(make.args[0], str)
@@ -124,11 +133,17 @@ def is_mlp(model: Model) -> bool:
     return isinstance(model, str) and parse_spec(model)[0] == "mlp"
 
 
-def check_model(model: Model, input_shape: InputShape) -> None:
+def check_model(model: Model, input_shape: InputShape, vocabulary: int | None = 0) -> None:
     """Checks a model without building anything.
 
+    Args:
+        model: a spec, or a function.
+        input_shape: of a sample.
+        vocabulary: see `DatasetInfo`.
+
     Raises:
-        ValueError: unknown model or parameter, or a convolutional net on plain features.
+        ValueError: unknown model or parameter, a convolutional net on plain features, a model of
+            token ids on anything else, or another one on token ids.
     """
     if not isinstance(model, str):
         if isinstance(model, nn.Module) or not callable(model):
@@ -140,9 +155,17 @@ def check_model(model: Model, input_shape: InputShape) -> None:
     if not model.strip():
         raise ValueError(f"a model is a spec or a function that makes one, got {model!r}")
     name, arguments = parse_spec(model)
-    checked_arguments(lookup(name, MODELS, "model"), arguments, f"the model {name}")
-    for key, least in (("width", 1), ("depth", 0)):
+    checked_arguments(_find(name), arguments, f"the model {name}")
+    for key, least in (*_LEAST, ("tokens", vocabulary or 1)):
         if arguments.get(key, least) < least:
             raise ValueError(f"the model {name}: {key} is at least {least}, got {arguments[key]}")
-    if name != "mlp" and len(input_shape) != 3:
-        raise ValueError(f"{name} needs images, this task has features of shape {input_shape}")
+    kind = "features" if vocabulary == 0 else "token ids"
+    if name in TOKEN_MODELS:
+        if vocabulary == 0 or len(input_shape) != 1:
+            raise ValueError(
+                f"{name} needs rows of token ids, this task has {kind} of shape {input_shape}"
+            )
+    elif name != "mlp" and len(input_shape) != 3:
+        raise ValueError(f"{name} needs images, this task has {kind} of shape {input_shape}")
+    elif vocabulary:
+        raise ValueError(f"{name} needs numbers that measure something, this task has token ids")

@@ -75,7 +75,8 @@ def own_task(
     splits = _read(train, test, flag("stream", stream), whole("workers", workers, 0))
     classes = _check_labels(splits, num_classes)
     shape, dtype = _kind(splits["train"])
-    check_model(model, shape)
+    vocabulary = None if dtype == torch.int64 else 0
+    check_model(model, shape, vocabulary)
     check_parts(recipe, variant)
     pixels = dtype == torch.uint8
     if not pixels and (recipe.augmentation or mean is not None or std is not None):
@@ -107,6 +108,7 @@ def own_task(
         class_size=int((counts - apportion(val_size, counts)).min()),
         mean=tuple(mean or ()),
         std=tuple(std or ()),
+        vocabulary=vocabulary,
     )
     return Task(info, model, recipe, variant)
 

@@ -26,6 +26,7 @@ from dynprune_env.tasks.datasets import (
 from dynprune_env.tasks.models import Model, check_model
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.variants import Variant
+from dynprune_env.tasks.words import WORDS, WORDS_HASHED
 
 UNCHANGED = Variant()
 
@@ -55,7 +56,7 @@ class Task:
         """
         if not isinstance(self.info, DatasetInfo):
             raise ValueError(f"info is a DatasetInfo, got {shown(self.info)}")
-        check_model(self.model, self.info.input_shape)
+        check_model(self.model, self.info.input_shape, self.info.vocabulary)
         check_parts(self.recipe, self.variant)
 
 
@@ -106,6 +107,7 @@ _CLUTTER_RECIPE = Recipe(
     budget_exponent=-0.6,
     budget_ceiling=0.5,
 )
+_WORDS_RECIPE = Recipe(epochs=30, batch_size=64, learning_rate=0.3, budget_exponent=0.4)
 
 TASKS: dict[str, Task] = {
     "Digits": Task(DIGITS, "mlp", _DIGITS_RECIPE),
@@ -124,6 +126,8 @@ TASKS: dict[str, Task] = {
         "small_cnn(width=8)",
         _CLUTTER_RECIPE,
     ),
+    "Words": Task(WORDS, "ngram_bag", _WORDS_RECIPE),
+    "WordsHashed": Task(WORDS_HASHED, "mlp", _WORDS_RECIPE),
     "FashionMNIST": Task(
         FASHION_MNIST, "mlp(width=128)", Recipe(epochs=10, batch_size=128, learning_rate=0.1)
     ),

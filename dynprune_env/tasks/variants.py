@@ -168,7 +168,7 @@ class Variant:
         labels = raw.train.labels.numpy()
         classes = np.bincount(labels, minlength=info.num_classes)
         rng = np.random.default_rng([self.data_seed, 0])
-        val = stratified(labels, apportion(info.num_val, classes), rng)
+        val = stratified(labels, apportion(info.num_val, classes), rng, raw.groups)
 
         rest = np.setdiff1d(np.arange(len(labels)), val)
         n = self.num_samples(info)

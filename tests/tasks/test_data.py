@@ -66,7 +66,10 @@ def test_what_a_source_declares_is_true_of_what_is_read(source: DatasetInfo) -> 
     assert len(pool.train) == source.num_available
     for split in (pool.train, pool.test):
         assert split.inputs.shape == (len(split), *source.input_shape)
-        assert split.inputs.dtype == (torch.uint8 if source.mean else torch.float32)
+        numbers = torch.int64 if source.vocabulary else torch.float32
+        assert split.inputs.dtype == (torch.uint8 if source.mean else numbers)
+        if source.vocabulary:
+            assert 0 <= split.inputs.min() <= split.inputs.max() < source.vocabulary
         assert split.labels.dtype == torch.int64
         assert set(split.labels.tolist()) == set(range(source.num_classes))
 
