@@ -14,8 +14,8 @@ from dynprune_env.common.sources import hash_file, own_sources, package_hash
 from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.rewards import own_reward
 from dynprune_env.tasks.datasets import DataNotFoundError
-from dynprune_env.tasks.models import is_mlp
 from dynprune_env.tasks.registry import own_factory
+from dynprune_env.tasks.schedules import own_schedule
 from dynprune_env.tasks.variants import load_dataset
 
 
@@ -47,7 +47,7 @@ def fingerprint(
         engine={
             "device": device.type,
             "precision": "bf16" if settings.use_bf16(device) else "float32",
-            "threads": str(1 if is_mlp(task.model) else settings.threads),
+            "threads": str(settings.most_threads),
             "numba": "yes" if HAS_NUMBA else "no",
             **(_cuda_switches(settings) if device.type == "cuda" else {}),
         },
@@ -55,10 +55,12 @@ def fingerprint(
 
 
 def code_behind(settings: Settings) -> Iterator[Any]:
-    """What is one's own behind an environment: the functions of its task, model and reward."""
+    """What is one's own behind an environment: functions of its task, model, recipe and reward."""
     yield from filter(callable, (own_factory(settings.task), settings.resolved.model))
     if ":" in settings.reward:
         yield own_reward(settings.reward)
+    if ":" in settings.recipe.schedule:
+        yield own_schedule(settings.recipe.schedule)
 
 
 def _cuda_switches(settings: Settings) -> dict[str, str]:

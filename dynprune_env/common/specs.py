@@ -6,6 +6,7 @@ import ast
 import math
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from inspect import Parameter, signature
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -69,6 +70,27 @@ def lookup(
         return registry[name]
     hint = did_you_mean(name, registry, also)
     raise ValueError(f"no {kind} is called {name!r}; there are {', '.join(registry)}.{hint}")
+
+
+def own_function(kind: str, name: str, of: str) -> Callable[..., Any]:
+    """The function behind "my_module:function", as it is.
+
+    Args:
+        kind: what it is, for the message.
+        name: the module, a colon, the function.
+        of: what it is a function of, for the message.
+
+    Raises:
+        ValueError: it cannot be loaded, or is no function.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"cannot load the {kind} {name!r}: {error}") from error
+    if not callable(found) or isinstance(found, type):
+        raise ValueError(f"the {kind} {name!r} is a function of {of}, got {shown(found)}")
+    return found
 
 
 def did_you_mean(name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> str:

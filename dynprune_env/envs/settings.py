@@ -20,7 +20,7 @@ from dynprune_env.tasks.models import check_model, is_mlp
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import Task, find_task
 from dynprune_env.tasks.variants import Variant, check_size
-from dynprune_env.training.learner import LEARNERS
+from dynprune_env.training.learner import LEARNERS, check_recipe, is_served
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Settings:
         device: "auto" (CUDA where there is one), or a device that this torch has, such as "cpu",
             "cuda:1", "mps" or "xpu".
         threads: torch's threads on a CPU, at least 1; more are faster for large nets, and round
-            differently. Plain ReLU nets always take one.
+            differently. Plain ReLU nets take one, unless modules train them.
         precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
             "fp32" or "bf16". Plain ReLU nets always train in fp32. On CUDA torch's own switches
             say what fp32 is: at first convolutions take TF32, other products do not.
@@ -61,7 +61,8 @@ class Settings:
             long runs, not on CPUs. Needs a C++ compiler.
         learner: what trains the models: "modules" (any module, one after the other), "stacked"
             (plain ReLU nets as one stack of matrices), "numba" (these in compiled loops, on a
-            CPU), or "auto", which takes the last of them that fits. They agree to rounding.
+            CPU), or "auto", which takes the last of them that fits. They agree to rounding. The
+            last two train with `optimizer="sgd"` only, on any schedule.
         averaging: keeps an exponential moving average of each model, moved after every gradient
             step, for rules that ask for it (`Probe.models`): the weight of the old one, in [0, 1).
             None keeps none.
@@ -125,6 +126,7 @@ class Settings:
         task = self.resolved
         task.variant.check(task.info)
         check_model(task.model, task.info.input_shape, task.info.vocabulary)
+        check_recipe(self.learner, task.recipe)
 
     @cached_property
     def resolved(self) -> Task:
@@ -160,6 +162,12 @@ class Settings:
     def num_samples(self) -> int:
         """The number of train samples, n."""
         return self.variant.num_samples(self.resolved.info)
+
+    @property
+    def most_threads(self) -> int:
+        """Those that torch may take: one for plain ReLU nets, but for those that modules train."""
+        fast = self.learner != "modules" and is_served("numba", self.recipe)
+        return 1 if fast and is_mlp(self.resolved.model) else self.threads
 
     def as_dict(self) -> dict[str, Any]:
         """The keyword arguments that make these settings."""

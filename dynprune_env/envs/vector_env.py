@@ -311,10 +311,11 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
 
     def _signature(self) -> str:
         """The settings that a state belongs to; where it runs is not one of them."""
-        settings = self.settings.as_dict()
+        settings, recipe = self.settings.as_dict(), self.settings.recipe
         for name in ("device", "deterministic", "data_dir", "download"):
             del settings[name]
         settings |= {"num_envs": self.num_envs, "twins": self.twins}
+        settings |= {name: getattr(recipe, name) for name in ("optimizer", "schedule")}
         return json.dumps(settings, sort_keys=True)
 
     # -- rendering ------------------------------------------------------------------------------

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 
 import numpy as np
 
 from dynprune_env.common.checks import shown
-from dynprune_env.common.specs import lookup
+from dynprune_env.common.specs import lookup, own_function
 
 
 @dataclass(frozen=True)
@@ -103,14 +102,7 @@ def own_reward(name: str) -> Reward:
     Raises:
         ValueError: it cannot be loaded.
     """
-    module, _, function = name.partition(":")
-    try:
-        found: Reward = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"cannot load the reward {name!r}: {error}") from error
-    if not callable(found) or isinstance(found, type):
-        raise ValueError(f"the reward {name!r} is a function of two Metrics, got {shown(found)}")
-    return found
+    return own_function("reward", name, "two Metrics")
 
 
 def _paid(name: str, reward: Reward, before: Metrics, after: Metrics) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynprune_env.common.checks import flag, real, shown, whole
+from dynprune_env.common.checks import flag, plain, real, shown, whole
+from dynprune_env.tasks.schedules import shares_of_peak
 
 
 @dataclass(frozen=True)
@@ -57,18 +58,23 @@ _REALS = {
 }
 """What the numbers of a recipe are, and where they lie."""
 
+OPTIMIZERS = ("sgd", "adam", "adamw")
+"""Kinds of optimisers; see `Recipe`."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: stochastic gradient descent on a one-cycle schedule.
+    """How a model is trained: by default stochastic gradient descent on a one-cycle schedule.
 
     Attributes:
         epochs: T, the epochs of a full run.
         batch_size: samples per gradient step, but for the last of an epoch (`batch_sizes`).
         learning_rate: at the peak of the schedule of a full run.
-        warmup: share of the run in which the learning rate rises, in [0, 1).
-        momentum: Nesterov momentum, in [0, 1).
-        weight_decay: how much of each parameter is added to its gradient, at least 0.
+        warmup: share of the run in which the learning rate of "one_cycle" rises, in [0, 1); other
+            schedules do not use it.
+        momentum: Nesterov momentum of "sgd", in [0, 1); other optimisers do not use it.
+        weight_decay: how much of each parameter is added to its gradient, at least 0. "adamw" takes
+            it off the parameter instead, times the learning rate: decoupled from the gradient.
         label_smoothing: share of the target spread over all classes, in [0, 1]; only training
             sees it.
         augmentation: random changes of the training images.
@@ -77,6 +83,11 @@ class Recipe:
             for small nets, and smaller ones (below 0) for nets with batch norm.
         budget_floor: b is the budget, but at least this, in [0, 1],
         budget_ceiling: and at most this, in (0, 1].
+        optimizer: "sgd", "adam" (Kingma & Ba 2015) or "adamw" (Loshchilov & Hutter 2019), the last
+            two with betas 0.9 and 0.999 and epsilon 1e-8, as torch has them.
+        schedule: "one_cycle", a linear rise from 4 % of the peak and a cosine fall to 0; "cosine",
+            the fall alone; "constant"; or "my_module:function", a pure function of one's own from
+            progress, an array in [0, 1], to shares of the peak, see `shares_of_peak`.
     """
 
     epochs: int
@@ -90,6 +101,8 @@ class Recipe:
     budget_exponent: float = 0.0
     budget_floor: float = 0.0
     budget_ceiling: float = 1.0
+    optimizer: str = "sgd"
+    schedule: str = "one_cycle"
 
     def __post_init__(self) -> None:
         """Checks the values; numpy's numbers become Python's.
@@ -104,6 +117,14 @@ class Recipe:
             object.__setattr__(self, name, number)
         if not isinstance(self.augmentation, Augmentation):
             raise ValueError(f"augmentation is an Augmentation, got {shown(self.augmentation)}")
+        for name in ("optimizer", "schedule"):
+            text = plain(getattr(self, name))
+            if not isinstance(text, str):
+                raise ValueError(f"{name} is a text, got {shown(text)}")
+            object.__setattr__(self, name, text)
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is one of {OPTIMIZERS}, got {self.optimizer!r}")
+        self.rate(np.linspace(0, 1, 11))
 
     def at_budget(self, budget: float) -> Recipe:
         """The recipe of runs with a budget in (0, 1], its rate put in.
@@ -122,8 +143,7 @@ class Recipe:
     def rate(self, progress: np.ndarray) -> np.ndarray:
         """Learning rate at a progress in [0, 1] (any shape).
 
-        One cycle (Smith & Topin 2018): a linear rise from 4 % of the peak, a cosine fall to 0.
+        Raises:
+            ValueError: a schedule of one's own gives no shares of the peak.
         """
-        rise = 0.04 + 0.96 * progress / self.warmup if self.warmup else np.ones_like(progress)
-        fall = 0.5 + 0.5 * np.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))
-        return self.learning_rate * np.where(progress < self.warmup, rise, fall)
+        return self.learning_rate * shares_of_peak(self.schedule, progress, self.warmup)

@@ -14,10 +14,14 @@ from dynprune_env.common.alone import as_alone, float32_default
 from dynprune_env.common.draws import OwnDraws, drawing
 from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.models import is_shipped
+from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.training.loading import InputTable
 
 LEARNERS = ("auto", "modules", "stacked", "numba")
 """Kinds of learners; see `Settings`."""
+
+PLAIN_RECIPE = {"optimizer": "sgd"}
+"""What a recipe must say where its gradient steps are written by hand."""
 
 SCORING_BATCH = 1024
 """Samples per forward pass where no gradient is needed."""
@@ -42,6 +46,28 @@ class Pass:
     rates: np.ndarray
     noise: Tensor | None
     seed: int
+
+
+def is_served(kind: str, recipe: Recipe) -> bool:
+    """Whether learners of this kind train by a recipe; "auto" takes one that does."""
+    if kind in ("auto", "modules"):
+        return True
+    return all(getattr(recipe, name) == value for name, value in PLAIN_RECIPE.items())
+
+
+def check_recipe(kind: str, recipe: Recipe) -> None:
+    """Checks that learners of a kind train by a recipe.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if not is_served(kind, recipe):
+        expected = " and ".join(f"{name}={value!r}" for name, value in PLAIN_RECIPE.items())
+        given = " and ".join(f"{name}={getattr(recipe, name)!r}" for name in PLAIN_RECIPE)
+        raise ValueError(
+            f"learner={kind!r} trains with {expected}, the recipe has {given}: "
+            "learner='modules' or 'auto' does"
+        )
 
 
 def fresh_model(make_model: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -37,6 +37,7 @@ from dynprune_env.training.module_state import (
     unchanged,
     with_own_state,
 )
+from dynprune_env.training.optimizers import kept_state, load_kept_state, make_optimizer
 
 
 @dataclass(frozen=True)
@@ -153,14 +154,7 @@ class ModuleLearner:
             mode = "reduce-overhead" if self.device.type == "cuda" else None
             # Two sizes of batch come here, of training and of scoring: code for each of them.
             forward = torch.compile(model, mode=mode, dynamic=False)
-        optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            nesterov=self.recipe.momentum > 0,
-            weight_decay=self.recipe.weight_decay,
-            fused=True,
-        )
+        optimizer = make_optimizer(model, self.recipe)
         if not self.on_cpu:  # every batch's rate is written there
             rate = torch.zeros((), dtype=torch.float32, device=self.device)
             optimizer.param_groups[0]["lr"] = rate
@@ -318,7 +312,7 @@ class ModuleLearner:
         return model
 
     def state(self) -> dict[str, Any]:
-        """All that the modules hold, their seeds, momenta and averages, replica by replica.
+        """All that the modules and their optimisers hold, seeds, averages, replica by replica.
 
         Raises:
             ValueError: a model holds what cannot be saved; see `module_state`.
@@ -326,44 +320,31 @@ class ModuleLearner:
         replicas = self.replicas
         return {
             "seeds": [each.seed for each in replicas],
-            "averages": [[_copy(tensor) for tensor in each.average or ()] for each in replicas],
-            "models": [module_state(each.model, each.made) for each in replicas],
-            "momenta": [
-                [
-                    _copy(each.optimizer.state[p].get("momentum_buffer"))
-                    for p in each.optimizer.param_groups[0]["params"]
-                ]
+            "averages": [
+                [tensor.detach().to("cpu", copy=True) for tensor in each.average or ()]
                 for each in replicas
             ],
+            "models": [module_state(each.model, each.made) for each in replicas],
+            "optimizers": [kept_state(each.optimizer) for each in replicas],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave."""
-        names = ("seeds", "models", "averages", "momenta")
+        names = ("seeds", "models", "averages", "optimizers")
         for row, parts in enumerate(zip(*(state[name] for name in names), strict=True)):
-            seed, saved, average, momenta = parts
+            seed, saved, average, kept = parts
             replica = self.replicas[row]
             replica = self._make(seed, replica) if replica.is_own else replace(replica, seed=seed)
             self.replicas[row] = replica
             load_module_state(replica.model, saved, self.device)
             _copy_into(replica.average or (), average)
-            optimizer = replica.optimizer
-            optimizer.state.clear()
-            parameters = optimizer.param_groups[0]["params"]
-            for parameter, momentum in zip(parameters, momenta, strict=True):
-                if momentum is not None:  # None where no gradient has ever come
-                    buffer = torch.empty_like(parameter).copy_(momentum)
-                    optimizer.state[parameter]["momentum_buffer"] = buffer
+            load_kept_state(replica.optimizer, kept)
 
 
 @torch.no_grad()
 def _copy_into(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
     for target, source in zip(targets, sources, strict=True):
         target.copy_(source)
-
-
-def _copy(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach().to("cpu", copy=True)
 
 
 def _freeze_batch_norm(model: nn.Module) -> None:

@@ -27,6 +27,8 @@ class NumbaLearner(StackedLearner):
         threads: that the replicas are dealt out to, as many as torch was allowed.
     """
 
+    kind = "numba"
+
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self.threads = allowed_threads()

@@ -14,7 +14,13 @@ from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model, scored_split
+from dynprune_env.training.learner import (
+    SCORING_BATCH,
+    Pass,
+    check_recipe,
+    fresh_model,
+    scored_split,
+)
 from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import is_changed
 
@@ -50,8 +56,11 @@ class StackedLearner:
     """R plain ReLU nets as one stack of matrices, trained together with a hand-written gradient.
 
     The parameters of replica r are one row of `parameters`, (R, P); a layer's weights are a view
-    of it. Same arguments as ModuleLearner; `make_model` must build a net of `linear_layers`.
+    of it. Same arguments as ModuleLearner; `make_model` must build a net of `linear_layers`, and
+    the recipe must be one that `check_recipe` lets through: stochastic gradient descent.
     """
+
+    kind = "stacked"
 
     def __init__(
         self,
@@ -63,6 +72,7 @@ class StackedLearner:
         *,
         averaging: float | None = None,
     ):
+        check_recipe(self.kind, recipe)
         self.make_model = make_model
         self.averaging = averaging
         self.recipe = recipe

@@ -28,7 +28,7 @@ from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, value_
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.training.learner import Learner, Pass, fresh_model
+from dynprune_env.training.learner import Learner, Pass, check_recipe, fresh_model, is_served
 from dynprune_env.training.module_learner import ModuleLearner
 from dynprune_env.training.module_state import NewModels
 from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
@@ -326,8 +326,9 @@ def make_learner(
 ) -> Learner:
     """The learner of a kind, or the one that fits.
 
-    "auto" takes modules for all but plain ReLU nets, and for streamed inputs. The others are
-    compiled on a CPU, if numba is there, and stacked elsewhere.
+    "auto" takes modules for all but plain ReLU nets, for streamed inputs, and for recipes that the
+    others do not serve (see `check_recipe`). These are compiled on a CPU, if numba is there, and
+    stacked elsewhere.
 
     Args:
         make_model: builds one fresh module.
@@ -344,6 +345,7 @@ def make_learner(
         ValueError: what is to be trained does not fit the kind, or `make_model` does not build a
             new module at every call.
     """
+    check_recipe(kind, recipe)
     streamed = isinstance(dataset.train.inputs, Streamed)
     made, first = NewModels(), fresh_model(make_model, 0)
     for model in (first, fresh_model(make_model, 0)):
@@ -351,7 +353,8 @@ def make_learner(
     plain = not streamed and linear_layers(first) is not None
     on_cpu = device.type == "cpu" and not recipe.augmentation
     if kind == "auto":
-        kind = "modules" if not plain else "numba" if on_cpu and HAS_NUMBA else "stacked"
+        fast = "numba" if on_cpu and HAS_NUMBA else "stacked"
+        kind = fast if plain and is_served(fast, recipe) else "modules"
     if kind == "modules":
         return ModuleLearner(
             make_model,

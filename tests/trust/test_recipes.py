@@ -67,7 +67,7 @@ def test_every_number_of_a_recipe_is_finite_and_in_its_interval(name: str) -> No
 
 
 def test_no_number_of_a_recipe_goes_unchecked() -> None:
-    checked = {"epochs", "batch_size", "augmentation", *INTERVALS}
+    checked = {"epochs", "batch_size", "augmentation", "optimizer", "schedule", *INTERVALS}
     assert {field.name for field in fields(Recipe)} == checked
     checked = {"train_size", "data_seed", *SHARES}
     assert {field.name for field in fields(Variant)} == checked
@@ -115,7 +115,7 @@ def test_numbers_of_numpy_become_those_of_python() -> None:
     variant = Variant(np.int64(9), label_noise=np.float32(0.25), data_seed=np.int8(1))
     for part in (recipe, augmentation, variant):
         kinds = {type(value) for value in vars(part).values()}
-        assert kinds <= {int, float, bool, Augmentation}
+        assert kinds <= {int, float, bool, str, Augmentation}
     assert recipe == Recipe(3, 16, 0.5, momentum=0.5)
     assert augmentation == Augmentation(2, True)
 
