@@ -17,7 +17,7 @@ from dynprune_env.common.alone import float32_default
 from dynprune_env.common.draws import OwnDraws
 from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, seeded, stream_seed
-from dynprune_env.common.transfer import put
+from dynprune_env.common.transfer import put, send
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.recipes import Recipe
@@ -143,7 +143,7 @@ class ModuleLearner:
     def _make(self, seed: int, old: _Replica | None = None) -> _Replica:
         """A new module and all that belongs to it: nothing is left of the one that it replaces."""
         model = fresh_model(self.make_model, seed)
-        model = model.to(self.device, non_blocking=True).to(memory_format=self.layout)
+        model = send(model, self.device).to(memory_format=self.layout)
         self._made.add(model)
         model = with_own_state(model)
         forward: Callable[[Tensor], Tensor] = model
