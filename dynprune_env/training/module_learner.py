@@ -161,9 +161,6 @@ class ModuleLearner:
             weight_decay=self.recipe.weight_decay,
             fused=True,
         )
-        if not self.on_cpu:  # every batch's rate is written there
-            rate = torch.zeros((), dtype=torch.float32, device=self.device)
-            optimizer.param_groups[0]["lr"] = rate
         average = None
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
@@ -249,10 +246,7 @@ class ModuleLearner:
                 found = self._forward(row, x, full=len(labels) == per_batch)
             losses = F.cross_entropy(found, labels, reduction="none", label_smoothing=smoothing)
             (losses * weights).mean().backward()
-            if isinstance(rate, Tensor):
-                group["lr"].copy_(rate)
-            else:
-                group["lr"] = rate
+            group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
             if self.averaging is not None and replica.average is not None:
