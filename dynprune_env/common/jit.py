@@ -28,7 +28,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     except RuntimeError:  # "no locator available": neither the package nor the home can be written
         return _known(njit(nogil=True)(function), function)
     # Numba stamps what it keeps with the function's own file alone.
-    kept = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    kept: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if not hasattr(kept, "_source_stamp"):  # another numba than the ones that were tried
         return _known(njit(nogil=True)(function), function)
     _known(compiled, function)
