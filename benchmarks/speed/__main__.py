@@ -39,17 +39,25 @@ class Sizes:
     gpu: gpu.Scale
 
 
-def measure(part: str, rounds: float, sizes: Sizes, device: str) -> list[Row] | str:
-    """Rows of the table, or a text of its own."""
+def place(part: str, device: str | None) -> str:
+    """Where a part is measured: there where it is said, else gpu on CUDA if it is there."""
+    if device is not None:
+        return device
+    return "cuda" if part == "gpu" and torch.cuda.is_available() else "cpu"
+
+
+def measure(part: str, rounds: float, sizes: Sizes, device: str | None) -> list[Row] | str:
+    """Rows of the table, or a text of its own; see `place` for the device."""
 
     def times(count: int) -> int:
         return max(2, round(rounds * count))
 
-    clock = wall_clock if device == "cuda" else cpu_clock
+    where = place(part, device)
+    clock = cpu_clock if where == "cpu" else wall_clock
     torch.set_num_threads(1)
     if part == "steps":
         timed = [replace(each, rounds=times(each.rounds)) for each in steps.STEPS]
-        return [row for each in timed for row in steps.step_rows(each, clock, device=device)]
+        return [row for each in timed for row in steps.step_rows(each, clock, device=where)]
     if part == "today":
         return steps.today_rows(5_000, times(3), clock)
     if part == "vector":
@@ -58,7 +66,6 @@ def measure(part: str, rounds: float, sizes: Sizes, device: str) -> list[Row] | 
     if part == "floor":
         return floor.floor_rows(times(20))
     if part == "gpu":
-        where = "cuda" if device == "cpu" else device
         return gpu.gpu_rows(where, replace(sizes.gpu, rounds=times(sizes.gpu.rounds)))
     if part == "selection":
         return selection.selection_table(sizes.samples)
@@ -72,7 +79,9 @@ def main(
     rounds: Annotated[float, typer.Option("--rounds", help="Multiplies all rounds.")] = 1.0,
     replicas: Annotated[list[int] | None, typer.Option("--replicas")] = None,
     samples: Annotated[list[int] | None, typer.Option("--samples")] = None,
-    device: Annotated[str, typer.Option("--device", help="Of steps; of gpu [cuda].")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option("--device", help="Of steps [cpu]; of gpu [cuda, or cpu].")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="gpu: only to see it run.")] = False,
     out: Path = Path("benchmarks/results/speed.md"),
 ) -> None:

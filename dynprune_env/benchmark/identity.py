@@ -11,6 +11,7 @@ import torch
 from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.sources import hash_file, own_sources, package_hash
+from dynprune_env.common.tf32 import where_tf32
 from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.rewards import own_reward
 from dynprune_env.tasks.datasets import DataNotFoundError
@@ -65,12 +66,11 @@ def code_behind(settings: Settings) -> Iterator[Any]:
 
 def _cuda_switches(settings: Settings) -> dict[str, str]:
     """What decides how CUDA rounds: where it takes TF32, and whether cuDNN repeats itself."""
-    backends = torch.backends
-    taken = {"convolutions": backends.cudnn.allow_tf32, "products": backends.cuda.matmul.allow_tf32}
-    deterministic = settings.deterministic or backends.cudnn.deterministic
+    cudnn = torch.backends.cudnn
+    repeats = settings.deterministic or (cudnn.deterministic and not cudnn.benchmark)
     return {
-        "tf32": ", ".join(name for name, allowed in taken.items() if allowed) or "nowhere",
-        "deterministic": "yes" if deterministic else "no",
+        "tf32": ", ".join(where_tf32()) or "nowhere",
+        "deterministic": "yes" if repeats else "no",
     }
 
 

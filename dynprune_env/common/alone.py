@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 
-from dynprune_env.common.randomness import LOCK, kept_generators
+from dynprune_env.common.held import Held
+from dynprune_env.common.randomness import kept_generators
 
 
 @contextmanager
@@ -33,51 +34,33 @@ def as_alone(device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def same_again(wanted: bool) -> Iterator[None]:
+def _read_cudnn() -> tuple[bool, bool]:
+    return torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+
+
+def _write_cudnn(switches: tuple[bool, bool]) -> None:
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = switches
+
+
+# Trying out which algorithm is the fastest takes another one each time.
+_REPEATING = Held(_read_cudnn, _write_cudnn, (True, False))
+_FLOAT32 = Held(torch.get_default_dtype, torch.set_default_dtype, torch.float32)
+
+
+def same_again(wanted: bool) -> AbstractContextManager[None]:
     """Lets cuDNN take only algorithms that give the same numbers again, if that is wanted.
 
     The choice is that of the process: other threads that use cuDNN meanwhile do so too.
     """
-    before = torch.backends.cudnn.deterministic
-    if not wanted or before:
-        yield
-        return
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.deterministic = before
+    return _REPEATING.held() if wanted else nullcontext()
 
 
-@contextmanager
-def float32_default() -> Iterator[None]:
+def float32_default() -> AbstractContextManager[None]:
     """Lets tensors without a type be float32, for models whose code names none.
 
     The default is that of the process: where it is another, other threads see this one meanwhile.
     """
-    if _Held.count == 0 and torch.get_default_dtype() is torch.float32:
-        yield
-        return
-    with LOCK:
-        if _Held.count == 0:
-            _Held.before = torch.get_default_dtype()
-            torch.set_default_dtype(torch.float32)
-        _Held.count += 1
-    try:
-        yield
-    finally:
-        with LOCK:
-            _Held.count -= 1
-            if _Held.count == 0:
-                torch.set_default_dtype(_Held.before)
-
-
-class _Held:
-    """How many want float32 now, and what was the default before."""
-
-    count = 0
-    before = torch.float32
+    return _FLOAT32.held()
 
 
 @contextmanager

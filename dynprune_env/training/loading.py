@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from dynprune_env.common.randomness import Purpose, stream_seed
+from dynprune_env.common.transfer import send
 from dynprune_env.tasks.datasets import DatasetInfo
 from dynprune_env.tasks.inputs import Streamed, as_input, drawn, own_generators
 from dynprune_env.tasks.recipes import Recipe
@@ -150,7 +151,7 @@ class StreamTable:
         self._keys.ids, self._keys.size, self._keys.seed = ids.cpu(), size, seed
         start = 0
         for raw in self._loader:
-            raw = raw.to(self.inputs.device, non_blocking=True)
+            raw = send(raw, self.inputs.device)
             table = InputTable(raw, self.info, self.crop, self._moments)
             own = None if noise is None else noise[start : start + len(raw)]
             start += len(raw)

@@ -17,7 +17,7 @@ from dynprune_env.common.alone import float32_default
 from dynprune_env.common.draws import OwnDraws
 from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, seeded, stream_seed
-from dynprune_env.common.transfer import put
+from dynprune_env.common.transfer import put, send
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.recipes import Recipe
@@ -144,7 +144,7 @@ class ModuleLearner:
     def _make(self, seed: int, old: _Replica | None = None) -> _Replica:
         """A new module and all that belongs to it: nothing is left of the one that it replaces."""
         model = fresh_model(self.make_model, seed)
-        model = model.to(self.device, non_blocking=True).to(memory_format=self.layout)
+        model = send(model, self.device).to(memory_format=self.layout)
         self._made.add(model)
         model = with_own_state(model)
         forward: Callable[[Tensor], Tensor] = model
@@ -155,9 +155,6 @@ class ModuleLearner:
             # Two sizes of batch come here, of training and of scoring: code for each of them.
             forward = torch.compile(model, mode=mode, dynamic=False)
         optimizer = make_optimizer(model, self.recipe)
-        if not self.on_cpu:  # every batch's rate is written there
-            rate = torch.zeros((), dtype=torch.float32, device=self.device)
-            optimizer.param_groups[0]["lr"] = rate
         average = None
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
@@ -243,10 +240,7 @@ class ModuleLearner:
                 found = self._forward(row, x, full=len(labels) == per_batch)
             losses = F.cross_entropy(found, labels, reduction="none", label_smoothing=smoothing)
             (losses * weights).mean().backward()
-            if isinstance(rate, Tensor):
-                group["lr"].copy_(rate)
-            else:
-                group["lr"] = rate
+            group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad()
             if self.averaging is not None and replica.average is not None:

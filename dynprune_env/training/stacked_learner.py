@@ -95,12 +95,13 @@ class StackedLearner:
     @torch.no_grad()
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Re-initialises these replicas in place."""
-        for row, seed in zip(rows, seeds, strict=True):
-            parts = [
-                part for layer in self._fresh_layers(seed) for part in (layer.weight.T, layer.bias)
-            ]
-            own = torch.cat([part.reshape(-1) for part in parts])
-            self.parameters[row].copy_(own, non_blocking=True)
+        flat = [
+            torch.cat([p.reshape(-1) for each in layers for p in (each.weight.T, each.bias)])
+            for layers in map(self._fresh_layers, seeds)
+        ]
+        there = put([own.numpy() for own in flat], self.parameters.device)
+        for row, own in zip(rows, there, strict=True):
+            self.parameters[row] = own
             self.momentum[row] = 0
             if self.averaging is not None:
                 self.averages[row] = self.parameters[row]

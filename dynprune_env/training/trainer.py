@@ -68,8 +68,10 @@ class Trainer:
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
         train_loss: (R,) float64, mean loss of the last epoch's visits, in nats (ln C at first).
         val: how the replicas that were unfinished before the last epoch do after it.
-        seconds: wall-clock seconds since construction, `train` and `evaluate`; what an
-            accelerator still trains when its evaluation is queued belongs to the latter.
+        seconds: of the host's wall clock since construction. `train` holds the preparation of
+            passes, training, scoring what was dropped, and recording. `evaluate` holds evaluation;
+            an accelerator only queues its work until the host waits for it there, so that most of
+            its training belongs to `evaluate` as well.
     """
 
     def __init__(
@@ -172,22 +174,23 @@ class Trainer:
         left_out = {
             int(row): np.setdiff1d(everything, orders[row]) for row in np.flatnonzero(scoring)
         }
+        seen: list[Tensor] = []  # of training, of scoring, of val
+        found: list[np.ndarray] = []
         with self.computing():
-            seen = [self.learner.train(passes)]
-            seen += [self._train_values(row, ids) for row, ids in left_out.items()]
-            queued = time.perf_counter()
-            if len(rows):
+            try:
+                seen.append(self.learner.train(passes))
+                seen.extend(self._train_values(left_out))
+                queued = time.perf_counter()
                 with doing("evaluation on val"):
                     seen.append(self._split_values("val", rows))
-            trained, *scored = fetch(seen)  # all that the step waits for
-            val = scored.pop() if len(rows) else np.zeros((2, 0, 1))
-        self.seconds["train"] += queued - start
-        self.seconds["evaluate"] += time.perf_counter() - queued
-        self._record(orders, trained, trained=True)
-        for (row, ids), table in zip(left_out.items(), scored, strict=True):
-            given = [ids if each == row else ids[:0] for each in range(len(orders))]
-            self._record(given, table, trained=False)
-        self.val = self._evaluation("val", rows, val)
+                found = fetch(seen)  # all that the step waits for
+                fetched = time.perf_counter()
+            finally:  # an interrupted step has been charged for what it trained
+                if seen:
+                    self._record_step(orders, left_out, found or fetch(seen))
+        self.val = self._evaluation("val", rows, found[-1])
+        self.seconds["evaluate"] += fetched - queued
+        self.seconds["train"] += queued - start + time.perf_counter() - fetched
         return orders
 
     def _orders(self, weights: np.ndarray, running: np.ndarray) -> list[np.ndarray]:
@@ -223,6 +226,17 @@ class Trainer:
             noise=noise,
             seed=stream_seed(seed, epoch, Purpose.MODEL),
         )
+
+    def _record_step(
+        self, orders: list[np.ndarray], left_out: dict[int, np.ndarray], tables: list[np.ndarray]
+    ) -> None:
+        """Records what was trained, and then of what was left out as much as was scored."""
+        self._record(orders, tables[0], trained=True)
+        scored = dict(zip(left_out, tables[1:], strict=False))
+        if scored:
+            none = np.zeros(0, dtype=np.int64)
+            given = [left_out[row] if row in scored else none for row in range(len(orders))]
+            self._record(given, np.concatenate([*scored.values()], axis=1), trained=False)
 
     def _record(self, orders: list[np.ndarray], table: np.ndarray, trained: bool) -> None:
         """Writes what the passes revealed into the statistics; finds diverged runs."""
@@ -261,17 +275,20 @@ class Trainer:
         return evaluation
 
     def _split_values(self, split: str, rows: np.ndarray) -> Tensor:
-        """See `Learner.evaluate`."""
+        """See `Learner.evaluate`; there may be no rows."""
         labels = getattr(self.dataset, split).labels
+        if not len(rows):
+            return torch.empty((2, 0, len(labels)), dtype=torch.float32, device=self.device)
         return self.learner.evaluate(split, labels, rows.tolist())
 
-    def _train_values(self, row: int, ids: np.ndarray) -> Tensor:
-        """The `value_table` of train samples under one replica, (5, k), on the device."""
-        (there,) = put([ids], self.device)
+    def _train_values(self, left_out: dict[int, np.ndarray]) -> Iterator[Tensor]:
+        """The `value_table` of these samples under each replica, (5, k), on the device."""
+        there = put([*left_out.values()], self.device)
         streamed = self.learner.inputs["train"].streamed
-        asked = torch.from_numpy(ids) if streamed else there
-        logits = self.learner.score("train", asked, [row])[0]
-        return value_table(logits, self.dataset.train.labels[there])
+        for (row, ids), own in zip(left_out.items(), there, strict=True):
+            asked = torch.from_numpy(ids) if streamed else own
+            logits = self.learner.score("train", asked, [row])[0]
+            yield value_table(logits, self.dataset.train.labels[own])
 
     def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
         """What `evaluate` returns, from what `_split_values` gave."""

@@ -8,18 +8,21 @@ from dynprune_env import DynPruneVectorEnv
 from helpers.episodes import make_vector
 
 CLOSE = 1e-4
-NETS = (
-    "stacked",
-    "wide",
-    "modules",
-    "pixels in a stack",
-    "convolutional",
-    "residual",
-    "drawing",
-    "tokens",
-    "streamed",
-    "dropout",
-)
+FEW = {"train_size": 40, "epochs": 3, "precision": "fp32"}
+PICTURES = {"task": "Pictures", "precision": "fp32"}
+NETS: dict[str, dict[str, Any]] = {
+    "stacked": {},
+    "wide": {"model": "mlp(width=8, depth=3)"},
+    "modules": {"learner": "modules"},
+    "pixels in a stack": {**PICTURES, "model": "mlp(width=8)"},
+    "convolutional": PICTURES,
+    "residual": {**PICTURES, "model": "resnet9(width=2)", "epochs": 2},
+    "drawing": {**PICTURES, "model": "drawing"},
+    "tokens": {"task": "Words", **FEW},
+    "streamed": {"task": "Streamed", **FEW},
+    "dropout": {"task": "Dropping", **FEW},
+}
+"""Settings by what is trained; the tasks are there within the fixture `nets`."""
 
 
 def there(num_envs: int = 2, mode: str = "Disabled", **settings: Any) -> DynPruneVectorEnv:

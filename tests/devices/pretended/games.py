@@ -65,14 +65,14 @@ def test_every_net_trains_as_on_the_cpu_and_a_step_copies_and_waits_once(
 
 @pytest.mark.parametrize("game", GAMES)
 def test_every_game_is_that_of_the_cpu_and_a_step_waits_once(game: str) -> None:
-    check(GAMES[game], copies=4 if game == "all" else 1)
+    check(GAMES[game], copies=2 if game == "all" else 1)
 
 
 @pytest.mark.parametrize("net", ["modules", "convolutional", "streamed"])
 def test_scoring_what_was_dropped_costs_no_further_wait(
     net: str, nets: dict[str, dict[str, Any]]
 ) -> None:
-    check({**nets[net], "observe": "all"}, copies=4)
+    check({**nets[net], "observe": "all"}, copies=2)
 
 
 def test_a_step_that_starts_the_next_run_waits_once_more() -> None:
