@@ -13,6 +13,41 @@ _DIGIT = 11
 
 
 @jit
+def take_between(scores, low, high, between):
+    """What lies in (low, high], how many are above, and how many equal low.
+
+    Args:
+        scores: (n,) floats, no NaN.
+        low: of the same type.
+        high: likewise.
+        between: (n,) likewise, whose beginning is filled.
+    """
+    count, above, equal = 0, 0, 0
+    for score in scores:
+        between[count] = score  # overwritten unless it is counted
+        count += (score > low) & (score <= high)
+        above += score > high
+        equal += score == low
+    return count, above, equal
+
+
+@jit
+def fill_where(mask, values, other, chosen):
+    """The values where the mask is, else the other, (n,) each; a number is the other."""
+    for i in range(len(mask)):
+        value = values[i]  # read in any case, so that nothing branches
+        chosen[i] = value if mask[i] else other
+
+
+@jit
+def fill_where_else(mask, values, others, chosen):
+    """The same with (n,) others."""
+    for i in range(len(mask)):
+        value, other = values[i], others[i]
+        chosen[i] = value if mask[i] else other
+
+
+@jit
 def fill_ranks(scores, seed, ranks):
     """Position of each score in rising order; ties fall at random.
 
