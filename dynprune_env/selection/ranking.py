@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.common.randomness import ReplicaRandom
 
-_LARGE, _SAMPLE = 100_000, 4_096
+_LARGE, _SAMPLE = LARGE, 4_096
 
 
 def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) -> np.ndarray:
