@@ -110,9 +110,12 @@ def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
     rows = np.ascontiguousarray(scores, dtype=np.float32)
     for row in range(replicas):
         if HAS_NUMBA:
-            from dynprune_env.selection.kernels import fill_ranks  # slow to import
+            from dynprune_env.selection.kernels import fill_keys, fill_ranks  # slow to import
 
-            fill_ranks(rows[row], rng.row(row).integers(1 << 63, dtype=np.uint64), ranks[row])
+            keys = np.empty(scores.shape[1], dtype=np.uint64)
+            fill_keys(rows[row], keys)
+            keys.sort()
+            fill_ranks(keys, rng.row(row).integers(1 << 63, dtype=np.uint64), ranks[row])
         else:
             ranks[row, np.lexsort((rng.row(row).random(n), rows[row]))] = np.arange(n)
     return ranks

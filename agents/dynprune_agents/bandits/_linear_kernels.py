@@ -28,8 +28,9 @@ def fill_moments(columns, means, scales):
         start /= min(n, _BLOCK)
         sums, squares = np.zeros(_BLOCK), np.zeros(_BLOCK)
         for at in range(0, n, _BLOCK):
-            for i in range(min(_BLOCK, n - at)):
-                change = column[at + i] - start
+            block = column[at : at + _BLOCK]
+            for i in range(len(block)):
+                change = block[i] - start
                 sums[i] += change
                 squares[i] += change * change
         change = sums.sum() / n
@@ -42,9 +43,31 @@ def fill_moments(columns, means, scales):
 def _fill_block(columns, means, scales, at, size, x):
     """Clipped z-scores of some samples into x (F + 1, _BLOCK), behind a constant."""
     for j in range(len(columns)):
-        column, mean, scale = columns[j], means[j], scales[j]
-        for i in range(size):
-            x[j + 1, i] = min(max((column[at + i] - mean) * scale, -3.0), 3.0)
+        column, row, mean, scale = columns[j][at : at + size], x[j + 1], means[j], scales[j]
+        for i in range(len(column)):
+            row[i] = min(max((column[i] - mean) * scale, -3.0), 3.0)
+
+
+@jit
+def _add_scaled(factor, values, total):
+    for i in range(len(values)):
+        total[i] += factor * values[i]
+
+
+@jit
+def _fill_uncertainty(x, covariance, uncertainty, part):
+    """The roots of x' C x of a block; `part` is overwritten."""
+    uncertainty[:] = 0
+    for j in range(len(x)):
+        part[:] = 0
+        for k in range(j):
+            _add_scaled(2 * covariance[j, k], x[k], part)
+        _add_scaled(covariance[j, j], x[j], part)
+        row = x[j]
+        for i in range(len(row)):
+            uncertainty[i] += part[i] * row[i]
+    for i in range(len(uncertainty)):
+        uncertainty[i] = np.sqrt(max(uncertainty[i], 0.0))
 
 
 @jit
@@ -65,22 +88,13 @@ def fill_scores(columns, means, scales, weights, covariance, alpha, scores):
     for at in range(0, n, _BLOCK):
         m = min(_BLOCK, n - at)
         _fill_block(columns, means, scales, at, m, x)
-        square[:] = 0
+        part[:] = 0
         if alpha:
-            for j in range(size):
-                part[:] = 0
-                for k in range(j):
-                    for i in range(_BLOCK):
-                        part[i] += covariance[j, k] * x[k, i]
-                for i in range(_BLOCK):
-                    square[i] += (2 * part[i] + covariance[j, j] * x[j, i]) * x[j, i]
-        for i in range(_BLOCK):
-            part[i] = alpha * np.sqrt(max(square[i], 0.0))
+            _fill_uncertainty(x, covariance, part, square)
+        part *= alpha
         for j in range(size):
-            for i in range(_BLOCK):
-                part[i] += weights[j] * x[j, i]
-        for i in range(m):
-            scores[at + i] = part[i]
+            _add_scaled(weights[j], x[j], part)
+        scores[at : at + m] = part[:m]
 
 
 @jit
