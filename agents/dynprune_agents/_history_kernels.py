@@ -36,6 +36,9 @@ def remember(visits, before, loss, epoch, heads, known, losses, epochs):
         before[i] = visits[i]
 
 
+# One array written a loop: more would have to be proven apart, and it would not be vectorised.
+
+
 @jit
 def _add(values, total):
     for i in range(len(values)):
@@ -100,14 +103,15 @@ def _look_up(reference, places, known, row, values):
 
 
 @jit
-def _add_products(losses, means, values, others, known, row, sums):
-    products, squares, lengths = sums[0], sums[1], sums[2]
-    for i in range(len(losses)):
-        there = known[i] > row
-        left, right = (losses[i] - means[i]) * there, (values[i] - others[i]) * there
-        products[i] += left * right
-        squares[i] += left * left
-        lengths[i] += right * right
+def _centre(values, means, known, row, centred):
+    for i in range(len(values)):
+        centred[i] = (values[i] - means[i]) * (known[i] > row)
+
+
+@jit
+def _add_products(left, right, total):
+    for i in range(len(left)):
+        total[i] += left[i] * right[i]
 
 
 @jit
@@ -123,12 +127,13 @@ def fill_correlations(losses, epochs, known, least, reference, correlations):
         correlations: (n,) float64, filled.
     """
     length, n = losses.shape
-    values = np.empty((length, _BLOCK))
+    values, buffer = np.empty((length, _BLOCK)), np.empty(_BLOCK)
     for at in range(0, n, _BLOCK):
         part = slice(at, min(n, at + _BLOCK))
         count, found = known[part], correlations[part]
         m = len(count)
-        means, others, sums = np.zeros(m), np.zeros(m), np.zeros((3, m))
+        means, others = np.zeros(m), np.zeros(m)
+        products, squares, lengths = np.zeros(m), np.zeros(m), np.zeros(m)
         for row in range(length):
             _add(losses[row, part], means)
             _look_up(reference, epochs[row, part], count, row, values[row, :m])
@@ -137,8 +142,13 @@ def fill_correlations(losses, epochs, known, least, reference, correlations):
             means[i] /= max(count[i], 1)
             others[i] /= max(count[i], 1)
         for row in range(length):
-            _add_products(losses[row, part], means, values[row, :m], others, count, row, sums)
+            left, right = buffer[:m], values[row, :m]
+            _centre(losses[row, part], means, count, row, left)
+            _centre(right, others, count, row, right)
+            _add_products(left, right, products)
+            _add_products(left, left, squares)
+            _add_products(right, right, lengths)
         for i in range(m):
-            size = np.sqrt(sums[1, i] * sums[2, i])
-            varies = size > 1e-12 and count[i] >= least
-            found[i] = sums[0, i] / (size if varies else 1.0) * varies
+            size = np.sqrt(squares[i] * lengths[i])
+            varies = (size > 1e-12) & (count[i] >= least)
+            found[i] = products[i] / (size if varies else 1.0) * varies

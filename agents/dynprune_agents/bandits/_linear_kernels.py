@@ -6,8 +6,8 @@ import numpy as np
 
 from dynprune_env.common.jit import jit
 
-_BLOCK = 64
-"""Samples whose features, and whose sums, lie in the first-level cache together."""
+_WIDE, _BLOCK = 256, 64
+"""Samples whose features, and fewer whose sums of products too, lie in a near cache together."""
 
 
 @jit
@@ -23,12 +23,12 @@ def fill_moments(columns, means, scales):
     for j in range(len(columns)):
         column = columns[j]
         start = 0.0  # near the mean, so that the squares do not cancel
-        for i in range(min(n, _BLOCK)):
+        for i in range(min(n, _WIDE)):
             start += column[i]
-        start /= min(n, _BLOCK)
-        sums, squares = np.zeros(_BLOCK), np.zeros(_BLOCK)
-        for at in range(0, n, _BLOCK):
-            block = column[at : at + _BLOCK]
+        start /= min(n, _WIDE)
+        sums, squares = np.zeros(_WIDE), np.zeros(_WIDE)
+        for at in range(0, n, _WIDE):
+            block = column[at : at + _WIDE]
             for i in range(len(block)):
                 change = block[i] - start
                 sums[i] += change
@@ -41,7 +41,7 @@ def fill_moments(columns, means, scales):
 
 @jit
 def _fill_block(columns, means, scales, at, size, x):
-    """Clipped z-scores of some samples into x (F + 1, _BLOCK), behind a constant."""
+    """Clipped z-scores of some samples into x (F + 1, _WIDE), behind a constant."""
     for j in range(len(columns)):
         column, row, mean, scale = columns[j][at : at + size], x[j + 1], means[j], scales[j]
         for i in range(len(column)):
@@ -84,9 +84,9 @@ def fill_scores(columns, means, scales, weights, covariance, alpha, scores):
         scores: (n,) float64, filled.
     """
     n, size = len(scores), len(weights)
-    x, part, square = np.ones((size, _BLOCK)), np.empty(_BLOCK), np.empty(_BLOCK)
-    for at in range(0, n, _BLOCK):
-        m = min(_BLOCK, n - at)
+    x, part, square = np.ones((size, _WIDE)), np.empty(_WIDE), np.empty(_WIDE)
+    for at in range(0, n, _WIDE):
+        m = min(_WIDE, n - at)
         _fill_block(columns, means, scales, at, m, x)
         part[:] = 0
         if alpha:
