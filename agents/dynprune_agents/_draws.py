@@ -20,6 +20,20 @@ def gumbel(count: int, rng: ReplicaRandom) -> np.ndarray:
     return np.negative(noise, out=noise)
 
 
+def rising(draws: np.ndarray) -> np.ndarray:
+    """The places of (m,) uniform draws from [0, 1) in rising order, (m,) int64: a permutation."""
+    if not HAS_NUMBA:
+        return np.argsort(draws)
+    from dynprune_agents._draws_kernels import fill_keys, fill_order  # slow to import
+
+    keys, order = np.empty(len(draws), np.uint64), np.empty(len(draws), np.int64)
+    mask = np.uint64((1 << len(draws).bit_length()) - 1)
+    fill_keys(draws, mask, keys)
+    keys.sort()
+    fill_order(keys, draws, mask, order)
+    return order
+
+
 def shares(wanted: np.ndarray, sizes: np.ndarray, count: int) -> np.ndarray:
     """How many to draw from each class, (C,) int64: in proportion, none more than it has.
 

@@ -64,27 +64,34 @@ def mark_steps(chances, order, offset, drawn):
 
 
 @jit
-def fill_order(draws, order):
-    """The places of uniform draws in rising order: buckets of a few, then insertion.
+def fill_keys(draws, mask, keys):
+    """Numbers in the order of uniform draws, as far as these fit above their places.
 
     Args:
         draws: (m,) float64 in [0, 1).
+        mask: uint64, the bits of a place.
+        keys: (m,) uint64, filled.
+    """
+    for i in range(len(draws)):
+        high = np.uint64(draws[i] * 9007199254740992.0) << np.uint64(11)  # 53 bits, all of it
+        keys[i] = (high & ~mask) | np.uint64(i)
+
+
+@jit
+def fill_order(keys, draws, mask, order):
+    """The places of draws in rising order.
+
+    Args:
+        keys: (m,) uint64, sorted.
+        draws: (m,) float64 in [0, 1).
+        mask: uint64, the bits of a place.
         order: (m,) int64, filled.
     """
-    m = len(draws)
-    buckets = m // 4 + 1
-    places = np.zeros(buckets + 1, np.int64)
-    for i in range(m):
-        places[np.uint64(draws[i] * buckets) + np.uint64(1)] += 1
-    for bucket in range(buckets):
-        places[bucket + 1] += places[bucket]
-    for i in range(m):
-        bucket = np.uint64(draws[i] * buckets)
-        order[places[bucket]] = i
-        places[bucket] += 1
-    for k in range(1, m):  # nothing has far to go
-        i, at = order[k], k
-        while at > 0 and draws[order[at - 1]] > draws[i]:
+    for k in range(len(keys)):
+        i, at = np.int64(keys[k] & mask), k
+        while at > 0 and keys[at - 1] & ~mask == keys[k] & ~mask:  # rare: the rest decides
+            if draws[order[at - 1]] <= draws[i]:
+                break
             order[at] = order[at - 1]
             at -= 1
         order[at] = i
@@ -108,3 +115,41 @@ def mark_easy(loss, ids, batch, easy):
         mean = total / len(part)
         for i in part:
             easy[i] = loss[i] < mean - 1e-6 * np.abs(mean)
+
+
+_LANES = 64
+"""Sums side by side, so that none waits for the last addition."""
+
+
+@jit
+def fill_inclusion(importance, count, chances):
+    """What `importance_sampling.inclusion` returns, but for rounding.
+
+    Args:
+        importance: (n,) float64, positive.
+        count: int, at most n.
+        chances: (n,) float64, filled.
+    """
+    n = len(importance)
+    limit, open_, rate = np.inf, n, 0.0
+    while True:
+        sums, counts = np.zeros(_LANES), np.zeros(_LANES, np.int64)
+        for at in range(0, n, _LANES):
+            part = importance[at : at + _LANES]
+            for i in range(len(part)):
+                sums[i] += part[i] if part[i] < limit else 0.0
+            for i in range(len(part)):
+                counts[i] += part[i] < limit
+        found, total = counts.sum(), sums.sum()
+        left = count - (n - found)
+        if left >= found:  # all: no rounding may leave one out
+            chances[:] = 1
+            return
+        if found == open_ and limit < np.inf:
+            break
+        open_, rate = found, left / total if total > 0 else 0.0
+        if rate <= 0:
+            break
+        limit = min(limit, 1 / rate)
+    for i in range(n):
+        chances[i] = min(importance[i] * rate, 1.0) if importance[i] < limit else 1.0

@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
-from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.selection.actions import MAX_WEIGHT
-from dynprune_env.selection.ranking import where
 
 
 def inclusion(importance: np.ndarray, count: int) -> np.ndarray:
@@ -27,6 +26,12 @@ def inclusion(importance: np.ndarray, count: int) -> np.ndarray:
         importance: (n,) positive.
         count: at most n.
     """
+    if HAS_NUMBA and len(importance) >= LARGE:
+        from dynprune_agents._draws_kernels import fill_inclusion  # slow to import
+
+        chances = np.empty(len(importance))
+        fill_inclusion(importance, count, chances)
+        return chances
     open_ = np.ones(len(importance), dtype=bool)
     rest = importance
     while True:
@@ -34,7 +39,7 @@ def inclusion(importance: np.ndarray, count: int) -> np.ndarray:
         if left == len(rest):  # all: no rounding may leave one out
             return np.ones(len(importance))
         total = rest.sum()
-        chances = where(open_, importance * (left / total if total > 0 else 0), 1.0)
+        chances = np.where(open_, importance * (left / total if total > 0 else 0), 1.0)
         over = (chances >= 1) & open_
         if not over.any():
             return chances

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_agents._draws import rising
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.selection.actions import MAX_WEIGHT
 
@@ -59,13 +60,11 @@ class RePB(Agent):
         ids = np.flatnonzero(used)
         easy = np.zeros(len(loss), dtype=bool)
         if HAS_NUMBA:
-            from dynprune_agents._draws_kernels import fill_order, mark_easy  # slow to import
+            from dynprune_agents._draws_kernels import mark_easy  # slow to import
 
-            order = np.empty_like(ids)
-            fill_order(dealt[ids], order)
-            mark_easy(np.ascontiguousarray(loss), ids[order], self.batch, easy)
+            mark_easy(np.ascontiguousarray(loss), ids[rising(dealt[ids])], self.batch, easy)
             return easy
-        ids = ids[np.argsort(dealt[ids])]
+        ids = ids[rising(dealt[ids])]
         batches = np.arange(len(ids)) // self.batch
         sums = np.bincount(batches, loss[ids])
         mean = sums / np.maximum(1, np.bincount(batches))
