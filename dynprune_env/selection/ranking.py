@@ -95,7 +95,7 @@ def _split(scores: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int
         count, above, equal = take_between(scores, low, high, between)
         return between[:count], above, equal
     between = scores[(scores > low) & (scores <= high)]
-    return between, np.count_nonzero(scores > high), np.count_nonzero(scores == low)
+    return between, int(np.count_nonzero(scores > high)), int(np.count_nonzero(scores == low))
 
 
 def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
