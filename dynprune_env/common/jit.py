@@ -13,6 +13,9 @@ from typing import Any
 HAS_NUMBA = find_spec("numba") is not None
 """Whether loops can be compiled; finding out does not import it, which takes long."""
 
+LARGE = 100_000
+"""Samples from which the passes over memory count, and no longer the calls."""
+
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles at the first call; keeps the machine code on disk where that can be written.

@@ -8,44 +8,76 @@ import numpy as np
 
 from dynprune_env.common.jit import jit
 
-_DIGIT = 11
-"""Bits per pass of the radix sort: its counters stay in the first-level cache."""
+
+@jit
+def take_between(scores, low, high, between):
+    """What lies in (low, high], how many are above, and how many equal low.
+
+    Args:
+        scores: (n,) floats, no NaN.
+        low: of the same type.
+        high: likewise.
+        between: (n,) likewise, whose beginning is filled.
+    """
+    count, above, equal = 0, 0, 0
+    for score in scores:
+        between[count] = score  # overwritten unless it is counted
+        count += (score > low) & (score <= high)
+        above += score > high
+        equal += score == low
+    return count, above, equal
 
 
 @jit
-def fill_ranks(scores, seed, ranks):
-    """Position of each score in rising order; ties fall at random.
+def fill_where(mask, values, other, chosen):
+    """The values where the mask is, else the other, (n,) each; a number is the other."""
+    for i in range(len(mask)):
+        value = values[i]  # read in any case, so that nothing branches
+        chosen[i] = value if mask[i] else other
 
-    A radix sort (three passes), then a shuffle of every run of equal scores with splitmix64.
+
+@jit
+def fill_where_else(mask, values, others, chosen):
+    """The same with (n,) others."""
+    for i in range(len(mask)):
+        value, other = values[i], others[i]
+        chosen[i] = value if mask[i] else other
+
+
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+@jit
+def fill_keys(scores, keys):
+    """Numbers whose order is that of the scores, equal ones by their places.
 
     Args:
         scores: (n,) float32, no NaN.
+        keys: (n,) uint64, filled: the place in the low half.
+    """
+    bits = scores.view(np.uint32)
+    for i in range(len(bits)):
+        key = bits[i] if bits[i] != np.uint32(0x80000000) else np.uint32(0)  # -0 is 0
+        # Rises with the float: all bits turned round if negative, else only the sign.
+        key = ~key if key & np.uint32(0x80000000) else key | np.uint32(0x80000000)
+        keys[i] = (np.uint64(key) << np.uint64(32)) | np.uint64(i)
+
+
+@jit
+def fill_ranks(keys, seed, ranks):
+    """Position of each score in rising order; ties fall at random.
+
+    Shuffles every run of equal scores with splitmix64.
+
+    Args:
+        keys: (n,) uint64, sorted; overwritten.
         seed: uint64, of the ties.
         ranks: (n,) int64, filled.
     """
-    n = len(scores)
-    bits = scores.view(np.uint32)
-    keys, ids = np.empty(n, np.uint32), np.empty(n, np.int32)
-    next_keys, next_ids = np.empty(n, np.uint32), np.empty(n, np.int32)
-    for i in range(n):
-        key = bits[i] if bits[i] != np.uint32(0x80000000) else np.uint32(0)  # -0 is 0
-        # Rises with the float: all bits turned round if negative, else only the sign.
-        keys[i] = ~key if key & np.uint32(0x80000000) else key | np.uint32(0x80000000)
-        ids[i] = i
-    for shift in (0, _DIGIT, 2 * _DIGIT):
-        places = np.zeros((1 << _DIGIT) + 1, np.int64)
-        for i in range(n):
-            places[((keys[i] >> shift) & ((1 << _DIGIT) - 1)) + 1] += 1
-        places = places.cumsum()
-        for i in range(n):
-            digit = (keys[i] >> shift) & ((1 << _DIGIT) - 1)
-            next_keys[places[digit]], next_ids[places[digit]] = keys[i], ids[i]
-            places[digit] += 1
-        keys, next_keys = next_keys, keys
-        ids, next_ids = next_ids, ids
+    n = len(keys)
     state, start = np.uint64(seed), 0
     for end in range(1, n + 1):
-        if end < n and keys[end] == keys[start]:
+        if end < n and keys[end] >> np.uint64(32) == keys[start] >> np.uint64(32):
             continue
         for i in range(end - 1, start, -1):  # Fisher-Yates within [start, end)
             state += np.uint64(0x9E3779B97F4A7C15)
@@ -53,10 +85,10 @@ def fill_ranks(scores, seed, ranks):
             z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             z ^= z >> np.uint64(31)
             j = start + np.int64(z % np.uint64(i - start + 1))
-            ids[i], ids[j] = ids[j], ids[i]
+            keys[i], keys[j] = keys[j], keys[i]
         start = end
     for place in range(n):
-        ranks[ids[place]] = place
+        ranks[keys[place] & _LOW] = place
 
 
 @jit

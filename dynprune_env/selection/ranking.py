@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.common.randomness import ReplicaRandom
 
-_LARGE, _SAMPLE = 100_000, 4_096
+_LARGE, _SAMPLE = LARGE, 4_096
 
 
 def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) -> np.ndarray:
@@ -34,13 +34,35 @@ def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) ->
         if k == 0:
             continue
         threshold = _kth_highest(scores[row], int(k))
-        keep[row] = scores[row] > threshold
-        tied = np.flatnonzero(scores[row] == threshold)
-        missing = k - np.count_nonzero(keep[row])
-        if missing < len(tied):
-            tied = rng.row(row).choice(tied, missing, replace=False, shuffle=False)
-        keep[row, tied] = True
+        np.greater_equal(scores[row], threshold, out=keep[row])
+        surplus = np.count_nonzero(keep[row]) - k
+        if surplus:
+            tied = np.flatnonzero(scores[row] == threshold)
+            keep[row, tied] = False
+            chosen = rng.row(row).choice(tied, len(tied) - surplus, replace=False, shuffle=False)
+            keep[row, chosen] = True
     return keep
+
+
+def where(mask: np.ndarray, values: np.ndarray, other: np.ndarray | float) -> np.ndarray:
+    """What `np.where` returns, without a branch on each sample: these are drawn at random.
+
+    Args:
+        mask: (R, n) or (n,) bool.
+        values: the same shape, floats.
+        other: the same shape and type, or one number.
+    """
+    if not HAS_NUMBA or mask.size < _LARGE:
+        return np.where(mask, values, other)
+    from dynprune_env.selection.kernels import fill_where, fill_where_else  # slow to import
+
+    chosen = np.empty(mask.shape, values.dtype)
+    flat = [np.ascontiguousarray(part).reshape(-1) for part in (mask, values)]
+    if isinstance(other, np.ndarray):
+        fill_where_else(*flat, np.ascontiguousarray(other).reshape(-1), chosen.reshape(-1))
+    else:
+        fill_where(*flat, values.dtype.type(other), chosen.reshape(-1))
+    return chosen
 
 
 def _kth_highest(scores: np.ndarray, k: int) -> float:
@@ -55,13 +77,25 @@ def _kth_highest(scores: np.ndarray, k: int) -> float:
         middle, margin = len(sample) * (1 - k / n), 2 * np.sqrt(len(sample))
         low = sample[max(0, int(middle - margin))]
         high = sample[min(len(sample) - 1, int(middle + margin))]
-        if np.count_nonzero(scores > low) < k <= np.count_nonzero(scores >= low):
+        between, above, equal = _split(scores, low, high)
+        left = k - above
+        if len(between) < left <= len(between) + equal:
             return low  # one of many equal ones, of which partitioning would be slow
-        between = scores[(scores > low) & (scores <= high)]
-        left = k - int(np.count_nonzero(scores > high))
         if 0 < left <= len(between):
             scores, n, k = between, len(between), left
     return np.partition(scores, n - k)[n - k]
+
+
+def _split(scores: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int, int]:
+    """The scores in (low, high], how many are above, and how many equal low."""
+    if HAS_NUMBA and scores.dtype.kind == "f":
+        from dynprune_env.selection.kernels import take_between  # slow to import
+
+        between = np.empty_like(scores)
+        count, above, equal = take_between(scores, low, high, between)
+        return between[:count], above, equal
+    between = scores[(scores > low) & (scores <= high)]
+    return between, int(np.count_nonzero(scores > high)), int(np.count_nonzero(scores == low))
 
 
 def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
@@ -76,9 +110,12 @@ def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
     rows = np.ascontiguousarray(scores, dtype=np.float32)
     for row in range(replicas):
         if HAS_NUMBA:
-            from dynprune_env.selection.kernels import fill_ranks  # slow to import
+            from dynprune_env.selection.kernels import fill_keys, fill_ranks  # slow to import
 
-            fill_ranks(rows[row], rng.row(row).integers(1 << 63, dtype=np.uint64), ranks[row])
+            keys = np.empty(scores.shape[1], dtype=np.uint64)
+            fill_keys(rows[row], keys)
+            keys.sort()
+            fill_ranks(keys, rng.row(row).integers(1 << 63, dtype=np.uint64), ranks[row])
         else:
             ranks[row, np.lexsort((rng.row(row).random(n), rows[row]))] = np.arange(n)
     return ranks

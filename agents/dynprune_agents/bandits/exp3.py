@@ -15,7 +15,7 @@ from dynprune_agents._agent import Observation
 from dynprune_agents.bandits._arms import ArmBandit
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection.agent import Episode
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.ranking import keep_top, where
 
 
 @dataclass
@@ -70,6 +70,6 @@ class EXP3(ArmBandit):
         start = round(arm / (self.num_arms - 1) * (len(loss) - count))
         upper = keep_top(loss, len(loss) - start, rng)
         window: np.ndarray = upper & ~keep_top(
-            np.where(upper, loss, -np.inf), len(loss) - start - count, rng
+            where(upper, loss, -np.inf), len(loss) - start - count, rng
         )
         return window

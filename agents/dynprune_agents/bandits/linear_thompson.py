@@ -30,11 +30,9 @@ class LinearThompson(LinearBandit):
         if self.v < 0:
             raise ValueError(f"v is at least 0, got {self.v}")
 
-    def score(self, x: np.ndarray, weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-        """The prediction of one draw."""
+    def believe(self, weights: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, float]:
+        """One draw, whose prediction is all."""
         size = weights.shape[-1]
         rows = [self.rng.row(row).normal(size=size) for row in range(len(self.rng.seeds))]
         noise = np.reshape(rows, weights.shape)[..., None]
-        draw = weights + self.v * (np.linalg.cholesky(covariance) @ noise)[..., 0]
-        prediction: np.ndarray = (x @ draw[..., None])[..., 0]
-        return prediction
+        return weights + self.v * (np.linalg.cholesky(covariance) @ noise)[..., 0], 0.0

@@ -30,8 +30,6 @@ class LinUCB(LinearBandit):
         if self.alpha < 0:
             raise ValueError(f"alpha is at least 0, got {self.alpha}")
 
-    def score(self, x: np.ndarray, weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-        """The upper confidence bound."""
-        uncertainty = np.sqrt(((x @ covariance) * x).sum(-1))
-        bound: np.ndarray = (x @ weights[..., None])[..., 0] + self.alpha * uncertainty
-        return bound
+    def believe(self, weights: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, float]:
+        """The mean, and alpha: the upper confidence bound."""
+        return weights, self.alpha

@@ -35,4 +35,4 @@ class RandomControl(WrappingAgent):
         if asked.dtype == bool:
             return mask
         mean = asked.sum(-1, dtype=np.float64) / np.maximum(1, count)
-        return np.where(mask, mean[..., None], 0).astype(np.float32)
+        return mask * mean[..., None].astype(np.float32)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent
 from dynprune_agents._history import LossHistory
+from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.ranking import keep_top, rank
 
@@ -53,7 +54,34 @@ class DynImpt(PeriodicAgent):
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top scores."""
-        loss = observation["loss"].astype(np.float64)
+        loss = observation["loss"]
+        instability, slope = self._trajectories() if HAS_NUMBA else self._plain_trajectories()
+        several = self._history.counts > 1
+        trend = slope.sum(-1, keepdims=True) / np.maximum(1, several.sum(-1, keepdims=True))
+        inconsistency = np.abs(slope - trend) * several
+        parts = (loss, instability, inconsistency)
+        scores = np.zeros(loss.shape)
+        for part in parts:
+            scores += rank(part, self.rng)
+        return keep_top(scores, count, self.rng)
+
+    def _trajectories(self) -> tuple[np.ndarray, np.ndarray]:
+        """Deviations and slopes of the last losses, (R, n) or (n,) each, 0 of a single one."""
+        from dynprune_agents._history_kernels import fill_deviations, fill_slopes  # slow to import
+
+        history = self._history
+        deviations, slopes = (
+            np.empty(history.known.shape, np.float32),
+            np.empty(history.known.shape),
+        )
+        for row, (losses, known) in enumerate(zip(history.loss_rings, history.known, strict=True)):
+            fill_deviations(losses, known, deviations[row])
+            fill_slopes(losses, history.epoch_rings[row], history.heads[row], known, slopes[row])
+        shape = history.counts.shape
+        return deviations.reshape(shape), slopes.reshape(shape)
+
+    def _plain_trajectories(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same without numba."""
         losses, epochs, known = self._history.losses, self._history.epochs, self._history.counts
         several = known > 1
         filled = np.where(np.isnan(losses), 0, losses)
@@ -64,8 +92,4 @@ class DynImpt(PeriodicAgent):
         since = np.take_along_axis(epochs, (len(epochs) - np.maximum(known, 1))[None], axis=0)[0]
         span = np.where(several, epochs[-1] - since, 1)
         slope = np.where(several, (losses[-1] - first) / np.maximum(span, 1), 0)
-        trend = slope.sum(-1, keepdims=True) / np.maximum(1, several.sum(-1, keepdims=True))
-        inconsistency = np.where(several, np.abs(slope - trend), 0)
-        parts = (loss, instability, inconsistency)
-        ranks = [rank(part.astype(np.float32), self.rng) for part in parts]
-        return keep_top(np.sum(ranks, axis=0).astype(np.float64), count, self.rng)
+        return instability, slope

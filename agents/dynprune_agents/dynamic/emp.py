@@ -40,5 +40,9 @@ class EMP(PeriodicAgent):
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top scores."""
         p = np.clip(observation["confidence"].astype(np.float64), 1e-12, 1 - 1e-12)
-        entropy = -p * np.log(p) - (1 - p) * np.log1p(-p)
-        return keep_top(observation["loss"] + self.beta * entropy, count, self.rng)
+        scores, other = -p * np.log(p), 1 - p
+        other *= np.log1p(np.negative(p, out=p), out=p)
+        scores -= other
+        scores *= self.beta
+        scores += observation["loss"]
+        return keep_top(scores, count, self.rng)

@@ -18,7 +18,7 @@ from dynprune_agents._draws import gumbel
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import progress_entries
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.ranking import keep_top, where
 
 
 @dataclass
@@ -68,7 +68,8 @@ class ES(Agent):
         count = ((left - ends * n) / max(1, between) - price * n) / (1 - price)
         full = np.asarray((between <= 0) | (left < (ends + 0.5) * n))
         with np.errstate(divide="ignore"):
-            scores = np.log(self.drawn_by(self._weight, self._score)) + gumbel(n, self.rng)
+            scores = np.log(self.drawn_by(self._weight, self._score))
+        scores += gumbel(n, self.rng)
         return keep_top(
             scores,
             np.rint(np.where(full, n, np.maximum(self.least * n, count))).astype(int),
@@ -92,6 +93,7 @@ class ES(Agent):
         else:
             new = (loss != self._before) | (observation["age"] == 0)
             weight = self.b1 * self._score + (1 - self.b1) * loss
-            self._weight = np.where(new, weight, self._weight)
-            self._score = np.where(new, self.b2 * self._score + (1 - self.b2) * loss, self._score)
+            self._weight = where(new, weight, self._weight)
+            score = self.b2 * self._score + (1 - self.b2) * loss
+            self._score = where(new, score, self._score)
         self._before = loss

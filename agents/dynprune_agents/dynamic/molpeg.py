@@ -17,7 +17,7 @@ import numpy as np
 from dynprune_agents._agent import Agent, Observation
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.budget import SCORING_COST
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.ranking import keep_top, where
 
 
 @dataclass
@@ -67,5 +67,4 @@ class MolPeg(Agent):
         now, averaged = probe.losses(where=trained), probe.losses(probe.models(True), trained)
         if now is None or averaged is None:
             return scores
-        found: np.ndarray = np.where(trained, np.nan_to_num(np.abs(now - averaged)), scores)
-        return found
+        return where(trained, np.nan_to_num(np.abs(now - averaged)), scores)

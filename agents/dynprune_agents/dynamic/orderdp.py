@@ -11,7 +11,7 @@ import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents._losses import START
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.ranking import keep_top, where
 
 
 @dataclass
@@ -37,5 +37,5 @@ class OrderDP(Agent):
         n = self.episode.num_samples
         size = int(self.ratio_s * n)
         drawn = keep_top(self.rng.random(n), size, self.rng)
-        scores = np.where(observation["visits"] > 0, observation["loss"], START)
-        return keep_top(np.where(drawn, scores, -np.inf), int(self.ratio_q * size), self.rng)
+        scores = where(observation["visits"] > 0, observation["loss"], START)
+        return keep_top(where(drawn, scores, -np.inf), int(self.ratio_q * size), self.rng)

@@ -28,13 +28,19 @@ def group_by_loss(loss: np.ndarray, groups: int) -> np.ndarray:
     From up to SAMPLE losses: the best groups that begin where a cell does (dynamic programming),
     then Lloyd's iterations until nothing moves. The authors start at random (k-means++).
     """
-    some = np.sort(loss[:: max(1, len(loss) // SAMPLE)].astype(np.float64))
-    centres = _converged(some, _best_of_cells(some, groups))
     # Few boundaries: counting those below is faster than a search.
     group = np.zeros(len(loss), dtype=np.int16)
-    for boundary in (centres[1:] + centres[:-1]) / 2:
+    for boundary in _boundaries(loss[:: max(1, len(loss) // SAMPLE)], groups):
         group += loss > boundary
     return group
+
+
+def _boundaries(loss: np.ndarray, groups: int) -> np.ndarray:
+    """What parts the groups of some losses (m,): (groups - 1,) float64, rising."""
+    some = np.sort(loss.astype(np.float64))
+    centres = _converged(some, _best_of_cells(some, groups))
+    between: np.ndarray = (centres[1:] + centres[:-1]) / 2
+    return between
 
 
 def _best_of_cells(values: np.ndarray, groups: int) -> np.ndarray:
@@ -116,9 +122,11 @@ class SeTa(Agent):
         sliding = ~np.atleast_1d(self.annealing(observation, self.delta))
         rows, losses = np.atleast_2d(kept), np.atleast_2d(observation["loss"])
         for row in np.flatnonzero(sliding):
-            ids = np.flatnonzero(rows[row])
-            group = group_by_loss(losses[row, ids], self.groups)
-            inside = (group >= start) & (group < start + window)
+            ids, loss = np.flatnonzero(rows[row]), losses[row]
+            some = loss[ids[:: max(1, len(ids) // SAMPLE)]]
+            # Group g holds what is above border g and not above the next.
+            borders = np.array([-np.inf, *_boundaries(some, self.groups), np.inf])
+            inside = rows[row] & (loss > borders[start]) & (loss <= borders[start + window])
             if inside.any():  # not so where fewer losses differ than there are groups
-                rows[row, ids] = inside
+                rows[row] = inside
         return kept

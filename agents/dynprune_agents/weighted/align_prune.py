@@ -16,6 +16,7 @@ import numpy as np
 from dynprune_agents._agent import Observation
 from dynprune_agents._history import LossHistory
 from dynprune_agents.weighted.infobatch import InfoBatch
+from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import progress_entries
 
@@ -57,18 +58,35 @@ class AlignPrune(InfoBatch):
         epoch = self.epoch(observation)
         self._history.watch(observation, epoch)
         self._reference.append(progress_entries(observation["progress"])["val_loss"])
-        losses, known = self._history.losses, self._history.counts
-        enough = known >= LEAST
+        enough = (self._history.known >= LEAST).reshape(observation["loss"].shape)
         if not enough.any(-1).all():
             return super().scores(observation)
+        aligned = self._aligned() if HAS_NUMBA else np.where(enough, self._plain_aligned(), 0)
+        aligned = aligned.reshape(enough.shape)
+        mean = aligned.sum(-1, keepdims=True) / enough.sum(-1, keepdims=True)
+        return aligned if enough.all() else np.where(enough, aligned, mean)
+
+    def _aligned(self) -> np.ndarray:
+        """Correlations with the reference, (R, n); 0 where a sample has too few losses."""
+        from dynprune_agents._history_kernels import fill_correlations  # slow to import
+
+        history = self._history
+        aligned = np.empty(history.known.shape)
+        reference = np.stack(self._reference, axis=-1).astype(np.float64)
+        tables = (history.loss_rings, history.epoch_rings, history.known)
+        for *rows, told, filled in zip(*tables, np.atleast_2d(reference), aligned, strict=True):
+            fill_correlations(*rows, LEAST, told, filled)
+        return aligned
+
+    def _plain_aligned(self) -> np.ndarray:
+        """The same without numba, whatever the number of losses."""
+        losses = self._history.losses
         places = np.nan_to_num(self._history.epochs).astype(np.int64)
         table = np.stack(self._reference)  # (epochs + 1,) or (epochs + 1, R)
         reference = (
             table[places] if table.ndim == 1 else table[places, np.arange(table.shape[1])[:, None]]
         )
-        aligned = correlation(losses, np.where(np.isnan(losses), np.nan, reference))
-        mean = np.where(enough, aligned, 0).sum(-1, keepdims=True) / enough.sum(-1, keepdims=True)
-        return np.where(enough, aligned, mean)
+        return correlation(losses, np.where(np.isnan(losses), np.nan, reference))
 
 
 def correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:

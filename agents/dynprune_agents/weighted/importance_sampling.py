@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.selection.actions import MAX_WEIGHT
 
 
@@ -25,22 +26,36 @@ def inclusion(importance: np.ndarray, count: int) -> np.ndarray:
         importance: (n,) positive.
         count: at most n.
     """
-    certain = np.zeros(len(importance), dtype=bool)
+    if HAS_NUMBA and len(importance) >= LARGE:
+        from dynprune_agents._draws_kernels import fill_inclusion  # slow to import
+
+        chances = np.empty(len(importance))
+        fill_inclusion(importance, count, chances)
+        return chances
+    open_ = np.ones(len(importance), dtype=bool)
+    rest = importance
     while True:
-        left = count - np.count_nonzero(certain)
-        if left == np.count_nonzero(~certain):  # all: no rounding may leave one out
+        left = count - (len(importance) - len(rest))
+        if left == len(rest):  # all: no rounding may leave one out
             return np.ones(len(importance))
-        total = importance[~certain].sum()
-        chances = np.where(certain, 1.0, importance * (left / total if total > 0 else 0))
-        over = (chances >= 1) & ~certain
+        total = rest.sum()
+        chances = np.where(open_, importance * (left / total if total > 0 else 0), 1.0)
+        over = (chances >= 1) & open_
         if not over.any():
             return chances
-        certain |= over
+        open_ &= ~over
+        rest = importance[open_]
 
 
 def systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A draw of (almost) exactly sum(chances) samples, each with its own probability, (n,) bool."""
     order = rng.permutation(len(chances))
+    if HAS_NUMBA and len(chances):
+        from dynprune_agents._draws_kernels import mark_steps  # slow to import
+
+        drawn = np.empty(len(chances), dtype=bool)
+        mark_steps(chances, order, rng.random(), drawn)
+        return drawn
     ends = np.cumsum(chances[order])
     ends[-1] = np.rint(ends[-1])  # the sum is whole but for rounding
     steps = np.floor(ends + rng.random())
@@ -94,5 +109,9 @@ class ImportanceSampling(Agent):
         else:
             chances = inclusion(importance, int(count))
             kept = systematic(chances, rng)
-            weights = kept * (count / (n * np.maximum(chances, 1e-12)) if self.rescale else 1.0)
+            weights = kept.astype(np.float64)
+            if self.rescale:
+                np.maximum(chances, 1e-12, out=chances)
+                chances *= n
+                weights *= np.divide(count, chances, out=chances)
         return np.minimum(weights, MAX_WEIGHT)

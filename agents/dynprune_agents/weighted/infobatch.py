@@ -14,7 +14,7 @@ import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents._losses import START, below_mean
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.ranking import keep_top, where
 
 
 @dataclass
@@ -43,7 +43,7 @@ class InfoBatch(Agent):
 
     def scores(self, observation: Observation) -> np.ndarray:
         """The last losses, (R, n) or (n,)."""
-        return np.where(observation["visits"] > 0, observation["loss"], START)
+        return where(observation["visits"] > 0, observation["loss"], START)
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
@@ -51,7 +51,7 @@ class InfoBatch(Agent):
         easy = below_mean(scores)
         if self.anneal:
             easy &= ~self.annealing(observation, self.delta)[..., None]
-        draws = np.where(easy, self.rng.random(scores.shape[-1]), -np.inf)
+        draws = where(easy, self.rng.random(scores.shape[-1]), -np.inf)
         dropped = keep_top(draws, (self.r * easy.sum(-1)).astype(np.int64), self.rng)
         kept = np.float32(1 / (1 - self.r) if self.rescale else 1)
-        return np.where(dropped, np.float32(0), np.where(easy, kept, np.float32(1)))
+        return (easy ^ dropped) * kept + ~easy  # of the easy ones, those that are not dropped

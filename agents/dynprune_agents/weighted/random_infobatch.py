@@ -37,6 +37,6 @@ class RandomInfoBatch(InfoBatch):
         """Gradient weights."""
         n = self.episode.num_samples
         kept = keep_top(self.rng.random(n), n - int(self.r * n), self.rng)
-        weights = np.where(kept, 1 / (1 - self.r) if self.rescale else 1, 0)
-        annealing = self.annealing(observation, self.delta) & self.anneal
-        return np.where(annealing[..., None], 1, weights).astype(np.float32)
+        weights = kept * np.float32(1 / (1 - self.r) if self.rescale else 1)
+        weights[self.annealing(observation, self.delta) & self.anneal] = 1
+        return weights

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_agents._draws import rising
+from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.selection.actions import MAX_WEIGHT
 
 
@@ -48,19 +50,23 @@ class RePB(Agent):
         dealt = self.rng.random(loss.shape[-1])
         rows = zip(*map(np.atleast_2d, (loss, used, dealt)), strict=True)
         easy = [self._easy(*each) for each in rows]
-        kept = np.where(
-            used, ~np.reshape(easy, loss.shape) | (draws >= self.rho), draws < 1 - self.rho
-        )
+        stays = ~np.reshape(easy, loss.shape) | (draws >= self.rho)
+        kept = (used & stays) | (~used & (draws < 1 - self.rho))
         weights = (self.epoch(observation) + 1) / (visits + 1) if self.rescale else 1.0
-        return np.minimum(np.where(kept, weights, 0), MAX_WEIGHT).astype(np.float32)
+        return np.minimum(kept * weights, MAX_WEIGHT).astype(np.float32)
 
     def _easy(self, loss: np.ndarray, used: np.ndarray, dealt: np.ndarray) -> np.ndarray:
         """Which used samples are below the mean of their batch, (n,) bool; `dealt` draws these."""
         ids = np.flatnonzero(used)
-        ids = ids[np.argsort(dealt[ids])]
+        easy = np.zeros(len(loss), dtype=bool)
+        if HAS_NUMBA:
+            from dynprune_agents._draws_kernels import mark_easy  # slow to import
+
+            mark_easy(np.ascontiguousarray(loss), ids[rising(dealt[ids])], self.batch, easy)
+            return easy
+        ids = ids[rising(dealt[ids])]
         batches = np.arange(len(ids)) // self.batch
         sums = np.bincount(batches, loss[ids])
         mean = sums / np.maximum(1, np.bincount(batches))
-        easy = np.zeros(len(loss), dtype=bool)
         easy[ids] = loss[ids] < (mean - 1e-6 * np.abs(mean))[batches]
         return easy
