@@ -17,10 +17,10 @@ def _switches() -> dict[str, tuple[Any, str, Any, Any]]:
     products = torch.backends.cuda.matmul
     convolutions = getattr(torch.backends.cudnn, "conv", None)
     if hasattr(convolutions, "fp32_precision"):
-        values = "fp32_precision", "tf32", "ieee"
-        return {"convolutions": (convolutions, *values), "products": (products, *values)}
-    values = "allow_tf32", True, False
-    return {"convolutions": (torch.backends.cudnn, *values), "products": (products, *values)}
+        newer = "fp32_precision", "tf32", "ieee"
+        return {"convolutions": (convolutions, *newer), "products": (products, *newer)}
+    older = "allow_tf32", True, False
+    return {"convolutions": (torch.backends.cudnn, *older), "products": (products, *older)}
 
 
 def where_tf32() -> list[str]:
