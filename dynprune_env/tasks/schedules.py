@@ -46,7 +46,7 @@ def shares_of_peak(name: str, progress: np.ndarray, warmup: float) -> np.ndarray
         ValueError: there is no such schedule, or it is no such function.
     """
     if ":" not in name:
-        return lookup(name, SCHEDULES, "schedule")(progress, warmup)  # type: ignore[no-any-return]
+        return lookup(name, SCHEDULES, "schedule")(progress, warmup)
     schedule = own_schedule(name)
     try:
         shares = np.asarray(schedule(progress.copy()))
