@@ -19,7 +19,6 @@ from dynprune_env.selection.ranking import keep_top
 from dynprune_env.selection.statistics import SampleValues, finite_values
 from dynprune_env.tasks.models import is_shipped
 from dynprune_env.training.learner import SCORING_BATCH
-from dynprune_env.training.objective import Objective
 from dynprune_env.training.trainer import Trainer
 
 
@@ -175,7 +174,10 @@ def _penultimate(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def _gradient_norms(
-    model: nn.Module, objective: Objective, inputs: Tensor, labels: Tensor
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    losses: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
 ) -> Tensor:
     """Norm of each sample's gradient over all parameters, (B,)."""
     parameters = {name: value.detach() for name, value in model.named_parameters()}
@@ -183,7 +185,7 @@ def _gradient_norms(
 
     def loss(parameters: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(model, (parameters, buffers), (x[None],))
-        return objective.losses(logits, label[None]).sum()
+        return losses(logits, label[None]).sum()
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")(
         parameters, inputs, labels
@@ -290,7 +292,7 @@ class EnvScoringRuns:
         trainer = self._trainer()
         self.charge(1.0)
         data, table = trainer.dataset.train, trainer.learner.inputs["train"]
-        objective = trainer.learner.objective
+        losses = trainer.learner.objective.losses
         rows = []
         for model in self.models():
             size = chunk or max(1, 2**24 // sum(p.numel() for p in model.parameters()))
@@ -300,7 +302,7 @@ class EnvScoringRuns:
                 for place, ids in enumerate(parts):
                     beat(place / len(parts))
                     given = table.batch(ids), data.labels[ids]
-                    norms.append(_gradient_norms(model, objective, *given))
+                    norms.append(_gradient_norms(model, *given, losses))
                 rows.append(torch.cat(norms).cpu().numpy())
         return self.as_observed(np.stack(rows))
 
