@@ -19,6 +19,8 @@ NETS = (
     "tokens",
     "streamed",
     "dropout",
+    "several labels",
+    "numbers",
 )
 
 
