@@ -15,6 +15,7 @@ from dynprune_env.common.tf32 import where_tf32
 from dynprune_env.envs.settings import Settings
 from dynprune_env.selection.rewards import own_reward
 from dynprune_env.tasks.datasets import DataNotFoundError
+from dynprune_env.tasks.losses import own_loss
 from dynprune_env.tasks.registry import own_factory
 from dynprune_env.tasks.schedules import own_schedule
 from dynprune_env.tasks.variants import load_dataset
@@ -62,6 +63,8 @@ def code_behind(settings: Settings) -> Iterator[Any]:
         yield own_reward(settings.reward)
     if ":" in settings.recipe.schedule:
         yield own_schedule(settings.recipe.schedule)
+    if ":" in settings.recipe.loss:
+        yield own_loss(settings.recipe.loss)
 
 
 def _cuda_switches(settings: Settings) -> dict[str, str]:

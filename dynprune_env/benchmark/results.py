@@ -96,8 +96,8 @@ class Result:
             Spearman's correlation of all losses before and after, 0 in the first epoch) and the
             shares of wrongly labelled (`corrupted`) and of repeated (`duplicates`) samples among
             the kept.
-        test_loss: mean cross-entropy on the test split, in nats.
-        test_accuracy: in [0, 1].
+        test_loss: mean loss on the test split, in nats.
+        test_accuracy: in [0, 1]; where labels are numbers, R².
         visits: samples trained, counted with repetition.
         scored: samples that were only scored (forward passes); each costs a third of a visit.
         preparation: visits charged for training runs before the episode, in which a rule scored.

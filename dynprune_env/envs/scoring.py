@@ -16,7 +16,7 @@ from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
-from dynprune_env.selection.statistics import SampleValues, finite_values, sample_values
+from dynprune_env.selection.statistics import SampleValues, finite_values
 from dynprune_env.tasks.models import is_shipped
 from dynprune_env.training.learner import SCORING_BATCH
 from dynprune_env.training.trainer import Trainer
@@ -69,9 +69,10 @@ class TrainerProbe:
         if found is None:
             return None
         losses = np.full(self._shape, np.nan, dtype=np.float32)
+        objective = self._trainer.learner.objective
         with self._trainer.computing():
             for row, (ids, logits) in enumerate(found):
-                losses[row, ids] = finite_values(sample_values(logits, self._labels(ids))).loss
+                losses[row, ids] = finite_values(objective.values(logits, self._labels(ids))).loss
         return losses if self._batched else losses[0]
 
     def features(self, where: np.ndarray | None = None) -> np.ndarray | None:
@@ -172,14 +173,19 @@ def _penultimate(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return features
 
 
-def _gradient_norms(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+def _gradient_norms(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    losses: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+) -> Tensor:
     """Norm of each sample's gradient over all parameters, (B,)."""
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     buffers = dict(model.named_buffers())
 
     def loss(parameters: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(model, (parameters, buffers), (x[None],))
-        return nn.functional.cross_entropy(logits, label[None])
+        return losses(logits, label[None]).sum()
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")(
         parameters, inputs, labels
@@ -259,17 +265,19 @@ class EnvScoringRuns:
 
     def values(self, models: list[nn.Module] | None = None) -> SampleValues:
         """See `ScoringRuns.values`."""
-        labels = self._trainer().dataset.train.labels
+        trainer = self._trainer()
+        labels, objective = trainer.dataset.train.labels, trainer.learner.objective
         found = self._logits(self.models() if models is None else models)
-        with self._trainer().computing():
-            rows = [finite_values(sample_values(logits, labels)) for logits in found]
+        with trainer.computing():
+            rows = [finite_values(objective.values(logits, labels)) for logits in found]
         return SampleValues(*(self.as_observed(np.stack(part)) for part in zip(*rows, strict=True)))
 
     def probabilities(self) -> np.ndarray:
         """See `ScoringRuns.probabilities`."""
-        found = self._logits(self.models())
-        with self._trainer().computing():
-            return self.as_observed(torch.softmax(torch.stack(found), 2).cpu().numpy())
+        found, trainer = self._logits(self.models()), self._trainer()
+        with trainer.computing():
+            p = trainer.learner.objective.probabilities(torch.stack(found))
+            return self.as_observed(p.cpu().numpy())
 
     def _logits(self, models: list[nn.Module]) -> list[Tensor]:
         """(n, C) of each replica, charged."""
@@ -284,6 +292,7 @@ class EnvScoringRuns:
         trainer = self._trainer()
         self.charge(1.0)
         data, table = trainer.dataset.train, trainer.learner.inputs["train"]
+        losses = trainer.learner.objective.losses
         rows = []
         for model in self.models():
             size = chunk or max(1, 2**24 // sum(p.numel() for p in model.parameters()))
@@ -292,7 +301,8 @@ class EnvScoringRuns:
                 norms = []
                 for place, ids in enumerate(parts):
                     beat(place / len(parts))
-                    norms.append(_gradient_norms(model, table.batch(ids), data.labels[ids]))
+                    given = table.batch(ids), data.labels[ids]
+                    norms.append(_gradient_norms(model, *given, losses))
                 rows.append(torch.cat(norms).cpu().numpy())
         return self.as_observed(np.stack(rows))
 

@@ -62,7 +62,7 @@ class Settings:
         learner: what trains the models: "modules" (any module, one after the other), "stacked"
             (plain ReLU nets as one stack of matrices), "numba" (these in compiled loops, on a
             CPU), or "auto", which takes the last of them that fits. They agree to rounding. The
-            last two train with `optimizer="sgd"` only, on any schedule.
+            last two train with `optimizer="sgd"` and `loss="cross_entropy"` only, on any schedule.
         averaging: keeps an exponential moving average of each model, moved after every gradient
             step, for rules that ask for it (`Probe.models`): the weight of the old one, in [0, 1).
             None keeps none.

@@ -315,7 +315,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         for name in ("device", "deterministic", "data_dir", "download"):
             del settings[name]
         settings |= {"num_envs": self.num_envs, "twins": self.twins}
-        settings |= {name: getattr(recipe, name) for name in ("optimizer", "schedule")}
+        settings |= {name: getattr(recipe, name) for name in ("optimizer", "schedule", "loss")}
         return json.dumps(settings, sort_keys=True)
 
     # -- rendering ------------------------------------------------------------------------------
@@ -336,10 +336,10 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         settings, task = self.settings, self.settings.resolved
         device, info = settings.find_device(), task.info
         data = load_dataset(info, task.variant, settings.data_dir, settings.download, device)
-        make = partial(make_model, task.model, info.input_shape, info.num_classes)
+        make = partial(make_model, task.model, info.input_shape, info.outputs)
         if is_own(settings.task):
             with as_alone(device):
-                check_outputs(settings.task, make, data, device)
+                check_outputs(settings.task, make, data, task.recipe, device)
         return Trainer(
             make,
             data,

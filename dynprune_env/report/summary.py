@@ -57,7 +57,7 @@ class Row(GroupRow):
         low: lower end of the 95 % bootstrap interval of that mean; the mean itself for one seed.
         high: upper end of it.
         spread: standard deviation of the accuracy over seeds (ddof 1), 0 for one seed.
-        test_loss: mean test cross-entropy, in nats.
+        test_loss: mean test loss, in nats.
         saved: mean true saved fraction of a full run, scoring included.
         visits: mean number of samples trained, scoring excluded.
         scored: mean number of samples only scored, each a third of a visit.

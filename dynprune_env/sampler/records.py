@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,32 +9,10 @@ import torch
 from torch import Tensor
 
 from dynprune_env.sampler.checks import as_indices, as_tensor, check_range
-from dynprune_env.selection.statistics import MAX_MARGIN, plain_sample_values, sample_values
+from dynprune_env.selection.statistics import from_losses, plain_sample_values, sample_values
 
 PENDING = 1 << 22
 """Numbers kept as they came, before they are turned into five values a sample on their device."""
-
-
-def from_losses(losses: Tensor, num_classes: int) -> Tensor:
-    """The values that `sample_values` would give, as far as cross-entropies determine them.
-
-    Confidence is exp(-loss). The rest assumes that all other classes are equally probable for
-    EL2N, and that there are only two for the margin, ln(p / (1 - p)): exact for C = 2, else the
-    least that it can be. So correct means a confidence above one half.
-
-    Args:
-        losses: (V,) in nats; a loss that is no cross-entropy is read as if it were.
-        num_classes: C.
-
-    Returns:
-        (5, V) float32, in the order of the fields of `SampleValues`.
-    """
-    losses = losses.float()
-    p = torch.exp(-losses).clamp(max=1.0)
-    limit = math.exp(-MAX_MARGIN)  # finite at p = 1
-    margin = torch.log(p + limit) - torch.log(1 - p + limit)
-    el2n = (1 - p) * math.sqrt(1 + 1 / max(1, num_classes - 1))
-    return torch.stack([losses, p, margin, el2n, (p > 0.5).float()])
 
 
 class Records:

@@ -177,7 +177,7 @@ class PruningSampler(Standing):
             indices: (B,) integers, which samples.
             logits: (B, C), of any floating type.
             losses: (B,) instead of logits, any loss with a value per sample; the other columns
-                are derived as if it were a cross-entropy in nats, see `records.from_losses`.
+                are derived as if it were a cross-entropy in nats, see `from_losses`.
 
         Raises:
             ValueError: shapes do not fit, or an index is out of range.

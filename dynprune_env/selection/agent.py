@@ -36,7 +36,9 @@ class Probe(Protocol):
     def losses(
         self, models: list[nn.Module] | None = None, where: np.ndarray | None = None
     ) -> np.ndarray | None:
-        """The samples' cross-entropy, (R, n) or (n,) float32, nats.
+        """The samples' losses (cross-entropy unless the recipe says otherwise), nats.
+
+        (R, n) or (n,) float32.
 
         Args:
             models: one per replica; None for the current ones.
@@ -102,7 +104,11 @@ class ScoringRuns(Protocol):
     def probabilities(self) -> np.ndarray:
         """Every sample's predicted probabilities, (R, n, C) or (n, C) float32.
 
-        Under the models of the latest run as they are now.
+        Under the models of the latest run as they are now. Of k labels a sample (n, 2 k): of each
+        being there, then of each not.
+
+        Raises:
+            ValueError: the task's labels are numbers.
         """
 
     def gradient_norms(self, chunk: int | None = None) -> np.ndarray:
@@ -130,7 +136,7 @@ class Episode:
 
     Attributes:
         num_samples: n.
-        num_classes: C.
+        num_classes: C; 2 where the samples have no class, all of them then in the first.
         epochs: T, the most steps.
         budget: share of T n visits that may be spent.
         seeds: one seed per replica, from which an agent draws; a single number for an

@@ -18,9 +18,11 @@ class Metrics:
     """How well the replicas do at the end of an epoch (or before the first); (R,) each.
 
     Attributes:
-        val_loss: mean cross-entropy on the val split, nats.
-        val_accuracy: in [0, 1].
-        train_loss: mean loss of the last epoch's visits, nats; ln C before the first.
+        val_loss: mean loss on the val split, nats (cross-entropy, unless the recipe says
+            otherwise).
+        val_accuracy: in [0, 1]; where labels are numbers, R².
+        train_loss: mean loss of the last epoch's visits, nats; before the first that of a
+            prediction that knows nothing, ln C.
         ended: bool, whether the episode is over; where rows are twins, that of all of them.
     """
 

@@ -78,6 +78,28 @@ def plain_sample_values(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([loss, confidence, margin, el2n, (margin > 0).float()])
 
 
+def from_losses(losses: Tensor, num_classes: int) -> Tensor:
+    """The values that `sample_values` would give, as far as cross-entropies determine them.
+
+    Confidence is exp(-loss). The rest assumes that all other classes are equally probable for
+    EL2N, and that there are only two for the margin, ln(p / (1 - p)): exact for C = 2, else the
+    least that it can be. So correct means a confidence above one half.
+
+    Args:
+        losses: (V,) in nats; a loss that is no cross-entropy is read as if it were.
+        num_classes: C.
+
+    Returns:
+        (5, V) float32, in the order of the fields of `SampleValues`.
+    """
+    losses = losses.float()
+    p = torch.exp(-losses).clamp(max=1.0)
+    limit = math.exp(-MAX_MARGIN)  # finite at p = 1
+    margin = torch.log(p + limit) - torch.log(1 - p + limit)
+    el2n = (1 - p) * math.sqrt(1 + 1 / max(1, num_classes - 1))
+    return torch.stack([losses, p, margin, el2n, (p > 0.5).float()])
+
+
 def _wrong() -> np.ndarray:
     """The values of an entirely wrong prediction, (5,) float32."""
     return np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
@@ -97,7 +119,9 @@ def own_copies(lent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 class SampleStatistics:
     """The table that observations are made from. Only visited samples are re-scored.
 
-    Columns, each (R, n); unvisited samples carry the values of a uniform prediction:
+    Columns, each (R, n); unvisited samples carry the values of a uniform prediction. What loss,
+    confidence, margin, el2n and correct are where a sample has no class, `Objective` says; C is
+    then 2 and every label 0.
 
     | column | meaning | range |
     |---|---|---|
@@ -128,8 +152,21 @@ class SampleStatistics:
         "label",
     )
 
-    def __init__(self, num_replicas: int, labels: np.ndarray, num_classes: int):
+    def __init__(
+        self,
+        num_replicas: int,
+        labels: np.ndarray,
+        num_classes: int,
+        start: Mapping[str, float] | None = None,
+    ):
         shape = (num_replicas, len(labels))
+        uniform = {
+            "loss": math.log(num_classes),
+            "confidence": 1 / num_classes,
+            "el2n": math.sqrt(1 - 1 / num_classes),
+        }
+        self._start = dict(uniform if start is None else start)
+        self._start["loss_mean"] = self._start["loss"]
         self.labels = _read_only(np.array(labels))  # a copy: they may be the caller's
         self.num_classes = num_classes
         self._table = {
@@ -161,15 +198,8 @@ class SampleStatistics:
 
     def reset(self, rows: np.ndarray) -> None:
         """Forgets everything about these replicas."""
-        classes = self.num_classes
-        start = {
-            "loss": math.log(classes),
-            "loss_mean": math.log(classes),
-            "confidence": 1 / classes,
-            "el2n": math.sqrt(1 - 1 / classes),
-        }
         for name, column in self._table.items():
-            column[rows] = start.get(name, 0)
+            column[rows] = self._start.get(name, 0)
         self._last_visit[rows] = 0
         self._scored[rows] = False
 

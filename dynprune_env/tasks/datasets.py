@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynprune_env.tasks.losses import CLASSES
+
 
 @dataclass(frozen=True)
 class Split:
@@ -20,7 +22,7 @@ class Split:
 
     Attributes:
         inputs: (n, C, H, W) uint8 pixels, (n, ...) float32 features or int64 token ids.
-        labels: (n,) int64 in [0, num_classes).
+        labels: (n,) int64 in [0, num_classes), or float32 of the shapes in `losses.as_targets`.
     """
 
     inputs: Tensor
@@ -64,13 +66,15 @@ class DatasetInfo:
         read: reads the samples; takes the folder (None: the default search) and `download`.
         num_available: samples beside the test split, train and val together.
         num_val: of these, samples held out for val.
-        num_classes: C.
+        num_classes: C; 2 where labels are no classes: agents see them all in the first.
         input_shape: (C, H, W), (F,) for features, or (L,) for token ids.
         class_size: train samples that every class is sure to have, for `imbalance`.
         mean: per-channel mean of uint8 pixels scaled to [0, 1]; empty for features.
         std: per-channel standard deviation, likewise.
         vocabulary: token ids are in [0, vocabulary); 0 where inputs are no integers, None where
             they are, but it is not known how large.
+        labels: their kind, of `losses`.
+        num_outputs: k, what a model gives for a sample; None for a logit for each class.
     """
 
     name: str
@@ -83,6 +87,13 @@ class DatasetInfo:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     vocabulary: int | None = 0
+    labels: str = CLASSES
+    num_outputs: int | None = None
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives for a sample."""
+        return self.num_outputs or self.num_classes
 
     @property
     def num_train(self) -> int:

@@ -15,8 +15,9 @@ from torch.utils.data import get_worker_info
 from dynprune_env.common.draws import OwnDraws
 from dynprune_env.common.randomness import Purpose, kept_generators, stream_seed
 from dynprune_env.tasks.datasets import Split
+from dynprune_env.tasks.losses import CLASSES, LABELS, as_targets, kind_of
 
-LABELS = "labels are (n,) integers, one class per sample"
+_LABELS = "labels are (n,) integers, one class per sample"
 
 
 class Streamed:
@@ -109,26 +110,30 @@ def as_input(sample: Any) -> Tensor:
     return as_inputs(array[None])[0] if array.dim() else as_inputs(array)
 
 
-def as_labels(labels: Any) -> Tensor:
-    """(n,) int64.
+def as_labels(labels: Any, loss: str = "cross_entropy") -> Tensor:
+    """(n,) int64 of classes; of what other losses take see `losses.as_targets`.
 
     Raises:
-        ValueError: they are of another shape, or no integers; the message says how to convert
-            them.
+        ValueError: they are of another shape or type than the loss takes; the message says how to
+            convert them.
     """
     try:
-        apart = isinstance(labels, list | tuple) and any(isinstance(y, Tensor) for y in labels)
+        arrays = (Tensor, np.ndarray)
+        apart = isinstance(labels, list | tuple) and any(isinstance(y, arrays) for y in labels)
         if apart:
             labels = torch.stack([torch.as_tensor(label, device="cpu") for label in labels])
         table = torch.as_tensor(labels, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
-            f"{LABELS}, got {_kind_of(labels)}: np.unique(labels, return_inverse=True)[1] numbers "
+            f"{_LABELS}, got {_kind_of(labels)}: np.unique(labels, return_inverse=True)[1] numbers "
             "the classes of whatever can be sorted"
         ) from error
+    kind = LABELS.get(loss) or kind_of(table)
+    if kind != CLASSES:
+        return as_targets(table, loss, kind)
     if table.dim() == 1 and not table.is_floating_point() and not table.is_complex():
         return table.long()
-    raise ValueError(f"{LABELS}, got {tuple(table.shape)} {table.dtype}{_remedy(table)}")
+    raise ValueError(f"{_LABELS}, got {tuple(table.shape)} {table.dtype}{_remedy(table)}")
 
 
 def _kind_of(labels: Any) -> str:
@@ -149,8 +154,12 @@ def _remedy(table: Tensor) -> str:
         return ": labels[:, 0] has that shape"
     if table.dim() == 2 and ((table == 0) | (table == 1)).all() and (table.sum(1) == 1).all():
         return ": these are one-hot, labels.argmax(1) are the classes"
+    if table.dim() == 2 and ((table == 0) | (table == 1)).all():
+        return ": several labels a sample are for a recipe with loss='bce'"
     if table.dim() == 1 and (table == table.round()).all():
         return ": these are whole, convert them with labels.long() or labels.astype(int)"
+    if table.is_floating_point() and table.isfinite().all():
+        return ": numbers to predict are for a recipe with loss='mse'"
     return ""
 
 
@@ -208,14 +217,14 @@ def check_map_style(data: Any) -> None:
         raise ValueError(f"a sample of the data set is (input, label), got {type(sample)}")
 
 
-def read_split(data: Any) -> Split:
-    """All samples of (inputs, labels) or of a map-style data set.
+def read_split(data: Any, loss: str) -> Split:
+    """All samples of (inputs, labels) or of a map-style data set, the labels for a loss.
 
     Raises:
         ValueError: shapes do not fit each other; see `as_inputs` and `as_labels`.
     """
     if is_pair(data):
-        inputs, labels = as_inputs(data[0]), as_labels(data[1])
+        inputs, labels = as_inputs(data[0]), as_labels(data[1], loss)
     else:
         check_map_style(data)
         samples = read_samples(data, range(len(data)))
@@ -227,7 +236,7 @@ def read_split(data: Any) -> Split:
                     f"at {i}, {_of(part)}"
                 )
         inputs = torch.stack(parts)
-        labels = as_labels([_label(sample) for sample in samples])
+        labels = as_labels([_label(sample) for sample in samples], loss)
     if len(inputs) != len(labels):
         raise ValueError(f"there are {len(inputs)} inputs, but {len(labels)} labels")
     return Split(inputs, labels)
@@ -245,13 +254,14 @@ def _of(sample: Tensor) -> str:
     return f"{tuple(sample.shape)} {str(sample.dtype).removeprefix('torch.')}"
 
 
-def read_labels(data: Any) -> Tensor:
-    """The labels of a map-style data set, (n,) int64: its `targets`, or one pass over it."""
+def read_labels(data: Any, loss: str) -> Tensor:
+    """The labels of a map-style data set for a loss: its `targets`, or one pass over it."""
     check_map_style(data)
     targets = getattr(data, "targets", None)
     if targets is not None and len(targets) == len(data):
         some = np.linspace(0, len(data) - 1, 3, dtype=int).tolist()
         # A transform of the targets would make the labels others.
-        if read_samples(data, some, _label) == [_whole(targets[i]) for i in some]:
-            return as_labels(targets)
-    return as_labels(read_samples(data, range(len(data)), _label))
+        read = read_samples(data, some, _label)
+        if all(np.array_equal(y, _whole(targets[i])) for y, i in zip(read, some, strict=True)):
+            return as_labels(targets, loss)
+    return as_labels(read_samples(data, range(len(data)), _label), loss)

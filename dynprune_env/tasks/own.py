@@ -21,6 +21,7 @@ from dynprune_env.tasks.inputs import (
     read_samples,
     read_split,
 )
+from dynprune_env.tasks.losses import CLASSES, LABELS, kind_of
 from dynprune_env.tasks.models import check_model
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import UNCHANGED, Task, check_parts
@@ -47,13 +48,17 @@ def own_task(
         train: (inputs, labels) as tensors or arrays, or a map-style data set of (input, label).
             Inputs are (n, C, H, W) uint8 pixels, which are normalised; floats (n, ...) or integers
             (n, ...), such as token ids, which reach the model as they are. Labels are (n,)
-            integers in [0, C).
+            integers in [0, C); under loss="bce" of the recipe (n, k) zeros and ones, under "mse"
+            (n,) or (n, k) numbers of about unit variance; under a loss of one's own what
+            `losses.kind_of` makes of them.
         test: likewise; only `evaluate("test")` reads it.
-        model: a function that makes a fresh module, logits (B, C) from a batch of inputs, drawing
-            its weights from torch's default generator; or a spec such as "mlp(width=32)".
+        model: a function that makes a fresh module, logits (B, C) from a batch of inputs, or
+            outputs (B, k) where labels are no classes ((B,) will do for one number), drawing its
+            weights from torch's default generator; or a spec such as "mlp(width=32)".
         recipe: how to train. Its augmentation crops and flips pixels.
-        val_size: samples held out of `train`, stratified by class; None holds out a tenth.
-        num_classes: C, at least 2; None means one more than the largest label.
+        val_size: samples held out of `train`, stratified by class where there are classes; None
+            holds out a tenth.
+        num_classes: C, at least 2; None means one more than the largest label. Of classes alone.
         mean: of pixels scaled to [0, 1], one number per channel; None takes that of train (of at
             most 1,000 samples).
         std: likewise, positive.
@@ -72,12 +77,21 @@ def own_task(
         num_classes = whole("num_classes", num_classes, 2)
     if val_size is not None:
         val_size = whole("val_size", val_size, 1)
-    splits = _read(train, test, flag("stream", stream), whole("workers", workers, 0))
-    classes = _check_labels(splits, num_classes)
+    check_parts(recipe, variant)
+    loss = recipe.loss
+    splits = _read(train, test, loss, flag("stream", stream), whole("workers", workers, 0))
+    labels, outputs = _kind_of_labels(splits, loss), None
+    if labels == CLASSES:
+        classes = _check_labels(splits, num_classes)
+        strata = splits["train"].labels.numpy()
+    else:
+        if num_classes is not None:
+            raise ValueError(f"num_classes is of classes, got {num_classes} for {labels}")
+        classes, outputs = 2, splits["train"].labels[0].numel()
+        strata = np.zeros(len(splits["train"]), dtype=np.int64)
     shape, dtype = _kind(splits["train"])
     vocabulary = None if dtype == torch.int64 else 0
     check_model(model, shape, vocabulary)
-    check_parts(recipe, variant)
     pixels = dtype == torch.uint8
     if not pixels and (recipe.augmentation or mean is not None or std is not None):
         raise ValueError(
@@ -96,7 +110,7 @@ def own_task(
             f"{n} train samples cannot be split into train and val with val_size={val_size}: "
             "each needs at least one"
         )
-    counts = np.bincount(splits["train"].labels.numpy(), minlength=classes)
+    counts = np.bincount(strata, minlength=classes)
     raw = RawData(splits["train"], splits["test"])
     info = DatasetInfo(
         name="own task",
@@ -109,6 +123,8 @@ def own_task(
         mean=tuple(mean or ()),
         std=tuple(std or ()),
         vocabulary=vocabulary,
+        labels=labels,
+        num_outputs=outputs,
     )
     return Task(info, model, recipe, variant)
 
@@ -122,12 +138,12 @@ def _per_channel(name: str, values: Any, channels: int, interval: str) -> tuple[
     return tuple(real(what, value, interval) for value in given)
 
 
-def _read(train: Any, test: Any, stream: bool, workers: int) -> dict[str, Split]:
+def _read(train: Any, test: Any, loss: str, stream: bool, workers: int) -> dict[str, Split]:
     """Both splits, whose inputs are alike."""
     splits, kinds = {}, []
     for name, data in (("train", train), ("test", test)):
         try:
-            splits[name] = _streamed(data, workers) if stream else read_split(data)
+            splits[name] = _streamed(data, loss, workers) if stream else read_split(data, loss)
             kinds.append(_kind(splits[name]))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
@@ -139,6 +155,19 @@ def _read(train: Any, test: Any, stream: bool, workers: int) -> dict[str, Split]
             f"{kinds[0][0]} {kinds[0][1]} and {kinds[1][0]} {kinds[1][1]}"
         )
     return splits
+
+
+def _kind_of_labels(splits: dict[str, Split], loss: str) -> str:
+    """What the labels of both splits are, once it is sure that they are alike."""
+    train, test = (splits[name].labels for name in ("train", "test"))
+    kinds = [LABELS.get(loss) or kind_of(each) for each in (train, test)]
+    shapes = [("n", *each.shape[1:]) for each in (train, test)]
+    if kinds[0] != kinds[1] or shapes[0] != shapes[1]:
+        told = " and ".join(
+            f"{kind} {shape}".replace("'", "") for kind, shape in zip(kinds, shapes, strict=True)
+        )
+        raise ValueError(f"the labels of train and test are of one kind and shape, got {told}")
+    return kinds[0]
 
 
 def _check_labels(splits: dict[str, Split], num_classes: int | None) -> int:
@@ -156,12 +185,12 @@ def _check_labels(splits: dict[str, Split], num_classes: int | None) -> int:
     return classes
 
 
-def _streamed(data: Any, workers: int) -> Split:
+def _streamed(data: Any, loss: str, workers: int) -> Split:
     if is_pair(data):
         raise ValueError("stream=True reads map-style data sets, these are all in memory already")
     check_map_style(data)
     # A Streamed does what is asked of the tensor: it can be indexed and moved.
-    return Split(cast(Tensor, Streamed(data, workers)), read_labels(data))
+    return Split(cast(Tensor, Streamed(data, workers)), read_labels(data, loss))
 
 
 def _kind(split: Split) -> tuple[tuple[int, ...], torch.dtype]:

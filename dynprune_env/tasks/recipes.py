@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from dynprune_env.common.checks import flag, plain, real, shown, whole
+from dynprune_env.common.specs import lookup
+from dynprune_env.tasks.losses import LABELS, own_loss
 from dynprune_env.tasks.schedules import shares_of_peak
 
 
@@ -76,7 +78,7 @@ class Recipe:
         weight_decay: how much of each parameter is added to its gradient, at least 0. "adamw" takes
             it off the parameter instead, times the learning rate: decoupled from the gradient.
         label_smoothing: share of the target spread over all classes, in [0, 1]; only training
-            sees it.
+            sees it. Of "cross_entropy" alone.
         augmentation: random changes of the training images.
         budget_exponent: how the rate depends on the budget: the peak is learning_rate /
             (b / budget_ceiling) ** budget_exponent. Few gradient steps have to be larger ones
@@ -88,6 +90,9 @@ class Recipe:
         schedule: "one_cycle", a linear rise from 4 % of the peak and a cosine fall to 0; "cosine",
             the fall alone; "constant"; or "my_module:function", a pure function of one's own from
             progress, an array in [0, 1], to shares of the peak, see `shares_of_peak`.
+        loss: "cross_entropy" of one class a sample; "bce", binary cross-entropy of several labels
+            a sample, each there or not; "mse", squared error of numbers, both the mean over a
+            sample's outputs; or "my_module:function", see `losses.own_loss`.
     """
 
     epochs: int
@@ -103,6 +108,7 @@ class Recipe:
     budget_ceiling: float = 1.0
     optimizer: str = "sgd"
     schedule: str = "one_cycle"
+    loss: str = "cross_entropy"
 
     def __post_init__(self) -> None:
         """Checks the values; numpy's numbers become Python's.
@@ -117,7 +123,7 @@ class Recipe:
             object.__setattr__(self, name, number)
         if not isinstance(self.augmentation, Augmentation):
             raise ValueError(f"augmentation is an Augmentation, got {shown(self.augmentation)}")
-        for name in ("optimizer", "schedule"):
+        for name in ("optimizer", "schedule", "loss"):
             text = plain(getattr(self, name))
             if not isinstance(text, str):
                 raise ValueError(f"{name} is a text, got {shown(text)}")
@@ -125,6 +131,12 @@ class Recipe:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer is one of {OPTIMIZERS}, got {self.optimizer!r}")
         self.rate(np.linspace(0, 1, 11))
+        own_loss(self.loss) if ":" in self.loss else lookup(self.loss, LABELS, "loss")
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(
+                f"label_smoothing is of loss='cross_entropy', got {self.label_smoothing} with "
+                f"loss={self.loss!r}"
+            )
 
     def at_budget(self, budget: float) -> Recipe:
         """The recipe of runs with a budget in (0, 1], its rate put in.

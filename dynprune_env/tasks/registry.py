@@ -23,6 +23,7 @@ from dynprune_env.tasks.datasets import (
     PLANTED,
     DatasetInfo,
 )
+from dynprune_env.tasks.losses import LABELS
 from dynprune_env.tasks.models import Model, check_model
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.variants import Variant
@@ -58,6 +59,13 @@ class Task:
             raise ValueError(f"info is a DatasetInfo, got {shown(self.info)}")
         check_model(self.model, self.info.input_shape, self.info.vocabulary)
         check_parts(self.recipe, self.variant)
+        given, loss = self.info.labels, self.recipe.loss
+        if LABELS.get(loss, given) != given:
+            raise ValueError(
+                f"loss={loss!r} is of labels that are {LABELS[loss]}, got {given} in "
+                f"{self.info.name}"
+            )
+        self.variant.check_labels(self.info)
 
 
 def check_parts(recipe: Recipe, variant: Variant) -> None:

@@ -21,6 +21,7 @@ from dynprune_env.tasks.datasets import (
     stratified,
 )
 from dynprune_env.tasks.inputs import Streamed, sampled
+from dynprune_env.tasks.losses import CLASSES
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Dataset:
         train: n samples, in random order.
         val: held out of the published training set, stratified, clean labels.
         test: the published test split, clean labels.
-        clean_labels: (n,) int64, the train labels before label noise.
+        clean_labels: (n,) int64, the train labels before label noise; (n, ...) float32 where they
+            are no classes.
         redrawn: (n,) bool, whether the label was redrawn (it may have come out the same).
         duplicate_of: (n,) int64, the train id that a sample repeats, -1 for originals.
     """
@@ -47,7 +49,9 @@ class Dataset:
     @property
     def corrupted(self) -> np.ndarray:
         """(n,) bool, whether the train label is wrong."""
-        return self.train.labels.cpu().numpy() != self.clean_labels
+        wrong = self.train.labels.cpu().numpy() != self.clean_labels
+        found: np.ndarray = wrong.reshape(len(wrong), -1).any(1)
+        return found
 
     @cached_property
     def content_hash(self) -> str:
@@ -101,7 +105,8 @@ class Variant:
 
     Attributes:
         train_size: n; None takes all that is left beside val.
-        label_noise: share of train labels redrawn uniformly from all classes, in [0, 1].
+        label_noise: share of train labels redrawn uniformly from all classes, in [0, 1]. This and
+            imbalance are for tasks of one class a sample.
         imbalance: size of the rarest class over the commonest, in (0, 1]; sizes fall
             geometrically with the class index.
         duplicates: share of the n train samples that repeat another one, in [0, 1).
@@ -149,6 +154,19 @@ class Variant:
             if counts.min() == 0:
                 raise ValueError(f"{chosen} leaves a class without samples")
 
+    def check_labels(self, info: DatasetInfo) -> None:
+        """Checks that what is done to classes is done to classes.
+
+        Raises:
+            ValueError: the labels of the data set are of another kind.
+        """
+        if info.labels != CLASSES and (self.label_noise > 0 or self.imbalance < 1):
+            raise ValueError(
+                f"label_noise and imbalance are for tasks of one class a sample, got "
+                f"label_noise={self.label_noise} and imbalance={self.imbalance} for {info.name}, "
+                f"whose labels are {info.labels}"
+            )
+
     def num_samples(self, info: DatasetInfo) -> int:
         """The number of train samples n, known before the data are read."""
         if self.imbalance < 1:
@@ -165,7 +183,9 @@ class Variant:
     def build(self, info: DatasetInfo, data_dir: str | None, download: bool) -> Dataset:
         """Reads the data set and draws this variant of it (on the CPU)."""
         raw = read_raw(info, data_dir, download)
-        labels = raw.train.labels.numpy()
+        given = raw.train.labels.numpy()
+        # All of the first class where there are none: their val split is a uniform draw.
+        labels = given if info.labels == CLASSES else np.zeros(len(given), dtype=np.int64)
         classes = np.bincount(labels, minlength=info.num_classes)
         rng = np.random.default_rng([self.data_seed, 0])
         val = stratified(labels, apportion(info.num_val, classes), rng, raw.groups)
@@ -184,13 +204,15 @@ class Variant:
         rng = np.random.default_rng([self.data_seed, 2])
         redrawn = np.zeros(n, dtype=bool)
         redrawn[rng.permutation(n)[: round(self.label_noise * n)]] = True
-        noisy = np.where(redrawn, rng.integers(info.num_classes, size=n), labels[ids])
+        noisy = given[ids]
+        if info.labels == CLASSES:
+            noisy = np.where(redrawn, rng.integers(info.num_classes, size=n), noisy)
         return Dataset(
             info=info,
             train=Split(raw.train.inputs[torch.from_numpy(ids)], torch.from_numpy(noisy)),
             val=raw.train.take(val),
             test=raw.test,
-            clean_labels=labels[ids],
+            clean_labels=given[ids],
             redrawn=redrawn,
             duplicate_of=duplicate_of,
         )

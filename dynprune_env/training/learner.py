@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from dynprune_env.common.alone import as_alone, float32_default
 from dynprune_env.common.draws import OwnDraws, drawing
-from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.models import is_shipped
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.training.loading import InputTable
+from dynprune_env.training.objective import Objective
 
 LEARNERS = ("auto", "modules", "stacked", "numba")
 """Kinds of learners; see `Settings`."""
 
-PLAIN_RECIPE = {"optimizer": "sgd"}
+PLAIN_RECIPE = {"optimizer": "sgd", "loss": "cross_entropy"}
 """What a recipe must say where its gradient steps are written by hand."""
 
 SCORING_BATCH = 1024
@@ -86,8 +86,9 @@ def scored_split(learner: Learner, split: str, labels: Tensor, rows: Sequence[in
     """What `Learner.evaluate` returns, from `Learner.score`."""
     where = "cpu" if learner.inputs[split].streamed else labels.device
     logits = learner.score(split, torch.arange(len(labels), device=where), rows)
-    table = value_table(logits.flatten(0, 1), labels.repeat(len(rows)))
-    return table.view(5, len(rows), -1)[::4]  # the first field and the last
+    repeated = labels.repeat(len(rows), *[1] * (labels.dim() - 1))
+    found = learner.objective.evaluated(split, logits.flatten(0, 1), repeated)
+    return found.unflatten(1, (len(rows), -1))
 
 
 class Learner(Protocol):
@@ -96,12 +97,14 @@ class Learner(Protocol):
     Attributes:
         make_model: builds a fresh module.
         inputs: of each split.
+        objective: what is minimised.
         averaging: weight of the old in an average of each model, moved after every gradient step;
             None keeps no averages.
     """
 
     make_model: Callable[[], nn.Module]
     inputs: dict[str, InputTable]
+    objective: Objective
     averaging: float | None
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
@@ -116,10 +119,10 @@ class Learner(Protocol):
         """
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
-        """Logits in evaluation mode under m replicas, (m, len(ids), C) float32."""
+        """Outputs in evaluation mode under m replicas, (m, len(ids), C) float32."""
 
     def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
-        """Loss and correctness of each of k samples of a split under m replicas.
+        """Loss and merit of each of k samples under m replicas; see `Objective.evaluated`.
 
         Returns:
             (2, m, k) float32 on the device; the host does not wait for it.

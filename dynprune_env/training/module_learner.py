@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -19,7 +18,6 @@ from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, seeded, stream_seed
 from dynprune_env.common.transfer import put, send
 from dynprune_env.selection.budget import batch_sizes
-from dynprune_env.selection.statistics import value_table
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.allocator import keep_freed_memory
@@ -37,6 +35,7 @@ from dynprune_env.training.module_state import (
     unchanged,
     with_own_state,
 )
+from dynprune_env.training.objective import objective_of
 from dynprune_env.training.optimizers import kept_state, load_kept_state, make_optimizer
 
 
@@ -70,7 +69,7 @@ class _Job(NamedTuple):
 
     Attributes:
         ids: (k,) int64, its samples, where the inputs are looked up.
-        labels: (k,) int64.
+        labels: (k,) int64, or (k, ...) float32 where they are no classes.
         weights: (k,) float32.
         rates: of each batch; numbers on a CPU, (b,) () float32 elsewhere.
         noise: (k, 3) int64 or None.
@@ -120,7 +119,8 @@ class ModuleLearner:
         self.bf16 = bf16
         self.inputs = input_tables(dataset, recipe)
         self.labels = dataset.train.labels
-        self.num_classes = dataset.info.num_classes
+        self.objective = objective_of(recipe, dataset)
+        self.num_outputs = dataset.info.outputs
         # Convolutions run faster on channels last, on CPUs and on tensor cores.
         self.layout = (
             torch.channels_last if len(dataset.info.input_shape) == 3 else torch.contiguous_format
@@ -168,7 +168,7 @@ class ModuleLearner:
             self.replicas[row] = self._make(seed, self.replicas[row])
 
     def _forward(self, row: int, x: Tensor, full: bool) -> Tensor:
-        """Logits, float32; `full` says whether the batch has the size that was compiled for."""
+        """Outputs, float32; `full` says whether the batch has the size that was compiled for."""
         replica = self.replicas[row]
         model = replica.forward if full else replica.model
         x = x.contiguous(memory_format=self.layout)
@@ -176,12 +176,12 @@ class ModuleLearner:
             found = model(x).float()
         if self.bf16:  # within a caller's autocast, weights cast before a step would be kept
             torch.clear_autocast_cache()
-        return found
+        return found if found.dim() == 2 else found[:, None]  # one number a sample
 
     def train(self, passes: Sequence[Pass]) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
         counts = [len(job.order) for job in passes]
-        shape = sum(counts), self.num_classes
+        shape = sum(counts), self.num_outputs
         seen = torch.empty(shape, dtype=torch.float32, device=self.device)
         jobs = self._on_device(passes)
         for row, (job, logits) in enumerate(zip(jobs, seen.split(counts), strict=True)):
@@ -189,7 +189,7 @@ class ModuleLearner:
                 seed = passes[row].seed
                 with self._drawing(row, seed, self.replicas[row].draws) as draws:
                     self._train_one(row, seed, job, logits, draws)
-        return value_table(seen, torch.cat([job.labels for job in jobs]))
+        return self.objective.table(seen, torch.cat([job.labels for job in jobs]))
 
     def _on_device(self, passes: Sequence[Pass]) -> list[_Job]:
         """The passes, taken over in one copy."""
@@ -219,7 +219,7 @@ class ModuleLearner:
         """The hot loop: one pass over one replica's kept samples; `seen` takes their logits."""
         replica = self.replicas[row]
         replica.model.train()
-        table, smoothing = self.inputs["train"], self.recipe.label_smoothing
+        table, objective = self.inputs["train"], self.objective
         optimizer, per_batch = replica.optimizer, self.recipe.batch_size
         group = optimizer.param_groups[0]
         sizes = batch_sizes(len(job.ids), per_batch)
@@ -238,7 +238,7 @@ class ModuleLearner:
                 _freeze_batch_norm(replica.model)
             with draws:
                 found = self._forward(row, x, full=len(labels) == per_batch)
-            losses = F.cross_entropy(found, labels, reduction="none", label_smoothing=smoothing)
+            losses = objective.trained(found, labels)
             (losses * weights).mean().backward()
             group["lr"] = rate
             optimizer.step()
@@ -260,7 +260,7 @@ class ModuleLearner:
             return self._score(split, ids, rows)
 
     def _score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
-        shape = len(rows), len(ids), self.num_classes
+        shape = len(rows), len(ids), self.num_outputs
         logits = torch.empty(shape, dtype=torch.float32, device=self.device)
         start = 0
         for x in self.inputs[split].batches(ids, SCORING_BATCH):

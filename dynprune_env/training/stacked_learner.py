@@ -23,6 +23,7 @@ from dynprune_env.training.learner import (
 )
 from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import is_changed
+from dynprune_env.training.objective import objective_of
 
 STACK = 16
 """Replicas stacked at a time on a CPU: their parameters then stay in the second-level cache."""
@@ -57,7 +58,8 @@ class StackedLearner:
 
     The parameters of replica r are one row of `parameters`, (R, P); a layer's weights are a view
     of it. Same arguments as ModuleLearner; `make_model` must build a net of `linear_layers`, and
-    the recipe must be one that `check_recipe` lets through: stochastic gradient descent.
+    the recipe must be one that `check_recipe` lets through: stochastic gradient descent on
+    cross-entropy.
     """
 
     kind = "stacked"
@@ -77,6 +79,7 @@ class StackedLearner:
         self.averaging = averaging
         self.recipe = recipe
         self.inputs = input_tables(dataset, recipe)
+        self.objective = objective_of(recipe, dataset)
         self.labels = dataset.train.labels
         self.sizes = [(layer.in_features, layer.out_features) for layer in self._fresh_layers(0)]
         length = sum((inputs + 1) * outputs for inputs, outputs in self.sizes)

@@ -24,8 +24,9 @@ from dynprune_env.selection.budget import (
     of_mean_one,
     visiting_order,
 )
-from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, value_table
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
 from dynprune_env.tasks.inputs import Streamed
+from dynprune_env.tasks.losses import CLASSES
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import Learner, Pass, check_recipe, fresh_model, is_served
@@ -35,7 +36,10 @@ from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
 
 
 class Evaluation(NamedTuple):
-    """Mean cross-entropy in nats and accuracy in [0, 1]; (R,) float64 arrays, or floats."""
+    """Mean loss (nats) and accuracy in [0, 1]; (R,) float64 arrays, or floats.
+
+    What they are where a sample has no class, `Objective` says.
+    """
 
     loss: Any
     accuracy: Any
@@ -66,7 +70,8 @@ class Trainer:
         budget: what the runs may spend and have spent.
         threads: of torch, whatever is computed on the models.
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
-        train_loss: (R,) float64, mean loss of the last epoch's visits, in nats (ln C at first).
+        train_loss: (R,) float64, mean loss of the last epoch's visits, in nats; at first that of a
+            prediction that knows nothing (ln C).
         val: how the replicas that were unfinished before the last epoch do after it.
         seconds: of the host's wall clock since construction. `train` holds the preparation of
             passes, training, scoring what was dropped, and recording. `evaluate` holds evaluation;
@@ -113,11 +118,15 @@ class Trainer:
                 torch_compile=torch_compile,
             )
         self.threads = 1 if isinstance(self.learner, StackedLearner) else threads
-        labels, classes = dataset.train.labels, dataset.info.num_classes
-        self.statistics = SampleStatistics(num_replicas, labels.cpu().numpy(), classes)
+        labels, classes = dataset.train.labels.cpu().numpy(), dataset.info.num_classes
+        if dataset.info.labels != CLASSES:
+            labels = np.zeros(len(labels), dtype=np.int64)
+        start = self.learner.objective.start
+        self.statistics = SampleStatistics(num_replicas, labels, classes, start)
+        self._first_loss = np.log(classes) if start is None else start["loss"]
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
         self.diverged = np.zeros(num_replicas, dtype=bool)
-        self.train_loss = np.full(num_replicas, np.log(classes))
+        self.train_loss = np.full(num_replicas, self._first_loss)
         self.val = Evaluation(np.zeros(0), np.zeros(0))
         self.seconds = {"train": 0.0, "evaluate": 0.0}
 
@@ -136,7 +145,7 @@ class Trainer:
         self.seeds[rows] = seeds
         self.budget.reset(rows)
         self.diverged[rows] = False
-        self.train_loss[rows] = np.log(self.dataset.info.num_classes)
+        self.train_loss[rows] = self._first_loss
         self.statistics.reset(rows)
         models = [stream_seed(int(seed), 0, Purpose.MODEL) for seed in seeds]
         with self.computing():
@@ -288,11 +297,12 @@ class Trainer:
         for (row, ids), own in zip(left_out.items(), there, strict=True):
             asked = torch.from_numpy(ids) if streamed else own
             logits = self.learner.score("train", asked, [row])[0]
-            yield value_table(logits, self.dataset.train.labels[own])
+            yield self.learner.objective.table(logits, self.dataset.train.labels[own])
 
     def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
         """What `evaluate` returns, from what `_split_values` gave."""
-        loss, accuracy = found.astype(np.float64).mean(2)
+        loss, merit = found.astype(np.float64).mean(2)
+        accuracy = np.where(merit > 0, np.minimum(merit, 1), 0.0)  # NaN too
         loss = np.where(loss < MAX_LOSS, loss, MAX_LOSS)  # NaN too
         if split == "val":
             self.diverged[rows] |= loss == MAX_LOSS

@@ -21,6 +21,8 @@ NETS: dict[str, dict[str, Any]] = {
     "tokens": {"task": "Words", **FEW},
     "streamed": {"task": "Streamed", **FEW},
     "dropout": {"task": "Dropping", **FEW},
+    "several labels": {"task": "Several", **FEW},
+    "numbers": {"task": "Numbers", **FEW},
 }
 """Settings by what is trained; the tasks are there within the fixture `nets`."""
 

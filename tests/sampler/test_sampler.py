@@ -26,8 +26,7 @@ from dynprune_agents import Agent
 from dynprune_env import Indexed, PruningSampler, WholeBatches
 from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.sampler.processes import Ranks
-from dynprune_env.sampler.records import from_losses
-from dynprune_env.selection.statistics import sample_values
+from dynprune_env.selection.statistics import from_losses, sample_values
 from dynprune_env.tasks.models import make_model
 from dynprune_env.training.learner import fresh_model
 

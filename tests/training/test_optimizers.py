@@ -233,7 +233,8 @@ def test_learners_with_a_step_of_their_own_refuse_adam_at_construction(
     data = env.trainer.dataset
     digits(monkeypatch, optimizer=optimizer)
     sentence = (
-        f"learner='{kind}' trains with optimizer='sgd', the recipe has optimizer='{optimizer}'"
+        f"learner='{kind}' trains with optimizer='sgd' and loss='cross_entropy', the recipe has "
+        f"optimizer='{optimizer}' and loss='cross_entropy'"
     )
     with pytest.raises(ValueError, match=sentence):
         Settings(learner=kind)

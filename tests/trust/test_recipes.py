@@ -67,7 +67,7 @@ def test_every_number_of_a_recipe_is_finite_and_in_its_interval(name: str) -> No
 
 
 def test_no_number_of_a_recipe_goes_unchecked() -> None:
-    checked = {"epochs", "batch_size", "augmentation", "optimizer", "schedule", *INTERVALS}
+    checked = {"epochs", "batch_size", "augmentation", "optimizer", "schedule", "loss", *INTERVALS}
     assert {field.name for field in fields(Recipe)} == checked
     checked = {"train_size", "data_seed", *SHARES}
     assert {field.name for field in fields(Variant)} == checked

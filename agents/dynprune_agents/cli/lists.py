@@ -15,6 +15,7 @@ from dynprune_agents.cli.terminal import console, say
 
 def envs() -> None:
     """Lists the environments."""
+    from dynprune_env.tasks.losses import CLASSES
     from dynprune_env.tasks.models import model_name
     from dynprune_env.tasks.registry import find_task, task_names
 
@@ -23,10 +24,12 @@ def envs() -> None:
         table.add_column(header, no_wrap=True)
     for name in task_names():
         task = find_task(name)
+        info = task.info
+        classes = str(info.num_classes) if info.labels == CLASSES else "-"
         cells = (
             f"DynPrune-{name}-v0",
             f"{task.variant.num_samples(task.info):,}",
-            str(task.info.num_classes),
+            classes,
             model_name(task.model),
             str(task.recipe.epochs),
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from helpers import own
+from helpers.other_losses import multi_label, regression
 from helpers.two_devices import NETS
 from torch import nn
 
@@ -28,6 +29,8 @@ def nets(pictures: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str,
     for name, task in {
         "Words": own.own_words(),
         "Streamed": own_task(seen, unseen, own.cnn, own.RECIPE, stream=True),
+        "Several": multi_label(optimizer="adam"),
+        "Numbers": regression(optimizer="adamw"),
         "Dropping": own_task(own.Pictures(60), unseen, own.cnn, own.RECIPE),
     }.items():
         monkeypatch.setitem(TASKS, name, task)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 DIGITS = "DynPrune-Digits-v0"
 
 
-@pytest.mark.parametrize("net", ["stacked", "convolutional", "dropout"])
+@pytest.mark.parametrize("net", ["stacked", "convolutional", "dropout", "several labels"])
 @pytest.mark.parametrize("to_device", [True, False], ids=["to the device", "from the device"])
 def test_a_run_saved_on_one_device_goes_on_on_another(
     net: str, to_device: bool, nets: dict[str, dict[str, Any]], tmp_path: Path
