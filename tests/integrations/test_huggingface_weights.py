@@ -141,7 +141,7 @@ def test_counts_of_all_processes_are_made_up_for(
     one_epoch(arguments(tmp_path, average_tokens_across_devices=averages), kind=Told)
     x, y = digits()
     plain = nn.functional.cross_entropy(net()(x), y, reduction="none")
-    assert losses == [pytest.approx(times * float((plain * MEAN_ONE).mean()), rel=1e-5)]
+    assert losses == [pytest.approx(times * (plain * MEAN_ONE).mean().item(), rel=1e-5)]
 
 
 @pytest.mark.slow
