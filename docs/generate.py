@@ -1,16 +1,26 @@
-"""Writes the pages that are made from the package: rules, commands, results and policy cards."""
+"""Writes what is made from the package: pages of rules, commands and results; tables in pages."""
 
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
 import dynprune_agents
+from dynprune_env.selection.actions import ACTIONS
+from dynprune_env.selection.observations import OBSERVATIONS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "docs" / "generated"
+LIBRARIES = tomllib.loads((ROOT / "docs/libraries.toml").read_text(encoding="utf-8"))
+MARKS = ("<!-- made from libraries.toml by generate.py -->", "<!-- end -->")
 
 FAMILIES = {
     "baselines": "Baselines",
@@ -145,6 +155,52 @@ def command_page() -> str:
     return done.stdout.replace("# `dynprune`", "# All options", 1)
 
 
+def kinds(names: list[str], known: Iterable[str]) -> str:
+    """Kinds of observations or actions as a cell."""
+    return "all" if {*names} == {*known} else ", ".join(f"`{name}`" for name in names)
+
+
+def library_rows() -> list[list[str]]:
+    """What tests/integrations plays with libraries of reinforcement learning."""
+    rows = [["library", "how the environment is made", "autoreset mode", "observations", "actions"]]
+    for row in LIBRARIES["library"]:
+        mode = " or ".join(f"`{name}`" for name in row["modes"])
+        mode = ", ".join(filter(None, [mode, row.get("note")]))
+        seen, done = kinds(row["observations"], OBSERVATIONS), kinds(row["actions"], ACTIONS)
+        rows.append([row["name"], row["made"], mode, seen, done])
+    return rows
+
+
+def framework_rows() -> list[list[str]]:
+    """What tests/integrations trains with training frameworks."""
+    rows = [["framework", "what to use", "example", "goes on within an epoch", "two processes"]]
+    for row in LIBRARIES["framework"]:
+        name = row.get("example")
+        example = f"[`{name}`](../examples/integrations/{name})" if name else ""
+        shown = ["yes" if key in row else "not tried" for key in ("resume", "processes")]
+        rows.append([row["name"], row["use"], example, *shown])
+    return rows
+
+
+def with_table(text: str, rows: list[list[str]]) -> str:
+    """The text of a page with this table in place of the one between its two marks."""
+    head, *others = ["| " + " | ".join(cells) + " |" for cells in rows]
+    table = "\n".join([head, "|---" * len(rows[0]) + "|", *others])
+    before, _, rest = text.partition(MARKS[0])
+    return f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+
+
+TABLES = {"libraries": library_rows, "own_training": framework_rows}
+"""The committed pages with a table that is made from `libraries.toml`."""
+
+
+def write_tables() -> None:
+    """Writes these tables into their pages."""
+    for name, rows in TABLES.items():
+        path = ROOT / f"docs/{name}.md"
+        path.write_text(with_table(path.read_text(encoding="utf-8"), rows()), encoding="utf-8")
+
+
 def write_pages() -> None:
     """Writes them all below `docs/generated`; a page that did not change keeps its time."""
     pages = {name: family_page(name, rules) for name, rules in dynprune_agents.families().items()}
@@ -160,3 +216,7 @@ def write_pages() -> None:
     for path in OUT.glob("*.md"):
         if path.stem not in pages:
             path.unlink()
+
+
+if __name__ == "__main__":
+    write_tables()

@@ -27,6 +27,7 @@ from dynprune_env.integrations.schedule import on_progress
 from dynprune_env.sampler.sampler import PruningSampler
 
 INDEX = "sample_index"
+IGNORED = -100  # a label that transformers leaves out
 
 
 class WithIndex(Dataset[Any]):
@@ -57,8 +58,12 @@ class PruningMixin:
         val_accuracy: likewise, in [0, 1].
         **kwargs: of the Trainer.
 
+    Where the agent weighs (`sampler.weighs`), the loss is made of `sample_losses`, and so they must
+    be the parts of the Trainer's.
+
     Raises:
-        ValueError: the arguments would make the Trainer leave samples out.
+        ValueError: the arguments would make the Trainer leave samples out, or are a loss that has
+            no parts to weigh.
     """
 
     def __init__(
@@ -72,13 +77,25 @@ class PruningMixin:
         super().__init__(*args, **kwargs)
         me: Any = self
         only_own_shares(sampler, "transformers")
-        for name in ("max_steps", "auto_find_batch_size"):
-            value = getattr(me.args, name)
-            if value is True or (name == "max_steps" and value > 0):
-                raise ValueError(
-                    f"{name}={value} leaves samples out or trains them twice: the budget of the "
-                    "sampler ends the training"
-                )
+        wrong = {
+            f"max_steps={me.args.max_steps}": me.args.max_steps > 0,
+            "auto_find_batch_size=True": me.args.auto_find_batch_size,
+        }
+        for setting in (name for name, refused in wrong.items() if refused):
+            raise ValueError(
+                f"{setting} leaves samples out or trains them twice: the budget of the sampler "
+                "ends the training"
+            )
+        if sampler.weighs and me.compute_loss_func is not None:
+            raise ValueError(
+                "the agent weighs the losses of samples, and compute_loss_func gives their sum "
+                "alone: override sample_losses(inputs, outputs) instead"
+            )
+        if sampler.weighs and me.args.n_gpu > 1:
+            raise ValueError(
+                f"an agent that weighs needs a process per GPU, got one for {me.args.n_gpu}: start "
+                "the script with torchrun"
+            )
         if me.train_dataset is None or len(me.train_dataset) != sampler.count:
             raise ValueError(
                 f"the sampler is of {sampler.count} samples, the train data set is not"
@@ -86,7 +103,7 @@ class PruningMixin:
         self.sampler = sampler
         self._names = {"val_loss": val_loss, "val_accuracy": val_accuracy}
         self._val: dict[str, float] = {}
-        self._epoch_over = self._weighs = False
+        self._epoch_over = self._weighs = self._agreed = False
         me.add_callback(_Saving(self))
 
     # -- what the Trainer asks ------------------------------------------------------------------
@@ -120,20 +137,35 @@ class PruningMixin:
         """The counts of a run that the sampler ends: at most so many steps."""
         me: Any = super()
         _, per_epoch, *others, in_epoch, _ = me.set_initial_training_values(args, dataloader)
-        epochs = self.sampler.epochs
-        return (epochs, per_epoch, *others, in_epoch, self._steps() + 2 * epochs)
+        most = self._planned_steps + self._more_steps
+        return (self.sampler.epochs, per_epoch, *others, in_epoch, most)
 
-    def _steps(self) -> int:
+    @property
+    def _planned_steps(self) -> int:
+        """What the run takes if the rest of the budget is spent evenly."""
         me: Any = self
         size = me._train_batch_size * me.args.gradient_accumulation_steps
         return max(1, self.sampler.steps_remaining(size))
 
+    @property
+    def _more_steps(self) -> int:
+        """By how many an uneven pace may exceed that, so that the Trainer does not end the run.
+
+        Two an epoch: its last step, which may be of few samples, and the rounding of a share.
+        """
+        return 2 * self.sampler.epochs
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The schedule of the arguments, on the sampler's progress instead of steps."""
+        """The schedule of the arguments, on the sampler's progress instead of steps.
+
+        How many steps a run takes is known at its end only, since the agent chooses how fast it
+        spends: on steps, the learning rate would stop on its way, or stand at its end for long.
+        Schedules that are no function of the step (on a plateau) stay as they are.
+        """
         me: Any = self
         if me.lr_scheduler is not None:
             return me.lr_scheduler
-        steps = num_training_steps - 2 * self.sampler.epochs
+        steps = max(1, num_training_steps - self._more_steps)
         parent: Any = super()
         planned = parent.create_scheduler(steps, optimizer)
         if type(planned) is LambdaLR:
@@ -159,25 +191,50 @@ class PruningMixin:
         if ids is not None and model.training:
             logits = _logits(outputs)
             scored = logits.dim() == 2 and labels is not None and labels.dim() == 1
-            if scored and self.sampler.num_classes is not None:
+            scored = scored and self.sampler.num_classes is not None
+            losses = None if scored and not self._weighs else self.sample_losses(inputs, outputs)
+            if scored:
                 self.sampler.record(ids, logits)
             else:
-                self.sampler.record(ids, losses=self.sample_losses(inputs, outputs))
-            if self._weighs:
-                weighted = self.sample_losses(inputs, outputs) * self.sampler.weights(ids)
-                me: Any = self
-                summed = me.model_accepts_loss_kwargs and num_items_in_batch is not None
-                loss = weighted.sum() / num_items_in_batch if summed else weighted.mean()
+                self.sampler.record(ids, losses=losses)
+            if losses is not None and self._weighs:
+                loss = self._weighted(losses, ids, inputs, loss, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def _weighted(self, losses: Tensor, ids: Tensor, inputs: Any, plain: Tensor, items: Any) -> Any:
+        """What the Trainer's loss is with these weights: sums over items, divided as there."""
+        me: Any = self
+        counts = self._items_of(inputs, losses)
+        divisor = counts.sum()
+        if me.model_accepts_loss_kwargs and items is not None:
+            divisor = items  # of all accumulated batches
+            if me.args.average_tokens_across_devices:  # and of all processes, which are averaged
+                divisor = items / (me.accelerator.num_processes // me.get_tp_size())
+        if not self._agreed:
+            _check_parts((losses.detach() * counts).sum() / divisor, plain.detach())
+            self._agreed = True
+        return (losses * counts * self.sampler.weights(ids)).sum() / divisor
+
+    def _items_of(self, inputs: dict[str, Any], losses: Tensor) -> Tensor:
+        """How many labels of each sample the loss is a mean over, (B,): more than one of tokens."""
+        me: Any = self
+        labels = inputs.get("shift_labels", inputs.get("labels"))
+        if labels is None:
+            return torch.ones_like(losses)
+        if "shift_labels" not in inputs and getattr(me, "_loss_shifts_labels", False):
+            labels = labels[..., 1:]
+        return labels.ne(IGNORED).reshape(len(losses), -1).sum(1)
 
     def sample_losses(self, inputs: dict[str, Any], outputs: Any) -> Tensor:
         """The loss of each sample, (B,): cross-entropy or, with a single output, squared error.
 
-        Override it for models of another kind, e.g. of tokens.
+        Label smoothing is that of the arguments. Override it for models of another kind, e.g. of
+        tokens: the mean over those of a sample that have a label.
 
         Raises:
             ValueError: the model is of another kind.
         """
+        me: Any = self
         logits, labels = _logits(outputs), inputs.get("labels")
         if labels is None or labels.dim() != 1 or logits.dim() > 2:
             raise ValueError(
@@ -186,7 +243,8 @@ class PruningMixin:
             )
         if labels.is_floating_point():
             return F.mse_loss(logits.reshape(len(labels)), labels, reduction="none")
-        return F.cross_entropy(logits, labels, reduction="none")
+        smoothing = me.label_smoother.epsilon if me.label_smoother is not None else 0.0
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
 
     # -- epochs ---------------------------------------------------------------------------------
 
@@ -271,6 +329,19 @@ class PruningTrainer(PruningMixin, Trainer):
 
 def _logits(outputs: Any) -> Tensor:
     return outputs["logits"] if isinstance(outputs, dict) else outputs[1]
+
+
+def _check_parts(mean: Tensor, loss: Tensor) -> None:
+    """Checks that the losses of the samples are the parts of the Trainer's loss.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if not torch.isclose(mean.float(), loss.float(), rtol=0.02, atol=1e-3, equal_nan=True):
+        raise ValueError(
+            f"the agent weighs the losses of samples, whose mean is {mean:.4g}, but the loss of "
+            f"the model is {loss:.4g}: override sample_losses(inputs, outputs) to give its parts"
+        )
 
 
 def _of_progress(factor: Any, steps: int) -> Any:

@@ -10,6 +10,7 @@ from dynprune_env.sampler.checks import whole
 from dynprune_env.sampler.pace import EpochCounts, batches_left
 from dynprune_env.sampler.records import Records
 from dynprune_env.sampler.shares import SharedSampler
+from dynprune_env.selection.actions import WEIGHING
 from dynprune_env.selection.budget import VisitBudget
 
 
@@ -17,6 +18,8 @@ class Standing(SharedSampler):
     """The counters of a `PruningSampler`, which sets what they are read from."""
 
     _settings: dict[str, Any]
+    _action_kind: str
+    _base: np.ndarray | None
     _order: np.ndarray
     _records: Records
     _budget: VisitBudget
@@ -56,6 +59,11 @@ class Standing(SharedSampler):
     def num_classes(self) -> int | None:
         """C; None where the sampler has no labels, and losses are recorded."""
         return int(self._settings["num_classes"]) if self._records.has_labels else None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether gradient weights may differ from one: the agent gives some, or base weights."""
+        return self._base is not None or self._action_kind in WEIGHING
 
     @property
     def visits(self) -> int:

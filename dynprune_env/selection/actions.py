@@ -158,6 +158,8 @@ ACTIONS: dict[str, type[Action]] = {
     "tilts": Tilts,
     "weighted_tilts": WeightedTilts,
 }
+WEIGHING = ("weights", "weighted_tilts")
+"""Those that give kept samples weights other than one."""
 
 
 @cache

@@ -98,7 +98,8 @@ class Samples:
             for name in SampleStatistics.COLUMNS
         }
         boxes["progress"] = spaces.Box(np.zeros_like(_PROGRESS_HIGH), _PROGRESS_HIGH)
-        boxes[TASK_SIZE] = spaces.Box(1, MOST, (2,), np.float32)
+        # From 0: libraries fill with zeros where there is no observation.
+        boxes[TASK_SIZE] = spaces.Box(0, MOST, (2,), np.float32)
         return spaces.Dict(boxes)
 
     def observe(

@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 from dynprune_env import Indexed
 
 accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 from dynprune_env.integrations.accelerate import prepare_loader  # noqa: E402
 from dynprune_env.integrations.loaders import SamplerStates  # noqa: E402
@@ -106,6 +105,7 @@ def two(tmp_path: Path, *jobs: dict[str, Any]) -> list[tuple[Any, Any]]:
     return [*zip(first, second, strict=True)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_selection(tmp_path: Path) -> None:
     jobs: list[dict[str, Any]] = [
         {},

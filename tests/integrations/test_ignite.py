@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 from dynprune_env import Indexed, PruningSampler
 
 engines = pytest.importorskip("ignite.engine", reason="pytorch-ignite is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 from dynprune_env.integrations.ignite import attach  # noqa: E402
 

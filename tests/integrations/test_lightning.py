@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from dynprune_env import Indexed, PruningSampler, WholeBatches
 
 L = pytest.importorskip("lightning", reason="lightning is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")  # of Lightning and what it imports
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:lightning")  # of Lightning's own modules
 
 from dynprune_env.integrations.lightning import PruningCallback  # noqa: E402
 from dynprune_env.integrations.schedule import progress_scheduler  # noqa: E402
@@ -249,6 +249,7 @@ def test_a_sampler_may_be_made_by_the_callback() -> None:
         assert callback.sampler.finished
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_selection(tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "helpers" / "lightning_ddp.py"
     paths = os.pathsep.join([str(script.parents[1]), *sys.path])

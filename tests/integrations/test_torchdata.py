@@ -11,7 +11,7 @@ from helpers.digits import N, new_sampler
 from dynprune_env import Indexed, PruningSampler, WholeBatches
 
 stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning:torchdata")
 
 
 def loader(sampler: PruningSampler, workers: int, whole: bool) -> Any:

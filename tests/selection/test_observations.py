@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from helpers.episodes import assert_same, make_vector, random_masks
 
 from dynprune_agents.policies._features import sample_features
 from dynprune_env.selection.features import RUN_FEATURES
-from dynprune_env.selection.observations import Run, TaskSize
+from dynprune_env.selection.observations import OBSERVATIONS, Run, TaskSize
 from dynprune_env.selection.statistics import SampleStatistics
 
 
@@ -80,3 +81,11 @@ def test_the_features_of_a_run_are_clipped_into_the_space() -> None:
     seen = Run(TaskSize(4, 10**12, 2)).observe(columns, progress)
     assert seen[0, 1 + RUN_FEATURES.index("visits")] == 10
     assert Run(TaskSize(4, 10**12, 2)).space().contains(seen[0])
+
+
+@pytest.mark.parametrize("kind", OBSERVATIONS)
+def test_zeros_which_libraries_fill_in_lie_in_every_space(kind: str) -> None:
+    space = OBSERVATIONS[kind](TaskSize(5, 3, 4)).space()
+    boxes = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    for box in boxes:
+        assert box.contains(np.zeros(box.shape, box.dtype))
