@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.pages import PAGES, ROOT, run, snippets, text_of
 
+import dynprune_agents
+
 SHORTER = {"learned_policies": ("learn(3200)", "learn(320)")}
 """What is replaced in a page, so that its snippets end soon."""
 
@@ -66,6 +68,19 @@ def test_the_quick_start_is_in_the_readme_and_prints_accuracy_and_saved_share(
     accuracy, saved = map(float, run(["-c", snippets("quickstart")[0]], tmp_path).split())
     assert accuracy > 0.9
     assert saved == pytest.approx(0.7)
+
+
+@pytest.mark.filterwarnings("ignore:.*spend the whole budget")
+@pytest.mark.parametrize("name", dynprune_agents.names())
+def test_the_quick_start_plays_any_agent(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    script = snippets("quickstart")[0]
+    for old, new in (("ucb(c=2.0)", name), ("budget=0.3", "budget=0.3, train_size=100, epochs=12")):
+        assert script.count(old) == 1
+        script = script.replace(old, new)
+    exec(script, {})
+    accuracy, saved = map(float, capsys.readouterr().out.split())
+    assert 0 <= accuracy <= 1
+    assert saved >= 0.69
 
 
 @pytest.mark.parametrize(
