@@ -1,11 +1,12 @@
 """Which way of learning to select works? Equal environment steps for each, by val accuracy.
 
 Every formulation trains on Digits on one mixture (budgets 0.1 to 0.5, up to 40 % of the labels
-redrawn), with several seeds, for 15,000, 100,000 and, where listed, 1,000,000 environment steps
-(epochs of training runs). What counts is the final *val* accuracy on data seeds and run seeds that
+redrawn), with one to three seeds, for as many environment steps (epochs of training runs) as the
+columns say. What counts is the final *val* accuracy on data seeds and run seeds that
 neither training nor the benchmarks use; test data play no part in it. Leads are over dynamic
 random in points, over nine settings (budgets 0.1, 0.3, 0.5; 0 %, 20 %, 40 % of the labels redrawn)
-of sixteen paired runs each. The shipped policies, which trained for longer, and handwritten rules
+of sixteen paired runs each, on four data seeds: on four others the same policy's mean lead differed
+by up to 0.6 (see choice.md). The shipped policies, which trained for longer, and handwritten rules
 stand first, and the best of 28 constant plans: one tilt each, the same in every epoch. Rows with
 `score_weights` are of an action that was retired for what they show.
 
