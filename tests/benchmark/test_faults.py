@@ -106,6 +106,7 @@ def test_agents_that_raise_answer_wrongly_or_kill_their_process_stop_nobody(
     }
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_once_is_given_a_second_try(folder: Path) -> None:
     call(*bench("faulty:ExitsOnce", jobs=2))
     assert (folder / "tried").exists()
@@ -129,6 +130,7 @@ def test_a_torn_result_is_played_again_and_a_foreign_file_is_left_out() -> None:
     assert len(results()) == 4
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_written_the_runs_fail_with_a_clear_message(folder: Path) -> None:
     def no_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))  # bytes a file may have

@@ -16,6 +16,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from helpers.slow import slow
 
 import dynprune_agents
 from dynprune_agents import Agent
@@ -312,7 +313,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, *slow(2)])
 def test_ctrl_c_saves_the_epochs_done(
     jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.slow import slow
 
 FOLDER = Path(__file__).with_name("pretended")
 
 
-@pytest.mark.parametrize("part", ["agents", "games", "runs", "speed"])
+@pytest.mark.parametrize("part", ["games", *slow("agents", "runs", "speed")])
 def test_all_of_it_holds_on_the_pretended_device(part: str) -> None:
     options = ["-n0", "-p", "no:cacheprovider", "-rs", "--tb=short"]
     command = [sys.executable, "-m", "pytest", *options, str(FOLDER / f"{part}.py")]

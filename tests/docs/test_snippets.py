@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.pages import PAGES, ROOT, run, snippets, text_of
+from helpers.slow import slow
 
 import dynprune_agents
 
@@ -33,6 +34,10 @@ LEFT = {"learned_policies": "set_policy.npz", "own_policy": "mine.pt"}
 """Files that the snippets of a page leave."""
 
 WITH_SNIPPETS = [page for page in PAGES if snippets(page)]
+LONG = ("learned_policies", "own_policy")
+"""Pages whose snippets train networks."""
+
+RUN = [page for page in WITH_SNIPPETS if page not in ("quickstart", *LONG)] + slow(*LONG)
 
 
 def test_the_pages_that_have_snippets_are_found() -> None:
@@ -40,7 +45,7 @@ def test_the_pages_that_have_snippets_are_found() -> None:
     assert sum(len(snippets(page)) for page in PAGES) >= 12
 
 
-@pytest.mark.parametrize("page", [page for page in WITH_SNIPPETS if page != "quickstart"])
+@pytest.mark.parametrize("page", RUN)
 def test_the_snippets_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
     if page == "reports":
         pytest.importorskip("pandas", reason="an extra")

@@ -123,7 +123,8 @@ def test_accumulated_gradients_are_stepped_at_the_end_of_every_epoch(
     assert running.state.global_step == steps
 
 
-@pytest.mark.parametrize("validates", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("validates", [False, True])
 def test_a_run_goes_on_from_any_checkpoint_exactly(validates: bool, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1}
     if validates:

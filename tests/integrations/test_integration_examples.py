@@ -19,6 +19,7 @@ def test_every_example_is_in_the_table() -> None:
     assert {path.name for path in FOLDER.glob("*.py")} == set(NEEDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS)
 def test_an_example_is_short_and_trains(name: str, tmp_path: Path) -> None:
     pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")

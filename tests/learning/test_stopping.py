@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.slow import slow
 
 from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
 from dynprune_agents.learning.mixture import Mixture
@@ -48,7 +49,7 @@ def interrupt_at(place: int) -> tuple[list[str], object]:
     return told, hear
 
 
-@pytest.mark.parametrize("place", [2, 4, 6, 11, 16])
+@pytest.mark.parametrize("place", [11, *slow(2, 4, 6, 16)])
 def test_the_first_ctrl_c_saves_what_is_done_and_the_rest_is_the_same(
     place: int, tmp_path: Path
 ) -> None:

@@ -42,9 +42,14 @@ def mine() -> Iterator[Callable[[Callable[[], Task]], None]]:
 @pytest.fixture(autouse=True)
 def _no_own_words() -> Iterator[None]:
     """Leaves no task behind for tests of all tasks."""
-    sys.modules.pop("helpers.own", None)
     yield
     forget("OwnWords")
+
+
+@pytest.fixture
+def unimported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `--import helpers.own` import it anew, for one test."""
+    monkeypatch.delitem(sys.modules, "helpers.own")
 
 
 def forget(name: str) -> None:
@@ -191,12 +196,12 @@ def dynprune(*arguments: str) -> str:
     return result.output
 
 
-def test_envs_lists_a_task_that_was_imported() -> None:
+def test_envs_lists_a_task_that_was_imported(unimported: None) -> None:
     assert "DynPrune-OwnWords-v0" in dynprune("--import", "helpers.own", "envs")
 
 
 def test_bench_plays_an_imported_task_in_worker_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unimported: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(own.__file__).parents[1]), prepend=":")

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers.slow import slow
 
 import dynprune_agents
 from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
@@ -332,7 +333,7 @@ def test_what_python_and_installed_packages_bring_is_no_code_of_ones_own() -> No
 # -- a training ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["code", "data", "file", "package", "nothing"])
+@pytest.mark.parametrize("what", ["code", "data", "file", "package", *slow("nothing")])
 def test_a_training_goes_on_only_where_all_of_it_is_the_same(
     what: str, place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

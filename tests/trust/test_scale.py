@@ -68,6 +68,7 @@ print({{"torch", "scipy", "sklearn", "numba"}} & set(sys.modules))
 # -- the report ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_without_an_index_with_one_and_with_one_half_stale(
     small: None, tmp_path: Path
 ) -> None:
