@@ -16,7 +16,6 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
-from helpers.slow import slow
 
 import dynprune_agents
 from dynprune_agents import Agent
@@ -313,7 +312,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("jobs", [1, *slow(2)])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_ctrl_c_saves_the_epochs_done(
     jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
