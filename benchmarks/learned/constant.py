@@ -1,4 +1,4 @@
-"""A control: one tilt, the same in every epoch, whatever happens."""
+"""Controls: one tilt, the same in every epoch, whatever happens; and larger steps alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents import Agent
+from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_env.selection.tilts import Tilts
 
 PLANS = list(product(Tilts.FEATURES, (-0.5, -0.2, 0.2, 0.5)))
@@ -35,3 +36,21 @@ class Constant(Agent):
         action = np.zeros((*observation.shape[:-1], len(Tilts.NAMES)), dtype=np.float32)
         action[..., Tilts.NAMES.index(self.feature)] = self.value
         return action
+
+
+@dataclass
+class LargerSteps(DynamicRandom):
+    """Dynamic random whose kept samples all weigh the same: with raw weights, a step size.
+
+    Attributes:
+        factor: the weight, above 0.
+    """
+
+    source: ClassVar[str] = "a control of ours"
+    env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
+
+    factor: float = 2.0
+
+    def select(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """(R, n) float32 or (n,)."""
+        return super().select(observation) * np.float32(self.factor)
