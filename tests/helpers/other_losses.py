@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pytest
 from sklearn.datasets import load_diabetes, load_digits
 from torch import Tensor, nn
 
@@ -92,3 +93,12 @@ def registered(make_task: Any, name: str = "Other") -> Iterator[str]:
         registry._OWN.pop(name, None)
         registry.TASKS.pop(name, None)
         gym.registry.pop(f"DynPrune-{name}-v0", None)
+
+
+OWN = "helpers.other_losses:"
+every_task = pytest.mark.parametrize("kind", TASKS)
+
+
+def unwrapped(env: str, **settings: Any) -> Any:
+    """The environment itself, on the CPU."""
+    return gym.make(env, device="cpu", **settings).unwrapped

@@ -13,12 +13,15 @@ import pytest
 import torch
 from helpers.episodes import assert_same, play, random_masks
 from helpers.other_losses import (
+    OWN,
     TASKS,
     diabetes,
+    every_task,
     linear,
     properties,
     recipe,
     registered,
+    unwrapped,
 )
 from torch import nn
 from torch.utils.data import Dataset
@@ -30,19 +33,12 @@ from dynprune_env.tasks.variants import Variant
 from dynprune_env.training.module_learner import ModuleLearner
 from dynprune_env.training.stacked_learner import StackedLearner
 
-OWN = "helpers.other_losses:"
-every_task = pytest.mark.parametrize("kind", TASKS)
-
 
 @pytest.fixture(params=sorted(TASKS))
 def other(request: pytest.FixtureRequest) -> Iterator[str]:
     """An environment of each kind."""
     with registered(TASKS[request.param]) as env:
         yield env
-
-
-def unwrapped(env: str, **settings: Any) -> Any:
-    return gym.make(env, device="cpu", **settings).unwrapped
 
 
 @pytest.mark.parametrize("kind", [bool, int, np.uint8, np.float64, torch.tensor])

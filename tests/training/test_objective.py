@@ -7,21 +7,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium.utils import env_checker
 from helpers.episodes import assert_same, go_on, play, random_masks
 from helpers.other_losses import (
+    OWN,
     TASKS,
     diabetes,
+    every_task,
     linear,
     multi_label,
     properties,
     recipe,
     registered,
     regression,
+    unwrapped,
 )
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
 from torch import nn
@@ -33,19 +35,12 @@ from dynprune_env.selection.statistics import MAX_LOSS
 from dynprune_env.tasks.registry import Task
 from dynprune_env.training.objective import Objective
 
-OWN = "helpers.other_losses:"
-every_task = pytest.mark.parametrize("kind", TASKS)
-
 
 @pytest.fixture(params=sorted(TASKS))
 def other(request: pytest.FixtureRequest) -> Iterator[str]:
     """An environment of each kind."""
     with registered(TASKS[request.param]) as env:
         yield env
-
-
-def unwrapped(env: str, **settings: Any) -> Any:
-    return gym.make(env, device="cpu", **settings).unwrapped
 
 
 def predicted(env: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
