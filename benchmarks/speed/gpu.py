@@ -5,7 +5,8 @@ All of it also runs on any other device, small, so that nothing fails on that da
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from benchmarks.speed.clock import Row, compare, take_turns, wall_clock
 from benchmarks.speed.tasks import make_env, masks
 from dynprune_env.common.tf32 import without_tf32
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
+from dynprune_env.training import step_graphs
 
 FLOP_PER_IMAGE = 3.33e9
 """Of a training pass of ResNet-18 with the CIFAR stem: counted, forward and backward."""
@@ -42,6 +44,7 @@ class Scale:
         task: of the convolutional net.
         images: n of its epochs.
         replicas: of small nets, stacked.
+        small: task of a small convolutional net, how many of it train together, and their n.
         rounds: timed steps of each.
         checked: tasks whose numbers are compared with the CPU's, and n of each.
     """
@@ -50,10 +53,11 @@ class Scale:
     images: int = 45_000
     replicas: tuple[int, ...] = (64, 256, 1024, 4096)
     rounds: int = 3
+    small: tuple[str, tuple[int, ...], int] = ("CIFAR10Small", (1, 4, 8), 10_000)
     checked: tuple[tuple[str, int], ...] = (("Digits", 1000), ("Clutter", 512))
 
 
-DRY = Scale("Clutter", 48, (2, 3), 1, (("Digits", 48), ("Clutter", 48)))
+DRY = Scale("Clutter", 48, (2, 3), 1, ("Clutter", (1, 2), 48), (("Digits", 48), ("Clutter", 48)))
 """Enough to see that all of it runs."""
 
 
@@ -63,7 +67,10 @@ def gpu_rows(device: str, scale: Scale) -> list[Row]:
     rows.append(waits_row(device, scale))
     for name, settings in precisions(device).items():
         rows += epoch_rows(device, scale, name, settings)
-    return [*rows, *share_rows(device, scale), *stack_rows(device, scale)]
+    rows += share_rows(device, scale) + small_rows(device, scale)
+    if torch.device(device).type == "cuda":
+        rows.append(recorded_row(device, scale))
+    return rows + stack_rows(device, scale)
 
 
 def precisions(device: str) -> dict[str, dict[str, object]]:
@@ -192,6 +199,46 @@ def share_rows(device: str, scale: Scale) -> list[Row]:
     ]
 
 
+def small_rows(device: str, scale: Scale) -> list[Row]:
+    """Small convolutional nets that train together: environment steps a second, half kept."""
+    task, counts, size = scale.small
+    rows = []
+    for replicas in counts:
+        settings = {"task": task, "budget": 1.0, "epochs": 100_000, "device": device}
+        env = DynPruneVectorEnv(replicas, "Disabled", train_size=size, **settings)
+        env.reset(seed=0)
+        kept = np.stack([masks(size, 0.5)] * replicas)
+        env.step(kept)
+        seconds = take_turns({"step": partial(env.step, kept)}, scale.rounds, wall_clock)["step"]
+        name = f"{env.settings.resolved.model}, n = {size:,}, R = {replicas}, half kept"
+        rows.append(_rate(name, seconds, replicas))
+    return rows
+
+
+def recorded_row(device: str, scale: Scale) -> Row:
+    """Steps whose kernels the host launches one by one, over those replayed from a graph."""
+    env = make_env(scale.task, scale.images, device=device)
+    mask = np.ones(scale.images, dtype=bool)
+    env.step(mask)
+    seconds = take_turns({"step": partial(env.step, mask)}, scale.rounds, wall_clock)["step"]
+    with unrecorded():
+        env.reset(seed=0)
+        env.step(mask)
+        plain = take_turns({"step": partial(env.step, mask)}, scale.rounds, wall_clock)["step"]
+    return compare(f"{env.settings.resolved.model}: plain step / recorded step", plain, seconds)
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Inside, no gradient step is recorded."""
+    before = step_graphs.WARM_UP
+    step_graphs.WARM_UP = 1 << 60
+    try:
+        yield
+    finally:
+        step_graphs.WARM_UP = before
+
+
 def stack_rows(device: str, scale: Scale) -> list[Row]:
     """Small nets stacked: environment steps a second, half kept."""
     rows = []
@@ -202,18 +249,17 @@ def stack_rows(device: str, scale: Scale) -> list[Row]:
         kept = np.random.default_rng(0).random((replicas, env.settings.num_samples)) < 0.5
         step = {"step": partial(env.step, kept)}
         seconds = take_turns(step, scale.rounds, wall_clock)["step"]
-        rates = replicas / seconds
-        rows.append(
-            Row(
-                f"Digits, R = {replicas:,}, half kept, stacked: environment steps a second",
-                f"{np.median(seconds):.4g} s",
-                "",
-                *(float(each) for each in (np.median(rates), rates.min(), rates.max())),
-            )
-        )
+        name = f"Digits, R = {replicas:,}, half kept, stacked"
+        rows.append(_rate(name, seconds, replicas))
     return rows
 
 
 def _over(what: str, ours: float, other: float) -> Row:
     ratio = ours / other
     return Row(what, f"{ours:.4g} s", f"{other:.4g} s", ratio, ratio, ratio)
+
+
+def _rate(name: str, seconds: np.ndarray, replicas: int) -> Row:
+    rates = replicas / seconds
+    found = (float(each) for each in (np.median(rates), rates.min(), rates.max()))
+    return Row(f"{name}: environment steps a second", f"{np.median(seconds):.4g} s", "", *found)

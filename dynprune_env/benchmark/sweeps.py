@@ -74,11 +74,12 @@ class Sweep:
         distinct = tuple(each for i, each in enumerate(variants) if each not in variants[:i])
         return replace(self, env_kwargs={**self.env_kwargs, **env_kwargs}, variants=distinct)
 
-    def groups(self, agents: Sequence[str]) -> list[RunGroup]:
+    def groups(self, agents: Sequence[str], device: str = "auto") -> list[RunGroup]:
         """The runs, full data at budget 1 among them as the reference.
 
         Args:
             agents: specs as their agents spell them.
+            device: where they will be played, see `plan_groups`.
 
         Raises:
             ValueError: an argument of an environment is not valid.
@@ -88,7 +89,7 @@ class Sweep:
             for env in self.envs
             for variant in self.variants
             for group in plan_groups(
-                env, agents, self.budgets, self.seeds, {**self.env_kwargs, **variant}
+                env, agents, self.budgets, self.seeds, {**self.env_kwargs, **variant}, device
             )
         ]
 
@@ -99,19 +100,21 @@ def plan_groups(
     budgets: Sequence[float],
     seeds: Sequence[int],
     env_kwargs: dict[str, Any],
+    device: str = "auto",
 ) -> list[RunGroup]:
     """Every agent at every budget, and full data at budget 1 as the reference.
 
-    Seeds of small nets ride together on the replica axis; other runs are groups of their own, so
-    that several processes can share them.
+    Seeds of small nets, and of all nets on CUDA, ride together on the replica axis; other runs are
+    groups of their own, so that several processes can share them.
 
     Raises:
-        ValueError: an argument of the environment is not valid.
+        ValueError: an argument of the environment is not valid, or there is no such device.
     """
     settings = settings_of(env, env_kwargs)
     for budget in budgets:
         replace(settings, budget=budget)
-    together = is_mlp(settings.resolved.model)
+    on_cuda = replace(settings, device=device).find_device().type == "cuda"
+    together = is_mlp(settings.resolved.model) or on_cuda
     groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
     pairs = [(agent, float(budget)) for budget in sorted(budgets) for agent in agents]
     pairs += [] if ("full_data", 1.0) in pairs else [("full_data", 1.0)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +39,7 @@ from dynprune_env.training.module_state import (
 )
 from dynprune_env.training.objective import objective_of
 from dynprune_env.training.optimizers import kept_state, load_kept_state, make_optimizer
+from dynprune_env.training.step_graphs import Batch, Lanes, StepGraph
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,18 @@ class _Job(NamedTuple):
     rates: Sequence[float | Tensor]
     noise: Tensor | None
 
+    def batches(self, sizes: list[int]) -> Iterator[Batch]:
+        """The pass cut into batches of these sizes."""
+        noise = repeat(None) if self.noise is None else self.noise.split(sizes)
+        parts = self.ids.split(sizes), self.labels.split(sizes), self.weights.split(sizes)
+        return map(Batch, *parts, self.rates, noise)
+
 
 class ModuleLearner:
     """R ordinary modules, visited in turn: works for any `nn.Module`.
+
+    On CUDA, steps of models that neither draw nor keep a state of their own are recorded and
+    replayed, see `StepGraph`, and a few replicas train at the same time.
 
     Args:
         make_model: builds a fresh module, see `fresh_model`.
@@ -93,8 +105,8 @@ class ModuleLearner:
         device: where.
         averaging: see `Learner`.
         bf16: whether forward and backward run under bf16 autocast.
-        torch_compile: whether `torch.compile` makes the models' code, on CUDA with graphs. Batches
-            of the full size use it, other ones the plain module, so that nothing is compiled twice.
+        torch_compile: whether `torch.compile` makes the models' code. Batches of the full size use
+            it, other ones the plain module, so that nothing is compiled twice.
     """
 
     def __init__(
@@ -127,6 +139,8 @@ class ModuleLearner:
         )
         self.torch_compile = torch_compile
         self._made = NewModels()
+        self._lanes = Lanes(device, num_replicas)
+        self._graphs: dict[int, StepGraph] = {}
         self.replicas: list[_Replica] = []
         for row in range(num_replicas):
             self.replicas.append(self._make(row))
@@ -147,11 +161,12 @@ class ModuleLearner:
         model = send(model, self.device).to(memory_format=self.layout)
         self._made.add(model)
         model = with_own_state(model)
+        kinds = is_own(model), draws_in_training(model)
         forward: Callable[[Tensor], Tensor] = model
         if self.torch_compile:
             if old is not None:
                 move_into(model, old.model)
-            mode = "reduce-overhead" if self.device.type == "cuda" else None
+            mode = "reduce-overhead" if self._lanes and not self._records(kinds[1]) else None
             # Two sizes of batch come here, of training and of scoring: code for each of them.
             forward = torch.compile(model, mode=mode, dynamic=False)
         optimizer = make_optimizer(model, self.recipe)
@@ -159,13 +174,17 @@ class ModuleLearner:
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
         made = others(model)
-        kinds = is_own(model), draws_in_training(model)
         return _Replica(seed, model, forward, optimizer, average, made, *kinds)
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas new modules."""
         for row, seed in zip(rows, seeds, strict=True):
             self.replicas[row] = self._make(seed, self.replicas[row])
+            self._graphs.pop(row, None)
+
+    def _records(self, draws: bool) -> bool:
+        """Whether steps of a model are recorded: not if it may draw or its inputs are streamed."""
+        return bool(self._lanes) and not draws and not self.inputs["train"].streamed
 
     def _forward(self, row: int, x: Tensor, full: bool) -> Tensor:
         """Outputs, float32; `full` says whether the batch has the size that was compiled for."""
@@ -187,8 +206,12 @@ class ModuleLearner:
         for row, (job, logits) in enumerate(zip(jobs, seen.split(counts), strict=True)):
             if len(job.ids):
                 seed = passes[row].seed
-                with self._drawing(row, seed, self.replicas[row].draws) as draws:
+                with (
+                    self._lanes.of(row),
+                    self._drawing(row, seed, self.replicas[row].draws) as draws,
+                ):
                     self._train_one(row, seed, job, logits, draws)
+        self._lanes.join()
         return self.objective.table(seen, torch.cat([job.labels for job in jobs]))
 
     def _on_device(self, passes: Sequence[Pass]) -> list[_Job]:
@@ -217,36 +240,52 @@ class ModuleLearner:
         self, row: int, seed: int, job: _Job, seen: Tensor, draws: AbstractContextManager[Any]
     ) -> None:
         """The hot loop: one pass over one replica's kept samples; `seen` takes their logits."""
-        replica = self.replicas[row]
-        replica.model.train()
-        table, objective = self.inputs["train"], self.objective
-        optimizer, per_batch = replica.optimizer, self.recipe.batch_size
-        group = optimizer.param_groups[0]
+        self.replicas[row].model.train()
+        table, per_batch, passes = self.inputs["train"], self.recipe.batch_size, len(self.replicas)
         sizes = batch_sizes(len(job.ids), per_batch)
-        passes = len(self.replicas)
-        for place, rate, labels, weights, x, logits in zip(
-            range(len(sizes)),
-            job.rates,
-            job.labels.split(sizes),
-            job.weights.split(sizes),
-            table.batches(job.ids, sizes, job.noise, seed),
-            seen.split(sizes),
-            strict=True,
+        streamed = (
+            table.batches(job.ids, sizes, job.noise, seed) if table.streamed else repeat(None)
+        )
+        step = partial(self._step, row, draws=draws)
+        graph = None
+        if self._records(self.replicas[row].draws):
+            graph = self._graphs.setdefault(row, StepGraph(self._lanes.pool(row)))
+        for x, place, batch, logits in zip(
+            streamed, range(len(sizes)), job.batches(sizes), seen.split(sizes), strict=False
         ):
             beat((row + place / len(sizes)) / passes)
-            if len(labels) == 1:  # no variance: batch norm takes its running averages
-                _freeze_batch_norm(replica.model)
-            with draws:
-                found = self._forward(row, x, full=len(labels) == per_batch)
-            losses = objective.trained(found, labels)
-            (losses * weights).mean().backward()
-            group["lr"] = rate
-            optimizer.step()
-            optimizer.zero_grad()
-            if self.averaging is not None and replica.average is not None:
-                parameters = [p.detach() for p in replica.model.parameters()]
-                torch._foreach_lerp_(replica.average, parameters, 1 - self.averaging)
-            logits[...] = found.detach()
+            if graph is not None and len(batch.labels) == per_batch:
+                logits[...] = graph(step, batch)
+            else:
+                logits[...] = step(batch, x)
+
+    def _step(
+        self, row: int, batch: Batch, x: Tensor | None = None, *, draws: AbstractContextManager[Any]
+    ) -> Tensor:
+        """One gradient step; gives the logits that it was taken at.
+
+        Args:
+            row: whose.
+            batch: what it trains on.
+            x: its inputs, where they are streamed.
+            draws: what the forward pass runs in.
+        """
+        replica, optimizer = self.replicas[row], self.replicas[row].optimizer
+        if x is None:
+            x = self.inputs["train"].batch(batch.ids, batch.noise)
+        if len(x) == 1:  # no variance: batch norm takes its running averages
+            _freeze_batch_norm(replica.model)
+        with draws:
+            found = self._forward(row, x, full=len(x) == self.recipe.batch_size)
+        losses = self.objective.trained(found, batch.labels)
+        (losses * batch.weights).mean().backward()
+        optimizer.param_groups[0]["lr"] = batch.rate
+        optimizer.step()
+        optimizer.zero_grad()
+        if self.averaging is not None and replica.average is not None:
+            parameters = [p.detach() for p in replica.model.parameters()]
+            torch._foreach_lerp_(replica.average, parameters, 1 - self.averaging)
+        return found.detach()
 
     @torch.no_grad()
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
@@ -333,6 +372,7 @@ class ModuleLearner:
             load_module_state(replica.model, saved, self.device)
             _copy_into(replica.average or (), average)
             load_kept_state(replica.optimizer, kept)
+        self._graphs.clear()
 
 
 @torch.no_grad()

@@ -22,8 +22,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             model.parameters(), momentum=momentum, nesterov=momentum > 0, **shared
         )
+    recorded = any(p.device.type == "cuda" for p in model.parameters())  # see `StepGraph`
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-    return kind(model.parameters(), betas=(0.9, 0.999), eps=1e-8, **shared)
+    return kind(model.parameters(), betas=(0.9, 0.999), eps=1e-8, capturable=recorded, **shared)
 
 
 def kept_state(optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:

@@ -316,7 +316,8 @@ def test_seeds_of_large_nets_are_cells_of_their_own() -> None:
     small_nets = {"CIFAR10Small": {"model": "mlp(width=8)"}, "CIFAR10": {}}
     sizes = {
         task: [
-            len(group.seeds) for group in plan_groups(f"DynPrune-{task}-v0", [], [], (0, 1), kwargs)
+            len(group.seeds)
+            for group in plan_groups(f"DynPrune-{task}-v0", [], [], (0, 1), kwargs, "cpu")
         ]
         for task, kwargs in small_nets.items()
     }

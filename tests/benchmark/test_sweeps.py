@@ -85,7 +85,7 @@ def test_a_shipped_sweep_names_agents_and_arguments_that_exist(name: str) -> Non
 
 
 def test_the_papers_table_has_its_published_shape() -> None:
-    groups = load_sweep("paper").groups(load_sweep("paper").agents)
+    groups = load_sweep("paper").groups(load_sweep("paper").agents, "cpu")
     assert {group.env for group in groups} == {"DynPrune-CIFAR10-v0", "DynPrune-CIFAR100-v0"}
     assert {group.env_kwargs["budget"] for group in groups} == {0.3, 0.5, 0.7, 1.0}
     assert {frozenset(group.env_kwargs) for group in groups} == {frozenset({"budget"})}
@@ -97,7 +97,7 @@ def test_the_long_sweep_on_cifar10_plays_all_samples_with_three_seeds_at_three_b
     assert {"static_random", "dynamic_random", "epsilon_greedy", "ucb", "infobatch", "seta"} < {
         *sweep.agents
     }
-    groups = sweep.groups(sweep.agents)
+    groups = sweep.groups(sweep.agents, "cpu")
     assert {group.env for group in groups} == {"DynPrune-CIFAR10Small-v0"}
     assert {group.env_kwargs["budget"] for group in groups} == {0.3, 0.5, 0.7, 1.0}
     assert cost(groups[-1]) == 30 * 45_000

@@ -1,4 +1,4 @@
-"""The same small game on the CPU and on the pretended device."""
+"""The same small game on the CPU and on another device."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ NETS: dict[str, dict[str, Any]] = {
 """Settings by what is trained; the tasks are there within the fixture `nets`."""
 
 
-def there(num_envs: int = 2, mode: str = "Disabled", **settings: Any) -> DynPruneVectorEnv:
-    return here(num_envs, mode, **{**settings, "device": "pretend"})
+def there(
+    num_envs: int = 2, mode: str = "Disabled", device: str = "pretend", **settings: Any
+) -> DynPruneVectorEnv:
+    return here(num_envs, mode, **{**settings, "device": device})
 
 
 def here(num_envs: int = 2, mode: str = "Disabled", **settings: Any) -> DynPruneVectorEnv:

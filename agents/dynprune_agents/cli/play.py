@@ -89,7 +89,8 @@ def run(
 
     player = dynprune_agents.make(agent)
     kwargs = parse_env_kwargs(env_kwargs, label_noise)
-    everything = plan_groups(env, [repr(player)], [budget], seed_range(seed, seeds), kwargs)
+    own_seeds = seed_range(seed, seeds)
+    everything = plan_groups(env, [repr(player)], [budget], own_seeds, kwargs, device)
     wanted = (repr(player), budget)  # without the reference that a benchmark adds
     groups = [group for group in everything if (group.agent, group.env_kwargs["budget"]) == wanted]
     check_players([player])
@@ -220,7 +221,9 @@ def bench(
     plan = replace(plan, budgets=tuple(budgets or plan.budgets))
     plan = plan.scaled(scale).with_kwargs(parse_env_kwargs(env_kwargs, label_noise))
     players = [dynprune_agents.make(spec) for spec in _all_of(agents or plan.agents or [ALL])]
-    groups = plan.groups(list(dict.fromkeys(map(repr, players))))
+    groups = plan.groups(
+        list(dict.fromkeys(map(repr, players))), device if backend == "loky" else "auto"
+    )
     check_players(players)
     if backend == "loky":  # on a cluster it is for the workers to have
         check_device(device)
