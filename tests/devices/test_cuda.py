@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.episodes import SMALL, assert_same, go_on, play, random_masks
-from helpers.two_devices import NETS, here, there
+from helpers.two_devices import GAMES, NETS, episode, here, some_actions, there
 
-from dynprune_agents import Agent, names
 from dynprune_agents import make as make_rule
-from dynprune_env import DynPruneVectorEnv, run_episodes
+from dynprune_agents import names
+from dynprune_env import run_episodes
 from dynprune_env.common.tf32 import without_tf32
 from dynprune_env.training import step_graphs
 
@@ -26,17 +26,6 @@ pytestmark = [
 ]
 CLOSE = 2e-3
 """Kernels of CUDA add in another order; a few epochs of training widen that."""
-
-ACTIONS = ("mask", "weights", "quantiles", "strategy", "tilts", "weighted_tilts")
-GAMES: dict[str, dict[str, Any]] = {
-    **{f"action {name}": {"action": name} for name in ACTIONS},
-    **{f"observation {name}": {"observation": name} for name in ("samples", "summary", "run")},
-    "all": {"observe": "all"},
-    "averages": {"averaging": 0.9},
-    "raw weights": {"weights": "raw", "action": "weights"},
-    "noise": {"label_noise": 0.4, "duplicates": 0.2},
-    "a loss that is not finite": {"learning_rate": 1e9},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -58,13 +47,6 @@ def counted_waits() -> Iterator[list[str]]:
         finally:
             torch.cuda.set_sync_debug_mode("default")
     waits += [f"{w.filename}:{w.lineno}" for w in seen if "called a synch" in str(w.message)]
-
-
-def some_actions(env: DynPruneVectorEnv, steps: int) -> list[np.ndarray]:
-    if env.settings.action in ("mask", "weights"):
-        return list(random_masks(env, steps, np.linspace(0.4, 1, env.num_envs)[:, None]))
-    env.action_space.seed(3)
-    return [env.action_space.sample() for _ in range(steps)]
 
 
 def check(settings: dict[str, Any]) -> None:
@@ -168,21 +150,6 @@ def test_a_run_saved_on_one_device_goes_on_on_another(
     run.save(path)
     other.load(path)
     assert_same(go_on(other, masks[2:])[-1], expected, CLOSE)
-
-
-def episode(agent: Agent, env: DynPruneVectorEnv) -> list[tuple[Any, ...]]:
-    """What an agent does in one episode of each row, and what comes of it."""
-    observation, _ = env.reset(seed=[3, 4])
-    agent.prepare(env.scoring_runs([3, 4]))
-    agent.reset(env.episode([3, 4]))
-    steps: list[tuple[Any, ...]] = []
-    while not env.ended.all():
-        action = agent.select(observation)
-        before = observation
-        observation, reward, *_, infos = env.step(action)
-        agent.update(before, action, reward, observation)
-        steps.append((np.array(action), reward, infos["run_visits"], infos["val_loss"]))
-    return steps
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name != "sb3"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from dynprune_agents import Agent
 from dynprune_env import DynPruneVectorEnv
-from helpers.episodes import make_vector
+from helpers.episodes import make_vector, random_masks
 
 CLOSE = 1e-4
 FEW = {"train_size": 40, "epochs": 3, "precision": "fp32"}
@@ -26,6 +29,17 @@ NETS: dict[str, dict[str, Any]] = {
 }
 """Settings by what is trained; the tasks are there within the fixture `nets`."""
 
+ACTIONS = ("mask", "weights", "quantiles", "strategy", "tilts", "weighted_tilts")
+GAMES: dict[str, dict[str, Any]] = {
+    **{f"action {name}": {"action": name} for name in ACTIONS},
+    **{f"observation {name}": {"observation": name} for name in ("samples", "summary", "run")},
+    "all": {"observe": "all"},
+    "averages": {"averaging": 0.9},
+    "raw weights": {"weights": "raw", "action": "weights"},
+    "noise": {"label_noise": 0.4, "duplicates": 0.2},
+    "a loss that is not finite": {"learning_rate": 1e9},
+}
+
 
 def there(
     num_envs: int = 2, mode: str = "Disabled", device: str = "pretend", **settings: Any
@@ -37,3 +51,25 @@ def here(num_envs: int = 2, mode: str = "Disabled", **settings: Any) -> DynPrune
     """On the CPU, by the learner that accelerators have."""
     learner = {"learner": "stacked"} if settings.get("task", "Digits") == "Digits" else {}
     return make_vector(num_envs, mode, **{**learner, **settings})
+
+
+def some_actions(env: DynPruneVectorEnv, steps: int) -> list[np.ndarray]:
+    if env.settings.action in ("mask", "weights"):
+        return list(random_masks(env, steps, np.linspace(0.4, 1, env.num_envs)[:, None]))
+    env.action_space.seed(3)
+    return [env.action_space.sample() for _ in range(steps)]
+
+
+def episode(agent: Agent, env: DynPruneVectorEnv) -> list[tuple[Any, ...]]:
+    """What an agent does in one episode of each row, and what comes of it."""
+    observation, _ = env.reset(seed=[3, 4])
+    agent.prepare(env.scoring_runs([3, 4]))
+    agent.reset(env.episode([3, 4]))
+    steps: list[tuple[Any, ...]] = []
+    while not env.ended.all():
+        action = agent.select(observation)
+        before = observation
+        observation, reward, *_, infos = env.step(action)
+        agent.update(before, action, reward, observation)
+        steps.append((np.array(action), reward, infos["run_visits"], infos["val_loss"]))
+    return steps

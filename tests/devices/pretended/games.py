@@ -8,29 +8,11 @@ import numpy as np
 import pytest
 from helpers.episodes import assert_same, play, random_masks
 from helpers.pretend_device import MISSING, pretended
-from helpers.two_devices import CLOSE, NETS, here, there
+from helpers.two_devices import CLOSE, GAMES, NETS, here, some_actions, there
 
 from dynprune_env import DynPruneVectorEnv
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
-
-ACTIONS = ("mask", "weights", "quantiles", "strategy", "tilts", "weighted_tilts")
-GAMES: dict[str, dict[str, Any]] = {
-    **{f"action {name}": {"action": name} for name in ACTIONS},
-    **{f"observation {name}": {"observation": name} for name in ("samples", "summary", "run")},
-    "all": {"observe": "all"},
-    "averages": {"averaging": 0.9},
-    "raw weights": {"weights": "raw", "action": "weights"},
-    "noise": {"label_noise": 0.4, "duplicates": 0.2},
-    "a loss that is not finite": {"learning_rate": 1e9},
-}
-
-
-def some_actions(env: DynPruneVectorEnv, steps: int) -> list[np.ndarray]:
-    if env.settings.action in ("mask", "weights"):
-        return list(random_masks(env, steps, np.linspace(0.4, 1, env.num_envs)[:, None]))
-    env.action_space.seed(3)
-    return [env.action_space.sample() for _ in range(steps)]
 
 
 def check(settings: dict[str, Any], copies: int = 1) -> None:
