@@ -12,7 +12,6 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = (
-    "dynprune",
     "torch",
     "torchvision",
     "numpy",
@@ -20,15 +19,19 @@ LIBRARIES = (
     "scikit-learn",
     "gymnasium",
     "stable-baselines3",
+    "numba",
 )
 
 
 @cache
 def versions() -> dict[str, str]:
     """Of Python, of this package and of the libraries that decide numbers."""
-    found = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
-    with suppress(PackageNotFoundError):  # does without
-        found["numba"] = version("numba")
+    from dynprune_env import __version__  # a source tree on sys.path has no metadata
+
+    found = {"python": platform.python_version(), "dynprune": __version__}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):  # numba: does without
+            found[name] = version(name)
     return found
 
 

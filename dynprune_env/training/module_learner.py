@@ -249,7 +249,7 @@ class ModuleLearner:
         step = partial(self._step, row, draws=draws)
         graph = None
         if self._records(self.replicas[row].draws):
-            graph = self._graphs.setdefault(row, StepGraph(self._lanes.pool(row)))
+            graph = self._graphs.setdefault(row, StepGraph(self._lanes.recorded(row)))
         for x, place, batch, logits in zip(
             streamed, range(len(sizes)), job.batches(sizes), seen.split(sizes), strict=False
         ):

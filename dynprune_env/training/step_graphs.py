@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -40,11 +41,12 @@ class StepGraph:
     A replay reads and writes where the recorded step did: what it trains must stay at its place.
 
     Args:
-        pool: of memory, shared by steps that are never under way together.
+        others: recorded steps that are never under way together with this one: they share memory.
+            It adds itself.
     """
 
-    def __init__(self, pool: Any):
-        self.pool = pool
+    def __init__(self, others: WeakSet[StepGraph]):
+        self._others = others
         self._taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -69,11 +71,13 @@ class StepGraph:
     def _recorded(self, step: Callable[[Batch], Tensor], batch: Batch) -> torch.cuda.CUDAGraph:
         self._batch = [x.clone() if isinstance(x, Tensor) else x for x in batch]
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(self.pool, capture_error_mode="thread_local")
+        pool = next((each._graph.pool() for each in self._others if each._graph), None)
+        graph.capture_begin(pool, capture_error_mode="thread_local")
         try:
             self._logits = step(Batch._make(self._batch))
         finally:
             graph.capture_end()
+        self._others.add(self)
         return graph
 
 
@@ -88,14 +92,14 @@ class Lanes:
     def __init__(self, device: torch.device, num_replicas: int):
         count = min(LANES, num_replicas) if device.type == "cuda" else 0
         self._streams = [torch.cuda.Stream(device) for _ in range(count)]
-        self._pools = [torch.cuda.graph_pool_handle() for _ in self._streams]
+        self._recorded = [WeakSet[StepGraph]() for _ in self._streams]
 
     def __bool__(self) -> bool:
         return bool(self._streams)
 
-    def pool(self, row: int) -> Any:
-        """The memory of the graphs of a replica's lane."""
-        return self._pools[row % len(self._pools)]
+    def recorded(self, row: int) -> WeakSet[StepGraph]:
+        """The recorded steps of the replicas in the same lane as this one."""
+        return self._recorded[row % len(self._recorded)]
 
     @contextmanager
     def of(self, row: int) -> Iterator[None]:

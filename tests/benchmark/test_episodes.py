@@ -72,7 +72,7 @@ def test_a_result_says_what_happened_in_every_epoch(finished: Result) -> None:
 
 
 def test_a_result_says_where_and_with_what_it_was_made(finished: Result) -> None:
-    assert set(finished.versions) == {"python", "numba", *LIBRARIES}
+    assert set(finished.versions) == {"python", "dynprune", *LIBRARIES}
     assert torch.__version__.startswith(finished.versions["torch"])
     assert finished.device == "cpu"
     parts = {name: value for name, value in finished.seconds.items() if name != "total"}
