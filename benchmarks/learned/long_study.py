@@ -114,7 +114,7 @@ SMALL = {"train_size": 10_000}
 PARTS = (
     Part("fashion-mnist", "FashionMNIST", 60, 5, NAMED + BEST_FIVE, SMALL),
     Part("cifar10", "CIFAR10Small", 30, 3, NAMED, SMALL),
-    Part("cifar100", "CIFAR100Small", 30, 3, NAMED, SMALL),
+    Part("cifar100", "CIFAR100Small", 30, 3, NAMED, SMALL, variants=NOISES),
     Part(
         "fashion-mnist-full",
         "FashionMNIST",

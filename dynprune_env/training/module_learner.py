@@ -309,8 +309,13 @@ class ModuleLearner:
                 own = x.clone() if i + 1 < len(rows) else x  # a model may work in place
                 replica = self.replicas[row]  # a few draw in evaluation mode too
                 seed = stream_seed(replica.seed, start, Purpose.SCORING)
-                with self._drawing(row, seed, replica.is_own) as draws, draws:
+                with (
+                    self._lanes.of(row),
+                    self._drawing(row, seed, replica.is_own) as draws,
+                    draws,
+                ):
                     logits[i, chunk] = self._forward(row, own, full=len(x) == SCORING_BATCH)
+            self._lanes.join()  # before the memory of x is another's
         return logits
 
     @contextmanager

@@ -17,13 +17,12 @@ from benchmarks.speed import floor, gpu
 @pytest.mark.parametrize(
     ("factors", "verdict"),
     [
-        ((1 + 1e-5, 1 + 1e-5, 1 + 1e-5), "met"),
-        ((1 + 1e-5, 1.5, 4.0), "missed"),
-        ((1.0, 1.0, 1.01), "missed"),
-        ((1.0, np.nan, 1.0), "missed"),
+        ((1 + 1e-5, 1.5, 4.0), "met"),
+        ((1.01, 1.0, 1.0), "missed"),
+        ((np.nan, 1.0, 1.0), "missed"),
     ],
 )
-def test_every_epoch_is_to_agree_with_the_cpu(
+def test_the_first_epoch_is_to_agree_with_the_cpu_and_the_third_is_shown(
     factors: tuple[float, ...], verdict: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def losses(device: str, task: str, size: int) -> np.ndarray:
@@ -31,11 +30,9 @@ def test_every_epoch_is_to_agree_with_the_cpu(
         return here if device == "cpu" else here * np.array(factors)[:, None]
 
     monkeypatch.setattr(gpu, "_val_losses", losses)
-    row = gpu.agreement_row("cuda", "Digits", 1000)
-    assert row.verdict == verdict
-    np.testing.assert_allclose(
-        row.ratio, max(factors) - 1 if np.all(np.isfinite(factors)) else np.nan
-    )
+    first, third = gpu.agreement_rows("cuda", "Digits", 1000)
+    assert (first.verdict, third.verdict) == (verdict, "")
+    np.testing.assert_allclose((first.ratio, third.ratio), np.array(factors)[[0, 2]] - 1)
 
 
 def test_waits_are_those_within_the_step() -> None:

@@ -28,9 +28,9 @@ def test_the_whole_table_is_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("task", "size"), gpu.DRY.checked)
 def test_a_device_that_computes_as_the_cpu_agrees_with_it(task: str, size: int) -> None:
     with pretended():
-        row = gpu.agreement_row("pretend", task, size)
-    assert row.high < 1e-4
-    assert row.verdict == "met"
+        first, third = gpu.agreement_rows("pretend", task, size)
+    assert max(first.high, third.high) < 1e-4
+    assert first.verdict == "met"
 
 
 def test_the_roofline_is_that_of_the_named_card(monkeypatch: pytest.MonkeyPatch) -> None:
