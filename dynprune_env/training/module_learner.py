@@ -203,15 +203,12 @@ class ModuleLearner:
         shape = sum(counts), self.num_outputs
         seen = torch.empty(shape, dtype=torch.float32, device=self.device)
         jobs = self._on_device(passes)
-        for row, (job, logits) in enumerate(zip(jobs, seen.split(counts), strict=True)):
-            if len(job.ids):
-                seed = passes[row].seed
-                with (
-                    self._lanes.of(row),
-                    self._drawing(row, seed, self.replicas[row].draws) as draws,
-                ):
-                    self._train_one(row, seed, job, logits, draws)
-        self._lanes.join()
+        with self._lanes.joined():
+            for row, (job, logits) in enumerate(zip(jobs, seen.split(counts), strict=True)):
+                if len(job.ids):
+                    seed, draws = passes[row].seed, self.replicas[row].draws
+                    with self._lanes.of(row), self._drawing(row, seed, draws) as drawing:
+                        self._train_one(row, seed, job, logits, drawing)
         return self.objective.table(seen, torch.cat([job.labels for job in jobs]))
 
     def _on_device(self, passes: Sequence[Pass]) -> list[_Job]:
@@ -305,17 +302,19 @@ class ModuleLearner:
         for x in self.inputs[split].batches(ids, SCORING_BATCH):
             beat(start / len(ids))
             chunk = slice(start, start := start + len(x))
-            for i, row in enumerate(rows):
-                own = x.clone() if i + 1 < len(rows) else x  # a model may work in place
-                replica = self.replicas[row]  # a few draw in evaluation mode too
-                seed = stream_seed(replica.seed, start, Purpose.SCORING)
-                with (
-                    self._lanes.of(row),
-                    self._drawing(row, seed, replica.is_own) as draws,
-                    draws,
-                ):
-                    logits[i, chunk] = self._forward(row, own, full=len(x) == SCORING_BATCH)
-            self._lanes.join()  # before the memory of x is another's
+            with self._lanes.joined():
+                for i, row in enumerate(rows):
+                    replica = self.replicas[row]  # a few draw in evaluation mode too
+                    seed = stream_seed(replica.seed, start, Purpose.SCORING)
+                    with (
+                        self._lanes.of(row),
+                        self._drawing(row, seed, replica.is_own) as draws,
+                        draws,
+                    ):
+                        # A model may work in place, and others may not have read x yet.
+                        own = x.clone() if self._lanes or i + 1 < len(rows) else x
+                        full = len(x) == SCORING_BATCH
+                        logits[i, chunk] = self._forward(row, own, full=full)
         return logits
 
     @contextmanager

@@ -102,8 +102,21 @@ class Lanes:
         return self._recorded[row % len(self._recorded)]
 
     @contextmanager
+    def joined(self) -> Iterator[None]:
+        """What is queued behind this waits for all that was queued inside; the host does not."""
+        try:
+            yield
+        finally:
+            for stream in self._streams:
+                torch.cuda.current_stream(stream.device).wait_stream(stream)
+
+    @contextmanager
     def of(self, row: int) -> Iterator[None]:
-        """What is queued inside waits for what was queued before; `join` waits for all of it."""
+        """What is queued inside, within `joined`, waits for what was queued before.
+
+        Memory that is taken inside and given back outside, or the other way round, must be used
+        until all is joined.
+        """
         if not self._streams:
             yield
             return
@@ -111,8 +124,3 @@ class Lanes:
         stream.wait_stream(torch.cuda.current_stream(stream.device))
         with torch.cuda.stream(stream):
             yield
-
-    def join(self) -> None:
-        """What is queued from here on waits for all lanes; the host does not."""
-        for stream in self._streams:
-            torch.cuda.current_stream(stream.device).wait_stream(stream)
