@@ -95,13 +95,12 @@ def study(names: Sequence[str] | None, jobs: int, out: Path, table: Path) -> Non
     everything: Runs = {}
     for part in parts:
         columns = part.settings()
-        # Small nets train their seeds side by side, CNNs one after the other.
-        runs = play(columns, agents, out, jobs, "CIFAR" not in part.task)
+        runs = play(columns, agents, out, jobs)
         every, everything = every + columns, everything | runs
         pieces += [f"## {part.task}", accuracy_table(runs, columns, agents)]
         pieces += [duel_table(runs, columns, spec, HANDWRITTEN) for spec in learned]
         if part.task == "FashionMNIST":
-            runs = play([FULL_SIZE], agents, out, jobs, True)
+            runs = play([FULL_SIZE], agents, out, jobs)
             pieces += ["## FashionMNIST at full size, 55,000 samples"]
             pieces += [accuracy_table(runs, [FULL_SIZE], agents)]
     over_all = ["## Over all settings", lead_table(everything, every, agents, "dynamic_random")]
