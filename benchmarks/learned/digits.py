@@ -31,7 +31,11 @@ from benchmarks.learned.tables import (
 from dynprune_env.common.files import write_text
 
 LEARNED = ("learned", "sb3")
-VARIANTS = ("learned(policy='weighted')", "learned(policy='robust')")
+VARIANTS = (
+    "learned(policy='weighted')",
+    "learned(policy='robust')",
+    "sb3(policy='ppo_short')",
+)
 SEEDS_OF_PPO = tuple(
     f"sb3(policy='benchmarks/learned/policies/ppo_digits_{seed}.npz')" for seed in range(3)
 )
