@@ -1,4 +1,4 @@
-"""The picture of the long study: test accuracy against wrong labels, per data set and budget."""
+"""The picture of the long study: test accuracy against wrong labels, data set by data set."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ RULES = {"dynamic_random": LINES[5], **BANDITS}
 """Dynamic random and the bandits of the paper, with their colours."""
 POLICIES = (LINES[0], LINES[2], LINES[1], "#332288")
 """Colours of the learned policies, in their order."""
+ACROSS = 3
+"""Panels in a row."""
 ROOM = 10.0
 """Points below all others down to which the bandits are drawn: where they collapse, they leave."""
 
@@ -40,24 +42,28 @@ def lines(learned: Sequence[str]) -> list[tuple[str, bool, bool, str, dict[str, 
 
 
 def draw(runs: Runs, columns: Sequence[Column], learned: Sequence[str], path: Path) -> None:
-    """Draws the settings with wrong labels, and those without beside them, into a PNG file."""
+    """Draws the settings with wrong labels, and those without beside them, into a PNG file.
+
+    Those of the smallest budget: one panel a data set, and the legend in the last place.
+    """
     noisy = [each for each in columns if "label_noise" in each.setting.env_kwargs]
-    parts = list(dict.fromkeys(each.part for each in noisy))
-    budgets = sorted({each.setting.budget for each in noisy})
-    figure = new_figure(1 + 2.4 * len(parts))
-    grid = figure.subplots(len(parts), len(budgets), squeeze=False, sharex=True, sharey="row")
-    for panels, part in zip(grid, parts, strict=True):
-        for axes, budget in zip(panels, budgets, strict=True):
-            own = [c.setting for c in noisy if c.part == part and c.setting.budget == budget]
-            _panel(axes, runs, sorted(own, key=_noise), learned)
-            set_title(axes, f"{part}, {100 * budget:g} % of the visits")
-        own = [each.setting for each in noisy if each.part == part]
-        panels[0].set_ylim(bottom=max(panels[0].get_ylim()[0], _lowest(runs, own, learned) - ROOM))
-        panels[0].set_ylabel("test accuracy, %", fontsize=9)
-    for axes in grid[-1]:
+    budget = min(each.setting.budget for each in noisy)
+    parts = list(dict.fromkeys(each.part for each in noisy if each.setting.budget == budget))
+    rows = -(-(len(parts) + 1) // ACROSS)
+    figure = new_figure(0.4 + 2.6 * rows)
+    panels = figure.subplots(rows, ACROSS, squeeze=False).ravel()
+    for axes, part in zip(panels, parts, strict=False):
+        own = [c.setting for c in noisy if c.part == part and c.setting.budget == budget]
+        _panel(axes, runs, sorted(own, key=_noise), learned)
+        set_title(axes, f"{part}, {100 * budget:g} % of the visits")
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], _lowest(runs, own, learned) - ROOM))
         axes.set_xlabel("labels redrawn, %", fontsize=9)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    for axes in panels[::ACROSS]:
+        axes.set_ylabel("test accuracy, %", fontsize=9)
+    for axes in panels[len(parts) :]:
+        axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[-1].legend(handles, labels, loc="center", fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -83,9 +89,6 @@ def _lowest(runs: Runs, settings: Sequence[Setting], learned: Sequence[str]) -> 
 def _panel(axes: Any, runs: Runs, settings: Sequence[Setting], learned: Sequence[str]) -> None:
     """Draws every line in one panel, with the intervals of its means."""
     clean(axes)
-    if not settings:
-        axes.set_visible(False)
-        return
     places = [100 * _noise(setting) for setting in settings]
     for agent, all_visits, best, label, look in lines(learned):
         scores = [_scores(runs, setting, agent, all_visits, best) for setting in settings]
