@@ -1,8 +1,8 @@
 """The learned policies, unchanged, on real data sets that their training never saw.
 
 Subsets of 10,000 samples: Fashion-MNIST (MLP, five seeds), CIFAR-10 and CIFAR-100 (small CNN, three
-seeds), clean and with 20 % and 40 % of the labels redrawn, at budgets 0.3 and 0.5; and Fashion-MNIST
-at full size once. The CNNs have width 8 (instead of 24), so that it fits two cores.
+seeds), clean and with 20 % and 40 % of the labels redrawn, at budgets 0.3 and 0.5; and
+Fashion-MNIST at full size once. The CNNs have width 8 (instead of 24), so that it fits two cores.
 
     python -m benchmarks.learned.transfer --short     # an hour on two cores
 """
