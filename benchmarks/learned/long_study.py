@@ -76,7 +76,7 @@ class Part:
         env_kwargs: what else the environment is told.
         variants: its corruptions.
         budgets: shares of a full run's visits.
-        together: whether the seeds train side by side: plain ReLU nets do, other ones do not.
+        together: whether the seeds train side by side, which pays for plain ReLU nets, and on CUDA.
     """
 
     name: str

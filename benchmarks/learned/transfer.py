@@ -1,6 +1,6 @@
 """The learned policies, unchanged, on real data sets that their training never saw.
 
-    python -m benchmarks.learned.transfer             # the long study: some hours of two cores
+    python -m benchmarks.learned.transfer             # the long study: a day of two cores
     python -m benchmarks.learned.transfer --parts fashion-mnist     # one data set of it
     python -m benchmarks.learned.transfer --short     # the short one: an hour
 

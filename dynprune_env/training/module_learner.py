@@ -247,6 +247,7 @@ class ModuleLearner:
         graph = None
         if self._records(self.replicas[row].draws):
             graph = self._graphs.setdefault(row, StepGraph(self._lanes.recorded(row)))
+        # Not strict: what stands for the inputs that are not streamed has no end.
         for x, place, batch, logits in zip(
             streamed, range(len(sizes)), job.batches(sizes), seen.split(sizes), strict=False
         ):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from dynprune_agents import Agent
+from dynprune_agents import make
 from dynprune_env import DynPruneVectorEnv
 from helpers.episodes import make_vector, random_masks
 
@@ -60,16 +62,22 @@ def some_actions(env: DynPruneVectorEnv, steps: int) -> list[np.ndarray]:
     return [env.action_space.sample() for _ in range(steps)]
 
 
-def episode(agent: Agent, env: DynPruneVectorEnv) -> list[tuple[Any, ...]]:
+def episode(name: str, made: Callable[..., DynPruneVectorEnv]) -> list[tuple[Any, ...]]:
     """What an agent does in one episode of each row, and what comes of it."""
+    agent = make(name)
+    env = made(**{"epochs": 4, "budget": 0.6, **agent.env_kwargs})
+    with warnings.catch_warnings():  # some are full data in a run this short
+        warnings.filterwarnings("ignore", message=".* spend the whole budget")
+        return list(_steps(agent, env))
+
+
+def _steps(agent: Any, env: DynPruneVectorEnv) -> Iterator[tuple[Any, ...]]:
     observation, _ = env.reset(seed=[3, 4])
     agent.prepare(env.scoring_runs([3, 4]))
     agent.reset(env.episode([3, 4]))
-    steps: list[tuple[Any, ...]] = []
     while not env.ended.all():
         action = agent.select(observation)
         before = observation
         observation, reward, *_, infos = env.step(action)
         agent.update(before, action, reward, observation)
-        steps.append((np.array(action), reward, infos["run_visits"], infos["val_loss"]))
-    return steps
+        yield np.array(action), reward, infos["run_visits"], infos["val_loss"]
