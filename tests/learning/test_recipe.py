@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.episodes import make_vector
 
 from dynprune_agents.cli import app as cli
@@ -316,3 +317,33 @@ def test_ppo_rises_within_a_minute_of_cpu_time_where_many_labels_are_wrong() -> 
     print(f"{100 * lead:+.1f} +- {100 * error:.1f} points above dynamic random on other data")
     assert lead > 0.01
     assert spent < 60
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_a_training_that_starts_from_a_policy_has_its_networks(algo: str, tmp_path: Path) -> None:
+    first = small(algo)
+    first.advance()
+    first.save(tmp_path / "first.npz")
+    further = small(algo, seed=1, start=str(tmp_path / "first.npz"))
+    fresh, theirs = small(algo, seed=1), first.model.policy.state_dict()
+    for name, value in further.model.policy.state_dict().items():
+        assert torch.equal(value, theirs[name])
+    changed = [
+        not torch.equal(value, theirs[name])
+        for name, value in fresh.model.policy.state_dict().items()
+    ]
+    assert any(changed)
+    further.advance()  # it trains on
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"start": "robust"}, r"play it as learned\(policy='robust'\)"),
+        ({"start": "ppo", "action": "weighted_tilts"}, "--start ppo has other networks"),
+        ({"start": "nobody"}, "there is no policy file 'nobody'"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_no_start(arguments: dict[str, str], expected: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=expected):
+        small(**arguments)

@@ -210,7 +210,6 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path
     [
         (["--algo", "reinforce"], "no algorithm is called 'reinforce'; there are es, "),
         (["--algo", "es", "--action", "quantiles"], "trains a scorer (observation samples, "),
-        (["--algo", "ppo", "--start", "generalist"], "--start is for --algo es"),
         (["--set", "sigmas=1.0"], "no parameter 'sigmas'; it has width, "),
         (["--vary", "epochs=3"], r"--vary takes KEY=[VALUE, ...], got epochs=3"),
         (["--vary", "budget=[0.5]"], "--vary cannot draw budget"),

@@ -201,7 +201,7 @@ def train(
         ),
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--start", help="es: the policy to go on from, name or path.")
+        str | None, typer.Option("--start", help="The policy to go on from, name or path.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="es: processes.")] = 1,
     out: Annotated[

@@ -24,6 +24,8 @@ from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.learning.policy_fit import check_policy_fits
 from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Rollout
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
+from dynprune_agents.policies._files import find_policy
+from dynprune_agents.policies._sb3_arrays import read_arrays
 from dynprune_agents.policies._sb3_files import NOT_FOR_TRAINING, save_model
 from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_agents.policies.sb3 import SB3
@@ -63,13 +65,15 @@ class SB3Trainer:
         hyperparameters: of the algorithm, in place of our defaults.
         normalise_reward: whether rewards are divided by the running deviation of their sums; None
             for all but ranks.
+        start: the policy whose networks are trained further, a name or the path of an .npz; None
+            for fresh ones.
         device: of the policy.
         tensorboard: folder of its logs.
 
     Raises:
         ValueError: the algorithm cannot choose such actions or is not installed, the mixture
-            holds something that the environment refuses, or draws of different size do not fit
-            together.
+            holds something that the environment refuses, draws of different size do not fit
+            together, or the networks of `start` are others than those of this training.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class SB3Trainer:
         relative: str | None = None,
         hyperparameters: dict[str, Any] | None = None,
         normalise_reward: bool | None = None,
+        start: str | None = None,
         device: str = "cpu",
         tensorboard: Path | None = None,
     ):
@@ -147,6 +152,24 @@ class SB3Trainer:
                 **_with_buffer(self.hyperparameters, make),
             )
         self.model.set_logger(self._logger)
+        if start is not None:
+            self._take_over(start)
+
+    def _take_over(self, start: str) -> None:
+        """The weights of a policy that was trained before.
+
+        Raises:
+            ValueError: they are those of other networks.
+        """
+        ours: Any = self.model.policy
+        given = read_arrays(find_policy(start))
+        theirs = given.state_dict()
+        if type(given) is not type(ours) or shapes_of(theirs) != shapes_of(ours.state_dict()):
+            raise ValueError(
+                f"--start {start} has other networks than this training: it needs the same "
+                "algorithm, observation and action kinds, and policy_kwargs"
+            )
+        ours.load_state_dict(theirs)
 
     # -- training -------------------------------------------------------------------------------
 
@@ -294,6 +317,11 @@ class SB3Trainer:
             rms = self._env.ret_rms
             mean, variance, rms.count = state["rewards"]
             rms.mean, rms.var = np.array(mean), np.array(variance)
+
+
+def shapes_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    """The shape of each of them."""
+    return {name: value.shape for name, value in weights.items()}
 
 
 def _merged(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:

@@ -60,8 +60,6 @@ def make_trainer(
             action=action,
             jobs=jobs,
         )
-    if start is not None:
-        raise ValueError("--start is for --algo es")
     from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, SB3Trainer
 
     action = action or ("strategy" if algo == "dqn" else "tilts")
@@ -78,5 +76,6 @@ def make_trainer(
         action=action,
         reward=mixture.env_kwargs["reward"],
         hyperparameters=settings,
+        start=start,
         tensorboard=tensorboard,
     )
