@@ -14,7 +14,14 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from dynprune_env.tasks.datasets import DataNotFoundError, DatasetInfo, RawData, Split, read_raw
+from dynprune_env.tasks.datasets import (
+    DataNotFoundError,
+    DatasetInfo,
+    RawData,
+    Split,
+    data_folder,
+    read_raw,
+)
 from dynprune_env.tasks.models import MODELS
 from dynprune_env.tasks.recipes import Augmentation, Recipe
 from dynprune_env.tasks.registry import TASKS, Task
@@ -34,7 +41,7 @@ def _one_torch_thread() -> None:
 def missing_data(task: str) -> str | None:
     """Why a task's data cannot be read here; None if they can. Never downloads."""
     try:
-        read_raw(TASKS[task].info, None, False)
+        read_raw(TASKS[task].info, str(data_folder(None)), False)  # as environments read it
     except DataNotFoundError as problem:
         return str(problem)
     return None

@@ -338,11 +338,17 @@ CIFAR10 = _cifar(10, "cifar-10-batches-py", (0.4914, 0.4822, 0.4465), (0.2470, 0
 CIFAR100 = _cifar(100, "cifar-100-python", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 
 
-@lru_cache(maxsize=8)
 def read_raw(info: DatasetInfo, data_dir: str | None, download: bool) -> RawData:
-    """Reads a data set once per process.
+    """Reads a data set once per process, whatever else of its facts is changed.
 
     Raises:
         DataNotFoundError: its files are absent; the message says where they were looked for.
     """
-    return info.read(data_dir, download)
+    return _read_once(info.read, data_dir, download)
+
+
+@lru_cache(maxsize=8)
+def _read_once(
+    read: Callable[[str | None, bool], RawData], data_dir: str | None, download: bool
+) -> RawData:
+    return read(data_dir, download)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import dynprune_agents
 from dynprune_env import own_task, register_task, run_episodes
 from dynprune_env.envs.settings import Settings
+from dynprune_env.tasks import datasets
 from dynprune_env.tasks.datasets import DataNotFoundError, Split, read_raw, stratified
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import _OWN, TASKS
@@ -147,7 +148,7 @@ def test_without_wordfreq_the_first_reset_says_what_to_install(
     task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wordfreq", None)  # as if it were not there
-    read_raw.cache_clear()
+    datasets._read_once.cache_clear()
     env = gym.make(f"dynprune_env:DynPrune-{task}-v0", train_size=321)
     with pytest.raises(DataNotFoundError, match=r"wordfreq.*pip install 'dynprune\[text\]'"):
         env.reset(seed=0)
