@@ -41,6 +41,9 @@ SEEDS_OF_PPO = tuple(
 )
 """The same training of PPO on Digits alone, with three seeds."""
 
+LONGER_PPO = "sb3(policy='benchmarks/learned/policies/ppo_weights_digits.npz')"
+"""PPO on Digits alone, four times as long, with gradient weights of mean one and 32 units."""
+
 RAW_SEEDS = tuple(
     f"sb3(policy='benchmarks/learned/policies/ppo_raw_digits_{seed}.npz')" for seed in range(3)
 )
@@ -79,7 +82,7 @@ def main(
     table: Path = Path("benchmarks/results/learned_digits.md"),
 ) -> None:
     """Plays all agents and writes the table."""
-    everyone = [*dynprune_agents.names(), *VARIANTS, *SEEDS_OF_PPO, *CONTROLS]
+    everyone = [*dynprune_agents.names(), *VARIANTS, *SEEDS_OF_PPO, LONGER_PPO, *CONTROLS]
     specs = [repr(dynprune_agents.make(spec)) for spec in agents or everyone]
     runs = play(settings(), specs, out, jobs)
     plans = [spec for spec in specs if spec in CONTROLS]
