@@ -67,4 +67,8 @@ class MolPeg(Agent):
         now, averaged = probe.losses(where=trained), probe.losses(probe.models(True), trained)
         if now is None or averaged is None:
             return scores
-        return where(trained, np.nan_to_num(np.abs(now - averaged)), scores)
+        change = np.subtract(now, averaged)
+        np.abs(change, out=change)
+        if not np.isfinite(change).all():
+            change = np.nan_to_num(change)
+        return where(trained, change, scores)
