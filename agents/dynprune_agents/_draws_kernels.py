@@ -172,23 +172,46 @@ def fill_order(keys, draws, mask, order):
 
 
 @jit
-def mark_easy(loss, ids, batch, easy):
+def take_used(used, dealt, ids, draws):
+    """Which samples were used, and their draws.
+
+    Args:
+        used: (n,) bool.
+        dealt: (n,) float64.
+        ids: (n,) int64, whose beginning is filled.
+        draws: (n,) float64, likewise.
+
+    Returns:
+        How many were used.
+    """
+    count = 0
+    for i in range(len(used)):
+        ids[count], draws[count] = i, dealt[i]  # overwritten unless it is counted
+        count += used[i]
+    return count
+
+
+@jit
+def mark_easy(loss, ids, order, batch, easy):
     """Which samples are below the mean of their batch, by more than rounding.
 
     Args:
         loss: (n,) float32.
-        ids: (m,) int64, batch after batch.
+        ids: (m,) int64, the samples that are dealt out.
+        order: (m,) int64, of the ids, batch after batch.
         batch: int, the size of one.
         easy: (n,) bool, filled where the ids are.
     """
-    for at in range(0, len(ids), batch):
-        part = ids[at : at + batch]
+    values = np.empty(batch)
+    for at in range(0, len(order), batch):
+        part = order[at : at + batch]
         total = 0.0
-        for i in part:
-            total += loss[i]
+        for k in range(len(part)):
+            values[k] = loss[ids[part[k]]]
+            total += values[k]
         mean = total / len(part)
-        for i in part:
-            easy[i] = loss[i] < mean - 1e-6 * np.abs(mean)
+        for k in range(len(part)):
+            easy[ids[part[k]]] = values[k] < mean - 1e-6 * np.abs(mean)
 
 
 @jit

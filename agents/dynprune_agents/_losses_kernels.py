@@ -47,6 +47,24 @@ def fill_weights(easy, dropped, kept, weights):
 
 
 @jit
+def fill_changes(trained, now, averaged, scores, changes):
+    """How far two losses are apart where a sample was trained; elsewhere the scores.
+
+    Args:
+        trained: (m,) bool.
+        now: (m,) float32.
+        averaged: (m,) float32; where the difference is no number, it counts as 0.
+        scores: (m,) float32.
+        changes: (m,) float32, filled.
+    """
+    most, none = np.float32(np.finfo(np.float32).max), np.float32(0)
+    for i in range(len(trained)):
+        change, score = np.abs(now[i] - averaged[i]), scores[i]
+        change = min(change, most) if change == change else none
+        changes[i] = change if trained[i] else score
+
+
+@jit
 def evolve(loss, before, age, b1, b2, scores, weights):
     """Moves the scores and weights of `es` by what an epoch revealed.
 

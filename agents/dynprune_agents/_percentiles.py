@@ -28,13 +28,12 @@ def drawn_by_rank(scores: np.ndarray, beta: float, rng: ReplicaRandom) -> np.nda
     before = generator.bit_generator.state
     seed, draws = generator.integers(1 << 63, dtype=np.uint64), generator.random(n)
     keys, firsts = np.empty(n, np.uint32), np.empty((1 << 32 - _SHIFT) + 1, np.int64)
-    fill_keys(np.ascontiguousarray(scores), keys)
-    order = np.sort(keys)
+    order = np.empty_like(keys)
+    fill_keys(np.ascontiguousarray(scores), keys, order)
+    order.sort()
     fill_firsts(order, _SHIFT, firsts)
-    least = (firsts[:-1] / n) ** beta
-    most = (np.maximum(firsts[1:] - 1, 0) / n) ** beta
     drawn, unsure = np.empty(n, dtype=bool), np.empty(1 + n // 16, np.int64)
-    count = decide(keys, draws, least, most, _SHIFT, drawn, unsure)
+    count = decide(keys, draws, (firsts / n) ** beta, _SHIFT, drawn, unsure)
     if count > len(unsure):  # many equal scores
         generator.bit_generator.state = before
         percentiles = rank(scores, rng) / n

@@ -12,16 +12,19 @@ _FILTER = 20
 
 
 @jit
-def fill_keys(scores, keys):
+def fill_keys(scores, keys, order):
     """Numbers in the order of the scores.
 
     Args:
         scores: (n,) float32, no NaN.
         keys: (n,) uint32, filled.
+        order: (n,) uint32, filled with the same.
     """
     bits = scores.view(np.uint32)
     for i in range(len(bits)):
-        keys[i] = rising_bits(bits[i])
+        key = rising_bits(bits[i])
+        keys[i] = key
+        order[i] = key
 
 
 @jit
@@ -42,14 +45,13 @@ def fill_firsts(order, shift, firsts):
 
 
 @jit
-def decide(keys, draws, least, most, shift, drawn, unsure):
-    """Which draws are below the least of their cell, and who is neither there nor above the most.
+def decide(keys, draws, bounds, shift, drawn, unsure):
+    """Which draws are below the bound where their cell begins, and which between this and its end.
 
     Args:
         keys: (n,) uint32.
         draws: (n,) float64.
-        least: (cells,) float64.
-        most: (cells,) float64.
+        bounds: (cells + 1,) float64, rising.
         shift: int, the bits within a cell.
         drawn: (n,) bool, filled.
         unsure: (some,) int64, filled as far as it goes.
@@ -60,10 +62,10 @@ def decide(keys, draws, least, most, shift, drawn, unsure):
     count, last = 0, len(unsure) - 1
     for i in range(len(keys)):
         cell = keys[i] >> shift
-        below = draws[i] < least[cell]
+        below = draws[i] < bounds[cell]
         drawn[i] = below
         unsure[min(count, last)] = i  # overwritten unless it is counted
-        count += (not below) & (draws[i] <= most[cell])
+        count += (not below) & (draws[i] < bounds[cell + 1])
     return count
 
 

@@ -25,6 +25,7 @@ MODULES = [
     "bandits._linear",
     "dynamic.dyn_impt",
     "dynamic.es",
+    "dynamic.molpeg",
     "dynamic.selective_backprop",
     "weighted.align_prune",
     "weighted.importance_sampling",
