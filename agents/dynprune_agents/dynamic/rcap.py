@@ -60,8 +60,10 @@ class RCAP(Agent):
         """One replica's mask, (n,) bool."""
         highest, weights = np.log(self.episode.num_classes), np.empty(losses.shape)
         for part in blocks(len(losses)):
-            # No loss is below 0 nor above ln C: the exponentials need no shift.
-            np.exp(np.minimum(losses[part], highest) / self.beta, out=weights[part])
+            some = weights[part]
+            np.minimum(losses[part], highest, out=some)
+            some /= self.beta
+            np.exp(some, out=some)  # no loss is below 0 nor above ln C: they need no shift
         sizes, sums, held = class_sums(weights, labels, last, self.episode.num_classes)
         importance = np.divide(held, sums, out=np.zeros(len(sums)), where=sizes > 0)
         drawn = shares(np.sqrt(importance * sizes / len(labels)), sizes, count)
