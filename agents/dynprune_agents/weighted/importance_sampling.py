@@ -52,7 +52,8 @@ def systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Steps of one fall on samples that stand in a random order. A permutation of many takes longer
     than all the rest: they are dealt out to 256 groups at random, group stands after group, and
-    only in a group samples keep their order.
+    only in a group samples keep their order. So long stretches of the data set are drawn from more
+    evenly than by chance; the probabilities are the same.
     """
     if len(chances) >= LARGE:
         groups = np.frombuffer(rng.bytes(len(chances)), np.uint8)
