@@ -8,12 +8,56 @@ from dynprune_env.common.jit import jit
 
 
 @jit
+def add_by_class(weights, labels, mask, sizes, sums, held):
+    """What `_draws.class_sums` returns.
+
+    Args:
+        weights: (n,) float64.
+        labels: (n,) whole numbers in [0, C).
+        mask: (n,) bool.
+        sizes: (C,) int64, zeros to add to.
+        sums: (C,) float64, likewise.
+        held: (C,) float64, likewise.
+    """
+    for i in range(len(weights)):
+        label = np.uint64(labels[i])
+        sizes[label] += 1
+        sums[label] += weights[i]
+        held[label] += weights[i] * mask[i]
+
+
+@jit
+def take_by_class(scores, labels, low, high, above, between, whose):
+    """What lies in its class's (low, high], and how many of each class are above.
+
+    Args:
+        scores: (n,) float64.
+        labels: (n,) whole numbers in [0, C).
+        low: (C,) float64.
+        high: (C,) float64.
+        above: (C,) int64, zeros to add to.
+        between: (n,) float64, whose beginning is filled.
+        whose: (n,) of the labels' type, likewise.
+
+    Returns:
+        How many lie between.
+    """
+    count = 0
+    for i in range(len(scores)):
+        label, score = np.uint64(labels[i]), scores[i]
+        between[count], whose[count] = score, labels[i]  # overwritten unless it is counted
+        count += (score > low[label]) & (score <= high[label])
+        above[label] += score > high[label]
+    return count
+
+
+@jit
 def deal(scores, labels, places, dealt):
     """The scores of class after class.
 
     Args:
         scores: (n,) float64.
-        labels: (n,) int64 in [0, C).
+        labels: (n,) whole numbers in [0, C).
         places: (C,) int64, where each class begins; overwritten.
         dealt: (n,) float64, filled.
     """
@@ -29,7 +73,7 @@ def fill_top(scores, labels, thresholds, spare, mask):
 
     Args:
         scores: (n,) float64.
-        labels: (n,) int64 in [0, C).
+        labels: (n,) whole numbers in [0, C).
         thresholds: (C,) float64.
         spare: (C,) int64, how many of the equal ones; overwritten.
         mask: (n,) bool, filled.
@@ -61,6 +105,36 @@ def mark_steps(chances, order, offset, drawn):
         step = np.floor(end + offset)
         drawn[i] = step > last
         last = step
+
+
+_GROUPS = 256
+
+
+@jit
+def mark_steps_by_group(chances, groups, offset, drawn):
+    """The same where the order is that of the groups, and of the places within each.
+
+    Args:
+        chances: (n,) float64, whose sum is whole but for rounding.
+        groups: (n,) uint8.
+        offset: float64 in [0, 1), of the steps.
+        drawn: (n,) bool, filled.
+    """
+    sums = np.zeros(_GROUPS)
+    for i in range(len(chances)):
+        sums[groups[i]] += chances[i]
+    begins = np.empty(_GROUPS)
+    begin = offset
+    for group in range(_GROUPS):
+        begins[group] = begin
+        begin += sums[group]
+    sums[:] = 0  # once more, in the same order: where a group ends the next begins
+    for i in range(len(chances)):
+        group = groups[i]
+        before = sums[group]
+        after = before + chances[i]
+        drawn[i] = np.floor(begins[group] + after) > np.floor(begins[group] + before)
+        sums[group] = after
 
 
 @jit
@@ -98,23 +172,98 @@ def fill_order(keys, draws, mask, order):
 
 
 @jit
-def mark_easy(loss, ids, batch, easy):
+def take_used(used, dealt, ids, draws):
+    """Which samples were used, and their draws.
+
+    Args:
+        used: (n,) bool.
+        dealt: (n,) float64.
+        ids: (n,) int64, whose beginning is filled.
+        draws: (n,) float64, likewise.
+
+    Returns:
+        How many were used.
+    """
+    count = 0
+    for i in range(len(used)):
+        ids[count], draws[count] = i, dealt[i]  # overwritten unless it is counted
+        count += used[i]
+    return count
+
+
+@jit
+def mark_easy(loss, ids, order, batch, easy):
     """Which samples are below the mean of their batch, by more than rounding.
 
     Args:
         loss: (n,) float32.
-        ids: (m,) int64, batch after batch.
+        ids: (m,) int64, the samples that are dealt out.
+        order: (m,) int64, of the ids, batch after batch.
         batch: int, the size of one.
         easy: (n,) bool, filled where the ids are.
     """
-    for at in range(0, len(ids), batch):
-        part = ids[at : at + batch]
+    values = np.empty(batch)
+    for at in range(0, len(order), batch):
+        part = order[at : at + batch]
         total = 0.0
-        for i in part:
-            total += loss[i]
+        for k in range(len(part)):
+            values[k] = loss[ids[part[k]]]
+            total += values[k]
         mean = total / len(part)
-        for i in part:
-            easy[i] = loss[i] < mean - 1e-6 * np.abs(mean)
+        for k in range(len(part)):
+            easy[ids[part[k]]] = values[k] < mean - 1e-6 * np.abs(mean)
+
+
+@jit
+def bring_back(rho, epochs, most, used, easy, draws, visits, weights):
+    """The weights of `repb`: drops easy samples that were used, brings others back.
+
+    Args:
+        rho: float64, how probable it is to drop one, and not to bring one back.
+        epochs: int, with the coming one; 0 if all weigh the same.
+        most: float, the highest weight.
+        used: (m,) bool.
+        easy: (m,) bool, of the used ones.
+        draws: (m,) float64 in [0, 1).
+        visits: (m,) float32.
+        weights: (m,) float32, filled.
+    """
+    total, rise = np.float32(max(epochs, 1)), np.float32(epochs > 0)
+    for i in range(len(draws)):
+        low, high = rho if easy[i] else 0.0, 1.0 if used[i] else 1 - rho
+        weight = total / (visits[i] * rise + np.float32(1))
+        kept = (draws[i] >= low) & (draws[i] < high)
+        weights[i] = np.float32(kept) * min(weight, np.float32(most))
+
+
+@jit
+def fill_mixed(loss, mean, uniform, importance):
+    """Losses over their mean, mixed with ones.
+
+    Args:
+        loss: (n,) floats.
+        mean: float64, positive.
+        uniform: float64, the share of the ones.
+        importance: (n,) float64, filled.
+    """
+    for i in range(len(loss)):
+        importance[i] = (1 - uniform) * (loss[i] / mean) + uniform
+
+
+@jit
+def weigh(kept, chances, count, most, weights):
+    """One over the chance of what is kept, as a multiple of one over that of all alike.
+
+    Args:
+        kept: (n,) bool.
+        chances: (n,) float64.
+        count: int, their sum.
+        most: float, the highest weight.
+        weights: (n,) float32, filled.
+    """
+    for i in range(len(kept)):
+        weight = count / (max(chances[i], 1e-12) * len(kept))
+        weights[i] = min(kept[i] * weight, most)
 
 
 _LANES = 64

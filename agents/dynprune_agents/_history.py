@@ -36,11 +36,16 @@ class LossHistory:
             self.heads = np.zeros(visits.shape, dtype=np.int32)
             self.known = self.heads.copy()
             rings = (len(visits), self.length, visits.shape[1])
-            self.loss_rings = np.zeros(rings, dtype=np.float32)
-            self.epoch_rings = np.zeros(rings, dtype=np.int32)
+            # Not zeros, whose memory is mapped later, in small pages, wherever one is first met.
+            self.loss_rings = np.full(rings, 0, dtype=np.float32)
+            self.epoch_rings = np.full(rings, 0, dtype=np.int32)
         state = (self.heads, self.known, self.loss_rings, self.epoch_rings)
         for seen, before, losses, *rows in zip(visits, self._visits, loss, *state, strict=True):
             _remember(seen, before, losses, epoch, *rows)
+
+    def filled(self) -> int:
+        """How many rows of the rings hold anything: all others can be passed over."""
+        return int(self.known.max(initial=0))
 
     @property
     def losses(self) -> np.ndarray:

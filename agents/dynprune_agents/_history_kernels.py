@@ -6,7 +6,7 @@ import numpy as np
 
 from dynprune_env.common.jit import jit
 
-_BLOCK = 256
+_BLOCK = 512
 """Samples whose windows lie in a near cache together."""
 
 
@@ -49,7 +49,7 @@ def _add(values, total):
 def _add_squares(values, means, known, row, total):
     for i in range(len(values)):
         change = values[i] - means[i]
-        total[i] += change * change * (known[i] > row)
+        total[i] += change * change if known[i] > row else 0.0
 
 
 @jit
@@ -105,7 +105,8 @@ def _look_up(reference, places, known, row, values):
 @jit
 def _centre(values, means, known, row, centred):
     for i in range(len(values)):
-        centred[i] = (values[i] - means[i]) * (known[i] > row)
+        change = values[i] - means[i]
+        centred[i] = change if known[i] > row else 0.0
 
 
 @jit

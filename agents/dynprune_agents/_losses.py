@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynprune_agents._agent import Observation
+from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.common.restorable import restorable
 
 START = 3.0
@@ -13,9 +14,15 @@ START = 3.0
 
 def below_mean(values: np.ndarray) -> np.ndarray:
     """Which values are below their row's mean, by more than rounding; same shape, bool."""
+    if HAS_NUMBA and values.shape[-1] >= LARGE and values.dtype.kind == "f":
+        from dynprune_agents._losses_kernels import fill_below_mean  # slow to import
+
+        below = np.empty(values.shape, dtype=bool)
+        rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+        fill_below_mean(rows, below.reshape(rows.shape))
+        return below
     mean = values.mean(-1, keepdims=True, dtype=np.float64)
-    below: np.ndarray = values < mean - 1e-6 * np.abs(mean)
-    return below
+    return np.asarray(values < mean - 1e-6 * np.abs(mean))
 
 
 @restorable

@@ -16,6 +16,9 @@ HAS_NUMBA = find_spec("numba") is not None
 LARGE = 100_000
 """Samples from which the passes over memory count, and no longer the calls."""
 
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+"""Divisions by zero are infinite: looking for them would keep loops from being vectorised."""
+
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles at the first call; keeps the machine code on disk where that can be written.
@@ -27,13 +30,13 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     from numba import njit
 
     try:
-        compiled: Callable[..., Any] = njit(nogil=True, cache=True)(function)
+        compiled: Callable[..., Any] = njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # "no locator available": neither the package nor the home can be written
-        return _known(njit(nogil=True)(function), function)
+        return _known(njit(**_OPTIONS)(function), function)
     # Numba stamps what it keeps with the function's own file alone.
     kept: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if not hasattr(kept, "_source_stamp"):  # another numba than the ones that were tried
-        return _known(njit(nogil=True)(function), function)
+        return _known(njit(**_OPTIONS)(function), function)
     _known(compiled, function)
     kept._source_stamp = kept._source_stamp, _stamps[compiled]
     return compiled
@@ -45,7 +48,11 @@ _stamps: dict[Any, str] = {}
 
 def _known(compiled: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     own = Path(function.__code__.co_filename).read_bytes()
-    parts = [hashlib.sha256(own).hexdigest(), *(_stamp(value) for value in _taken(function))]
+    parts = [
+        repr(_OPTIONS),
+        hashlib.sha256(own).hexdigest(),
+        *(_stamp(value) for value in _taken(function)),
+    ]
     _stamps[compiled] = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     return compiled
 

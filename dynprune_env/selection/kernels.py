@@ -8,24 +8,44 @@ import numpy as np
 
 from dynprune_env.common.jit import jit
 
+_BLOCK = 256
+"""Scores looked at together, eight bools a word."""
+
 
 @jit
 def take_between(scores, low, high, between):
-    """What lies in (low, high], how many are above, and how many equal low.
+    """What lies in (low, high], how many are above, how many equal low, and how many are NaN.
 
     Args:
-        scores: (n,) floats, no NaN.
+        scores: (n,) floats.
         low: of the same type.
         high: likewise.
         between: (n,) likewise, whose beginning is filled.
     """
-    count, above, equal = 0, 0, 0
-    for score in scores:
-        between[count] = score  # overwritten unless it is counted
+    count, above, equal, broken = 0, 0, 0, 0
+    inside = np.zeros(_BLOCK, np.bool_)
+    words = inside.view(np.uint64)
+    whole = len(scores) - len(scores) % _BLOCK
+    for at in range(0, whole, _BLOCK):
+        part = scores[at : at + _BLOCK]
+        for i in range(len(inside)):
+            score = part[i]
+            inside[i] = (score > low) & (score <= high)
+            above += score > high
+            equal += score == low
+            broken += score != score
+        for word in range(len(words)):
+            if words[word]:  # most have none
+                for i in range(8 * word, 8 * word + 8):
+                    between[count] = part[i]  # overwritten unless it is counted
+                    count += inside[i]
+    for score in scores[whole:]:
+        between[count] = score
         count += (score > low) & (score <= high)
         above += score > high
         equal += score == low
-    return count, above, equal
+        broken += score != score
+    return count, above, equal, broken
 
 
 @jit
@@ -48,6 +68,14 @@ _LOW = np.uint64(0xFFFFFFFF)
 
 
 @jit
+def rising_bits(bits):
+    """A number that rises with the float32 of these bits; 0 and -0 are one."""
+    key = bits if bits != np.uint32(0x80000000) else np.uint32(0)
+    # All bits turned round if negative, else only the sign.
+    return ~key if key & np.uint32(0x80000000) else key | np.uint32(0x80000000)
+
+
+@jit
 def fill_keys(scores, keys):
     """Numbers whose order is that of the scores, equal ones by their places.
 
@@ -57,38 +85,48 @@ def fill_keys(scores, keys):
     """
     bits = scores.view(np.uint32)
     for i in range(len(bits)):
-        key = bits[i] if bits[i] != np.uint32(0x80000000) else np.uint32(0)  # -0 is 0
-        # Rises with the float: all bits turned round if negative, else only the sign.
-        key = ~key if key & np.uint32(0x80000000) else key | np.uint32(0x80000000)
-        keys[i] = (np.uint64(key) << np.uint64(32)) | np.uint64(i)
+        keys[i] = (np.uint64(rising_bits(bits[i])) << np.uint64(32)) | np.uint64(i)
+
+
+STEP = np.uint64(0x9E3779B97F4A7C15)
+"""By what each draw of splitmix64 moves its state."""
 
 
 @jit
-def fill_ranks(keys, seed, ranks):
-    """Position of each score in rising order; ties fall at random.
+def shuffle_ties(keys, start, end, state):
+    """Shuffles keys[start:end] by Fisher and Yates with splitmix64; the state afterwards."""
+    for i in range(end - 1, start, -1):
+        state += STEP
+        z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+        j = start + np.int64(z % np.uint64(i - start + 1))
+        keys[i], keys[j] = keys[j], keys[i]
+    return state
+
+
+@jit
+def add_ranks(keys, seed, sums):
+    """Adds the position of each score in rising order; ties fall at random.
 
     Shuffles every run of equal scores with splitmix64.
 
     Args:
         keys: (n,) uint64, sorted; overwritten.
         seed: uint64, of the ties.
-        ranks: (n,) int64, filled.
+        sums: (n,) int64, added to.
     """
-    n = len(keys)
-    state, start = np.uint64(seed), 0
-    for end in range(1, n + 1):
-        if end < n and keys[end] >> np.uint64(32) == keys[start] >> np.uint64(32):
-            continue
-        for i in range(end - 1, start, -1):  # Fisher-Yates within [start, end)
-            state += np.uint64(0x9E3779B97F4A7C15)
-            z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            z ^= z >> np.uint64(31)
-            j = start + np.int64(z % np.uint64(i - start + 1))
-            keys[i], keys[j] = keys[j], keys[i]
-        start = end
+    n, half = len(keys), np.uint64(32)
+    state, end = np.uint64(seed), 1
+    while end < n:
+        if keys[end] >> half == keys[end - 1] >> half:
+            start = end - 1
+            while end < n and keys[end] >> half == keys[start] >> half:
+                end += 1
+            state = shuffle_ties(keys, start, end, state)
+        end += 1
     for place in range(n):
-        ranks[keys[place] & _LOW] = place
+        sums[keys[place] & _LOW] += place
 
 
 @jit

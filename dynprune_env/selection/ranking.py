@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.common.randomness import ReplicaRandom
 
-_LARGE, _SAMPLE = LARGE, 4_096
+_LARGE, _SAMPLE = LARGE, 16_384
 
 
 def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) -> np.ndarray:
@@ -24,14 +26,15 @@ def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) ->
     Raises:
         ValueError: a score is NaN.
     """
-    if np.isnan(scores).any():
-        raise ValueError("scores must not be NaN")
     if scores.ndim == 1:
         return keep_top(scores[None], count, rng)[0]
     replicas, n = scores.shape
+    if n < _LARGE:  # else row by row, on the way
+        _refuse_nan(scores)
     keep = np.zeros(scores.shape, dtype=bool)
     for row, k in enumerate(np.broadcast_to(np.clip(count, 0, n), replicas)):
         if k == 0:
+            _refuse_nan(scores[row])
             continue
         threshold = _kth_highest(scores[row], int(k))
         np.greater_equal(scores[row], threshold, out=keep[row])
@@ -42,6 +45,11 @@ def keep_top(scores: np.ndarray, count: int | np.ndarray, rng: ReplicaRandom) ->
             chosen = rng.row(row).choice(tied, len(tied) - surplus, replace=False, shuffle=False)
             keep[row, chosen] = True
     return keep
+
+
+def _refuse_nan(scores: np.ndarray) -> None:
+    if np.isnan(scores).any():
+        raise ValueError("scores must not be NaN")
 
 
 def where(mask: np.ndarray, values: np.ndarray, other: np.ndarray | float) -> np.ndarray:
@@ -65,6 +73,32 @@ def where(mask: np.ndarray, values: np.ndarray, other: np.ndarray | float) -> np
     return chosen
 
 
+def count_true(mask: np.ndarray) -> np.ndarray:
+    """How many are True in each row of (R, n) or (n,): (R,) or () int64.
+
+    A sum over an axis would turn every entry into a number first.
+    """
+    counts = [np.count_nonzero(row) for row in mask.reshape(-1, mask.shape[-1])]
+    return np.array(counts, dtype=np.int64).reshape(mask.shape[:-1])
+
+
+def draws_among(mask: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
+    """Uniform draws from [0, 1) for the samples of a mask, -inf for all others; float64.
+
+    Args:
+        mask: (R, n) or (n,) bool.
+        rng: draws, for all n.
+    """
+    draws = rng.random(mask.shape[-1])
+    if not HAS_NUMBA or mask.size < _LARGE:
+        return np.where(mask, draws, -np.inf)
+    from dynprune_env.selection.kernels import fill_where  # slow to import
+
+    flat = draws.reshape(-1)  # in place: memory that is new takes longer than the choice
+    fill_where(np.ascontiguousarray(mask).reshape(-1), flat, -np.inf, flat)
+    return draws
+
+
 def _kth_highest(scores: np.ndarray, k: int) -> float:
     """The k-th highest of n scores.
 
@@ -77,7 +111,7 @@ def _kth_highest(scores: np.ndarray, k: int) -> float:
         middle, margin = len(sample) * (1 - k / n), 2 * np.sqrt(len(sample))
         low = sample[max(0, int(middle - margin))]
         high = sample[min(len(sample) - 1, int(middle + margin))]
-        between, above, equal = _split(scores, low, high)
+        between, above, equal = _split(scores, low, high)  # refuses NaN
         left = k - above
         if len(between) < left <= len(between) + equal:
             return low  # one of many equal ones, of which partitioning would be slow
@@ -87,13 +121,20 @@ def _kth_highest(scores: np.ndarray, k: int) -> float:
 
 
 def _split(scores: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int, int]:
-    """The scores in (low, high], how many are above, and how many equal low."""
+    """The scores in (low, high], how many are above, and how many equal low.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
     if HAS_NUMBA and scores.dtype.kind == "f":
         from dynprune_env.selection.kernels import take_between  # slow to import
 
         between = np.empty_like(scores)
-        count, above, equal = take_between(scores, low, high, between)
+        count, above, equal, broken = take_between(scores, low, high, between)
+        if broken:
+            _refuse_nan(scores)
         return between[:count], above, equal
+    _refuse_nan(scores)
     between = scores[(scores > low) & (scores <= high)]
     return between, int(np.count_nonzero(scores > high)), int(np.count_nonzero(scores == low))
 
@@ -103,22 +144,32 @@ def rank(scores: np.ndarray, rng: ReplicaRandom) -> np.ndarray:
 
     Scores are compared as float32.
     """
-    if scores.ndim == 1:
-        return rank(scores[None], rng)[0]
-    replicas, n = scores.shape
-    ranks = np.empty(scores.shape, dtype=np.int64)
-    rows = np.ascontiguousarray(scores, dtype=np.float32)
-    for row in range(replicas):
-        if HAS_NUMBA:
-            from dynprune_env.selection.kernels import fill_keys, fill_ranks  # slow to import
+    return rank_sum((scores,), rng)
 
-            keys = np.empty(scores.shape[1], dtype=np.uint64)
-            fill_keys(rows[row], keys)
-            keys.sort()
-            fill_ranks(keys, rng.row(row).integers(1 << 63, dtype=np.uint64), ranks[row])
-        else:
-            ranks[row, np.lexsort((rng.row(row).random(n), rows[row]))] = np.arange(n)
-    return ranks
+
+def rank_sum(columns: Sequence[np.ndarray], rng: ReplicaRandom) -> np.ndarray:
+    """The sum of the ranks of several scores, see `rank`; (R, n) or (n,) int64.
+
+    Args:
+        columns: (R, n) or (n,) each.
+        rng: breaks the ties, of one column after the other.
+    """
+    if columns[0].ndim == 1:
+        return rank_sum([column[None] for column in columns], rng)[0]
+    sums = np.full(columns[0].shape, 0, dtype=np.int64)  # zeros would come in small pages
+    for column in columns:
+        for row, scores in enumerate(np.ascontiguousarray(column, dtype=np.float32)):
+            if HAS_NUMBA:
+                from dynprune_env.selection.kernels import add_ranks, fill_keys  # slow to import
+
+                keys = np.empty(len(scores), dtype=np.uint64)
+                fill_keys(scores, keys)
+                keys.sort()
+                add_ranks(keys, rng.row(row).integers(1 << 63, dtype=np.uint64), sums[row])
+            else:
+                order = np.lexsort((rng.row(row).random(len(scores)), scores))
+                sums[row, order] += np.arange(len(scores))
+    return sums
 
 
 def standardise(values: np.ndarray, limit: float = 3.0) -> np.ndarray:

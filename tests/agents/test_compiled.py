@@ -12,6 +12,7 @@ import dynprune_agents
 from benchmarks.speed.selection import EPOCHS, RandomRuns, observe
 from dynprune_agents import _draws
 from dynprune_agents._history import LossHistory
+from dynprune_agents._percentiles import drawn_by_rank
 from dynprune_agents.weighted import importance_sampling
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection import ranking
@@ -20,10 +21,15 @@ from dynprune_env.selection.agent import Episode
 MODULES = [
     "_draws",
     "_history",
+    "_losses",
     "bandits._linear",
     "dynamic.dyn_impt",
+    "dynamic.es",
+    "dynamic.molpeg",
+    "dynamic.selective_backprop",
     "weighted.align_prune",
     "weighted.importance_sampling",
+    "weighted.infobatch",
     "weighted.repb",
 ]
 
@@ -33,6 +39,7 @@ RULES = [
     "emp",
     "epsilon_greedy",
     "es",
+    "eswp",
     "exp3",
     "importance_sampling",
     "infobatch",
@@ -124,11 +131,48 @@ def test_the_first_of_equal_scores_are_the_top_of_a_class(monkeypatch: pytest.Mo
     labels[labels == 3] = 2  # a class without samples
     sizes = np.bincount(labels, minlength=6)
     counts = np.array([0, sizes[1], 30, 0, 7, 0])
-    plain = _draws.top_of_each_class(scores, labels, counts)
+    plain = _draws.top_of_each_class(scores, labels, counts, sizes)
     monkeypatch.setattr(_draws, "LARGE", 1)
-    found = _draws.top_of_each_class(scores, labels, counts)
+    found = _draws.top_of_each_class(scores, labels, counts, sizes)
     np.testing.assert_array_equal(found, plain)
     assert np.bincount(labels, found, 6).tolist() == counts.tolist()
+
+
+def test_a_class_of_many_has_its_highest_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    scores, labels = (
+        rng.normal(size=20_000),
+        rng.choice(6, 20_000, p=[0.5, 0.2, 0.2, 0.08, 0.02, 0]),
+    )
+    scores[labels == 1] = 3.0  # bounds of a sample do not help where all are equal
+    sizes = np.bincount(labels, minlength=6)
+    counts = (sizes * [0.5, 0.3, 0.01, 1, 0, 0]).astype(np.int64)
+    plain = _draws.top_of_each_class(scores, labels, counts, sizes)
+    monkeypatch.setattr(_draws, "LARGE", 1)
+    monkeypatch.setattr(_draws, "SAMPLE", 2_000)
+    for kind in (np.int64, np.float32):
+        found = _draws.top_of_each_class(scores, labels.astype(kind), counts, sizes)
+        np.testing.assert_array_equal(found, plain)
+
+
+def test_sums_by_class_are_the_same_compiled_and_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    given = rng.random(200), np.float32(rng.integers(4, size=200)), rng.random(200) < 0.5, 5
+    compiled = _draws.class_sums(*given)
+    monkeypatch.setattr(_draws, "HAS_NUMBA", False)
+    for found, plain in zip(compiled, _draws.class_sums(*given), strict=True):
+        assert found == pytest.approx(plain)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.4, 1.0, 3.0])
+@pytest.mark.parametrize("values", [1, 3, 2_000, 10**9])
+def test_draws_against_ranks_need_not_all_of_them(values: int, beta: float) -> None:
+    scores = np.float32(np.random.default_rng(0).integers(-values, values, size=5_000)) / 7
+    ours, theirs = ReplicaRandom(3), ReplicaRandom(3)
+    percentiles = ranking.rank(scores, theirs) / len(scores)
+    expected = theirs.random(len(scores)) < percentiles ** np.float64(beta)
+    np.testing.assert_array_equal(drawn_by_rank(scores, np.float64(beta), ours), expected)
+    assert ours.random(1) == theirs.random(1)
 
 
 def test_draws_that_differ_in_their_last_bits_are_put_in_order() -> None:

@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dynprune_agents._draws import gumbel, shares, top_of_each_class
+from dynprune_agents._draws import gumbel, race, shares, top_of_each_class
 from dynprune_agents._history import LossHistory
+from dynprune_agents.weighted import importance_sampling
 from dynprune_agents.weighted.align_prune import correlation
 from dynprune_agents.weighted.importance_sampling import inclusion, systematic
 from dynprune_env.common.randomness import ReplicaRandom
@@ -24,15 +25,27 @@ SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=6)
 # -- draws without replacement -----------------------------------------------------------------
 
 
-def test_gumbel_noise_draws_in_proportion_and_without_replacement() -> None:
+@pytest.mark.parametrize("draw", ["gumbel", "race"])
+def test_scores_draw_in_proportion_and_without_replacement(draw: str) -> None:
     p = np.array([0.5, 0.3, 0.15, 0.05])
-    scores = np.log(p) + gumbel(4, ReplicaRandom(MANY))
+    rng = ReplicaRandom(MANY)
+    scores = race(np.tile(p, (len(MANY), 1)), rng) if draw == "race" else np.log(p) + gumbel(4, rng)
     first_two = scores >= np.sort(scores, axis=1)[:, -2:-1]
     best = scores >= scores.max(1, keepdims=True)
     assert_frequencies(best, p)
     # In two draws i comes first, or after another j, of which 1 - p_j is left.
     both = [p[i] + sum(p[j] * p[i] / (1 - p[j]) for j in range(4) if j != i) for i in range(4)]
     assert_frequencies(first_two, both)
+
+
+def test_a_race_ranks_as_gumbel_noise_does_and_leaves_weights_of_zero_for_last() -> None:
+    weights = np.random.default_rng(0).exponential(size=40_000) ** 2
+    weights[::7] = 0
+    with np.errstate(divide="ignore"):
+        expected = np.log(weights) + gumbel(len(weights), ReplicaRandom(1))
+    scores = race(weights, ReplicaRandom(1))
+    np.testing.assert_array_equal(np.argsort(scores)[6_000:], np.argsort(expected)[6_000:])
+    assert (np.isneginf(scores) == (weights == 0)).all()
 
 
 # -- how many of each class --------------------------------------------------------------------
@@ -82,7 +95,7 @@ def test_of_each_class_the_highest_scores_are_kept(data: Any, labels: list[int])
     scores = np.array(data.draw(st.permutations(range(n))), dtype=float)
     sizes = np.bincount(labels, minlength=5)
     counts = np.array([data.draw(st.integers(0, size)) for size in sizes])
-    mask = top_of_each_class(scores, np.array(labels), counts)
+    mask = top_of_each_class(scores, np.array(labels), counts, sizes)
     for label, count in enumerate(counts):
         own = [i for i in range(n) if labels[i] == label]
         best = sorted(own, key=lambda i: -scores[i])[:count]
@@ -134,7 +147,13 @@ def test_a_systematic_draw_has_the_size_of_its_chances_and_keeps_what_is_certain
     assert not drawn[chances == 0].any()
 
 
-def test_a_systematic_draw_has_each_samples_own_chance() -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("many", [True, False])
+def test_a_systematic_draw_has_each_samples_own_chance(
+    many: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importance_sampling, "HAS_NUMBA", compiled)
+    monkeypatch.setattr(importance_sampling, "LARGE", 1 if many else 100_000)
     chances = np.array([0.9, 0.05, 0.4, 1.0, 0.65, 0.3, 0.7])
     draws = np.array([systematic(chances, np.random.default_rng(seed)) for seed in MANY])
     assert (draws.sum(1) == 4).all()

@@ -14,7 +14,14 @@ from hypothesis.extra import numpy as hnp
 
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection import ranking as selection
-from dynprune_env.selection.ranking import keep_top, rank, standardise
+from dynprune_env.selection.ranking import (
+    count_true,
+    draws_among,
+    keep_top,
+    rank,
+    rank_sum,
+    standardise,
+)
 
 SCORES = hnp.arrays(
     np.float64,
@@ -97,6 +104,22 @@ def test_a_score_that_is_no_number_is_refused(count: int) -> None:
         keep_top(np.array([[1, 2, 3], [1, math.nan, 3]]), count, random(2))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 90, 100])
+def test_a_score_among_many_that_is_no_number_is_refused(
+    count: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "HAS_NUMBA", compiled)
+    monkeypatch.setattr(selection, "_LARGE", 20)
+    monkeypatch.setattr(selection, "_SAMPLE", 8)
+    scores = np.random.default_rng(0).random((2, 700))
+    for place in (0, 5, 699):
+        broken = scores.copy()
+        broken[1, place] = math.nan
+        with pytest.raises(ValueError, match="NaN"):
+            keep_top(broken, count, random(2))
+
+
 def test_minus_infinity_is_kept_last_but_kept_if_there_is_nothing_else() -> None:
     scores = np.array([-math.inf, -1e300, -math.inf, 0])
     assert keep_top(scores, 2, random()).tolist() == [False, True, False, True]
@@ -124,6 +147,16 @@ def test_the_draws_go_on_from_call_to_call() -> None:
     rng = random()
     masks = {keep_top(np.zeros(30), 15, rng).tobytes() for _ in range(5)}
     assert len(masks) == 5
+
+
+def test_draws_among_some_are_theirs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.random.default_rng(0).random((2, 50)) < 0.4
+    expected = np.where(mask, ReplicaRandom([0, 1]).random(50), -math.inf)
+    for large in (10, 1_000):
+        monkeypatch.setattr(selection, "_LARGE", large)
+        np.testing.assert_array_equal(draws_among(mask, ReplicaRandom([0, 1])), expected)
+    assert count_true(mask).tolist() == mask.sum(1).tolist()
+    assert count_true(mask[0]) == mask[0].sum()
 
 
 # -- ranks and z-scores ------------------------------------------------------------------------
@@ -195,3 +228,10 @@ def test_compiled_ranks_and_z_scores_are_the_plain_ones(scores: np.ndarray) -> N
     for row, values in enumerate(scores.astype(np.float32)):
         assert sorted(ranks[row]) == list(range(len(values)))
         assert (values[np.argsort(ranks[row])] == values[np.argsort(plain[row])]).all()
+
+
+def test_a_sum_of_ranks_breaks_the_ties_of_one_column_after_the_other() -> None:
+    columns = np.random.default_rng(0).integers(5, size=(3, 2, 200)).astype(float)
+    ours, theirs = ReplicaRandom([0, 1]), ReplicaRandom([0, 1])
+    expected = sum(rank(column, theirs) for column in columns)
+    np.testing.assert_array_equal(rank_sum(list(columns), ours), expected)

@@ -125,14 +125,18 @@ class LinearBandit(PeriodicAgent):
         self, observation: Observation, weights: np.ndarray, covariance: np.ndarray
     ) -> np.ndarray:
         """The same of an observation, compiled."""
-        from dynprune_agents.bandits._linear_kernels import fill_scores  # slow to import
+        from dynprune_agents.bandits._linear_kernels import fill_bounds, fill_predictions  # slow
 
         believed, alpha = self.believe(weights, covariance)
         scores = np.empty(observation["loss"].shape)
         tables = np.atleast_2d(believed), covariance.reshape(-1, *covariance.shape[-2:])
         rows = zip(_rows(observation), *tables, np.atleast_2d(scores), strict=True)
-        for columns, *row, filled in rows:
-            fill_scores(columns, *_moments(columns), *row, float(alpha), filled)
+        for columns, weights, squares, filled in rows:
+            moments = _moments(columns)
+            if alpha:
+                fill_bounds(columns, *moments, weights, squares, float(alpha), filled)
+            else:
+                fill_predictions(columns, *moments, weights, filled)
         return scores
 
     @abstractmethod

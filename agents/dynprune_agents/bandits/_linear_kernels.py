@@ -40,61 +40,80 @@ def fill_moments(columns, means, scales):
 
 
 @jit
+def _z(value, mean, scale):
+    return min(max((value - mean) * scale, -3.0), 3.0)
+
+
+@jit
 def _fill_block(columns, means, scales, at, size, x):
     """Clipped z-scores of some samples into x (F + 1, _WIDE), behind a constant."""
     for j in range(len(columns)):
         column, row, mean, scale = columns[j][at : at + size], x[j + 1], means[j], scales[j]
         for i in range(len(column)):
-            row[i] = min(max((column[i] - mean) * scale, -3.0), 3.0)
+            row[i] = _z(column[i], mean, scale)
+
+
+# The seven features are written out: only so do they stay in registers.
 
 
 @jit
-def _add_scaled(factor, values, total):
-    for i in range(len(values)):
-        total[i] += factor * values[i]
+def fill_predictions(columns, means, scales, weights, scores):
+    """What a linear model predicts.
+
+    Args:
+        columns: 7 of (n,) floats each.
+        means: (7,) float64.
+        scales: (7,) float64, one over the deviations.
+        weights: (8,) float64, of the constant and the features.
+        scores: (n,) float64, filled.
+    """
+    column_a, column_b, column_c, column_d, column_e, column_f, column_g = columns
+    w, m, s = weights, means, scales
+    for i in range(len(scores)):
+        score = w[0] + w[1] * _z(column_a[i], m[0], s[0])
+        score += w[2] * _z(column_b[i], m[1], s[1])
+        score += w[3] * _z(column_c[i], m[2], s[2])
+        score += w[4] * _z(column_d[i], m[3], s[3])
+        score += w[5] * _z(column_e[i], m[4], s[4])
+        score += w[6] * _z(column_f[i], m[5], s[5])
+        scores[i] = score + w[7] * _z(column_g[i], m[6], s[6])
 
 
 @jit
-def _fill_uncertainty(x, covariance, uncertainty, part):
-    """The roots of x' C x of a block; `part` is overwritten."""
-    uncertainty[:] = 0
-    for j in range(len(x)):
-        part[:] = 0
-        for k in range(j):
-            _add_scaled(2 * covariance[j, k], x[k], part)
-        _add_scaled(covariance[j, j], x[j], part)
-        row = x[j]
-        for i in range(len(row)):
-            uncertainty[i] += part[i] * row[i]
-    for i in range(len(uncertainty)):
-        uncertainty[i] = np.sqrt(max(uncertainty[i], 0.0))
-
-
-@jit
-def fill_scores(columns, means, scales, weights, covariance, alpha, scores):
+def fill_bounds(columns, means, scales, weights, covariance, alpha, scores):
     """Predictions, and alpha times their uncertainty.
 
     Args:
-        columns: F of (n,) floats each.
-        means: (F,) float64.
-        scales: (F,) float64, one over the deviations.
-        weights: (F + 1,) float64, of the constant and the features.
-        covariance: (F + 1, F + 1) float64, symmetric.
+        columns: 7 of (n,) floats each.
+        means: (7,) float64.
+        scales: (7,) float64, one over the deviations.
+        weights: (8,) float64, of the constant and the features.
+        covariance: (8, 8) float64, symmetric.
         alpha: float64.
         scores: (n,) float64, filled.
     """
-    n, size = len(scores), len(weights)
-    x, part, square = np.ones((size, _WIDE)), np.empty(_WIDE), np.empty(_WIDE)
-    for at in range(0, n, _WIDE):
-        m = min(_WIDE, n - at)
-        _fill_block(columns, means, scales, at, m, x)
-        part[:] = 0
-        if alpha:
-            _fill_uncertainty(x, covariance, part, square)
-        part *= alpha
-        for j in range(size):
-            _add_scaled(weights[j], x[j], part)
-        scores[at : at + m] = part[:m]
+    column_a, column_b, column_c, column_d, column_e, column_f, column_g = columns
+    w, m, s = weights, means, scales
+    p = 2 * covariance  # what lies above the diagonal is added below it
+    for j in range(len(p)):
+        p[j, j] = covariance[j, j]
+    for i in range(len(scores)):
+        a, b = _z(column_a[i], m[0], s[0]), _z(column_b[i], m[1], s[1])
+        c, d = _z(column_c[i], m[2], s[2]), _z(column_d[i], m[3], s[3])
+        e, f = _z(column_e[i], m[4], s[4]), _z(column_f[i], m[5], s[5])
+        g = _z(column_g[i], m[6], s[6])
+        square = p[0, 0] + (p[1, 0] + p[1, 1] * a) * a
+        square += (p[2, 0] + p[2, 1] * a + p[2, 2] * b) * b
+        square += (p[3, 0] + p[3, 1] * a + p[3, 2] * b + p[3, 3] * c) * c
+        square += (p[4, 0] + p[4, 1] * a + p[4, 2] * b + p[4, 3] * c + p[4, 4] * d) * d
+        part = p[5, 0] + p[5, 1] * a + p[5, 2] * b + p[5, 3] * c + p[5, 4] * d
+        square += (part + p[5, 5] * e) * e
+        part = p[6, 0] + p[6, 1] * a + p[6, 2] * b + p[6, 3] * c + p[6, 4] * d
+        square += (part + p[6, 5] * e + p[6, 6] * f) * f
+        part = p[7, 0] + p[7, 1] * a + p[7, 2] * b + p[7, 3] * c + p[7, 4] * d
+        square += (part + p[7, 5] * e + p[7, 6] * f + p[7, 7] * g) * g
+        score = alpha * np.sqrt(max(square, 0.0)) + w[0] + w[1] * a + w[2] * b + w[3] * c
+        scores[i] = score + w[4] * d + w[5] * e + w[6] * f + w[7] * g
 
 
 @jit

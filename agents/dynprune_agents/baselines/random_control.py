@@ -12,7 +12,7 @@ import numpy as np
 
 from dynprune_agents._agent import Observation
 from dynprune_agents._wrapper import WrappingAgent
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.ranking import count_true, keep_top
 
 
 @dataclass
@@ -30,7 +30,7 @@ class RandomControl(WrappingAgent):
     def select(self, observation: Observation) -> np.ndarray:
         """A random mask, or weights that are all the same."""
         asked = self._rule.select(observation)
-        count = np.count_nonzero(asked, axis=-1)
+        count = count_true(asked != 0)
         mask = keep_top(self.rng.random(self.episode.num_samples), count, self.rng)
         if asked.dtype == bool:
             return mask

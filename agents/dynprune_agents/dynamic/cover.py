@@ -69,4 +69,4 @@ class Cover(PeriodicAgent):
     def _top(self, features: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
         sizes = np.bincount(labels, minlength=self.episode.num_classes)
         scores = spread(features, labels, len(sizes))
-        return top_of_each_class(scores, labels, shares(sizes, sizes, int(count)))
+        return top_of_each_class(scores, labels, shares(sizes, sizes, int(count)), sizes)

@@ -16,7 +16,7 @@ from dynprune_agents._agent import Observation, PeriodicAgent
 from dynprune_agents._history import LossHistory
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.selection.agent import Episode
-from dynprune_env.selection.ranking import keep_top, rank
+from dynprune_env.selection.ranking import count_true, keep_top, rank_sum
 
 
 @dataclass
@@ -55,18 +55,17 @@ class DynImpt(PeriodicAgent):
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top scores."""
         loss = observation["loss"]
-        instability, slope = self._trajectories() if HAS_NUMBA else self._plain_trajectories()
-        several = self._history.counts > 1
-        trend = slope.sum(-1, keepdims=True) / np.maximum(1, several.sum(-1, keepdims=True))
-        inconsistency = np.abs(slope - trend) * several
-        parts = (loss, instability, inconsistency)
-        scores = np.zeros(loss.shape)
-        for part in parts:
-            scores += rank(part, self.rng)
-        return keep_top(scores, count, self.rng)
+        found = self._trajectories() if HAS_NUMBA else self._plain_trajectories()
+        instability, slope = (each.reshape(loss.shape) for each in found)
+        several = (self._history.known > 1).reshape(loss.shape)
+        slope -= slope.sum(-1, keepdims=True) / np.maximum(1, count_true(several))[..., None]
+        inconsistency = np.abs(slope, out=slope)
+        inconsistency *= several
+        scores = rank_sum((loss, instability, inconsistency), self.rng)
+        return keep_top(scores.astype(np.float64), count, self.rng)
 
     def _trajectories(self) -> tuple[np.ndarray, np.ndarray]:
-        """Deviations and slopes of the last losses, (R, n) or (n,) each, 0 of a single one."""
+        """Deviations and slopes of the last losses, (R, n) each, 0 of a single one."""
         from dynprune_agents._history_kernels import fill_deviations, fill_slopes  # slow to import
 
         history = self._history
@@ -75,13 +74,12 @@ class DynImpt(PeriodicAgent):
             np.empty(history.known.shape),
         )
         for row, (losses, known) in enumerate(zip(history.loss_rings, history.known, strict=True)):
-            fill_deviations(losses, known, deviations[row])
+            fill_deviations(losses[: history.filled()], known, deviations[row])
             fill_slopes(losses, history.epoch_rings[row], history.heads[row], known, slopes[row])
-        shape = history.counts.shape
-        return deviations.reshape(shape), slopes.reshape(shape)
+        return deviations, slopes
 
     def _plain_trajectories(self) -> tuple[np.ndarray, np.ndarray]:
-        """The same without numba."""
+        """The same without numba, (R, n) or (n,)."""
         losses, epochs, known = self._history.losses, self._history.epochs, self._history.counts
         several = known > 1
         filled = np.where(np.isnan(losses), 0, losses)

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_agents._blocks import blocks
 from dynprune_env.selection.ranking import keep_top
 
 
@@ -39,10 +40,12 @@ class EMP(PeriodicAgent):
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top scores."""
-        p = np.clip(observation["confidence"].astype(np.float64), 1e-12, 1 - 1e-12)
-        scores, other = -p * np.log(p), 1 - p
-        other *= np.log1p(np.negative(p, out=p), out=p)
-        scores -= other
-        scores *= self.beta
-        scores += observation["loss"]
+        loss, confidence = observation["loss"], observation["confidence"]
+        scores = np.empty(loss.shape)
+        for part in blocks(loss.shape[-1]):
+            p = np.clip(confidence[..., part], 1e-12, 1 - 1e-12, dtype=np.float64)
+            entropy, other = -p * np.log(p), 1 - p
+            entropy -= other * np.log(other, out=p)  # exact enough: confidences are float32
+            entropy *= self.beta
+            np.add(entropy, loss[..., part], out=scores[..., part])
         return keep_top(scores, count, self.rng)

@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
-from dynprune_agents._draws import gumbel
+from dynprune_agents._draws import race
+from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.observations import progress_entries
-from dynprune_env.selection.ranking import keep_top, where
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass
@@ -67,11 +68,8 @@ class ES(Agent):
         price = SCORING_COST if "observe" in self.env_kwargs else 0.0  # of what is left out
         count = ((left - ends * n) / max(1, between) - price * n) / (1 - price)
         full = np.asarray((between <= 0) | (left < (ends + 0.5) * n))
-        with np.errstate(divide="ignore"):
-            scores = np.log(self.drawn_by(self._weight, self._score))
-        scores += gumbel(n, self.rng)
         return keep_top(
-            scores,
+            race(self.drawn_by(self._weight, self._score), self.rng),
             np.rint(np.where(full, n, np.maximum(self.least * n, count))).astype(int),
             self.rng,
         )
@@ -86,14 +84,22 @@ class ES(Agent):
 
     def _follow(self, observation: Observation) -> None:
         """Moves weights and scores by what the last epoch revealed."""
-        loss = observation["loss"].astype(np.float64)
+        loss = observation["loss"]
         if self._before is None:
             self._score = np.full(loss.shape, 1 / loss.shape[-1])
             self._weight = self._score.copy()
+        elif HAS_NUMBA:
+            from dynprune_agents._losses_kernels import evolve  # slow to import
+
+            columns = (loss, self._before, observation["age"], self._score, self._weight)
+            rows = zip(*map(np.atleast_2d, columns), strict=True)
+            for row in rows:
+                evolve(*map(np.ascontiguousarray, row[:3]), self.b1, self.b2, *row[3:])
         else:
             new = (loss != self._before) | (observation["age"] == 0)
+            loss = loss.astype(np.float64)
             weight = self.b1 * self._score + (1 - self.b1) * loss
-            self._weight = where(new, weight, self._weight)
+            self._weight = np.where(new, weight, self._weight)
             score = self.b2 * self._score + (1 - self.b2) * loss
-            self._score = where(new, score, self._score)
-        self._before = loss
+            self._score = np.where(new, score, self._score)
+        self._before = observation["loss"]

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
+from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.budget import SCORING_COST
-from dynprune_env.selection.ranking import keep_top, where
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass
@@ -51,7 +52,7 @@ class MolPeg(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """The top scores, unseen samples first."""
         if self._scores is None:
-            self._scores = np.full(observation["loss"].shape, np.inf)
+            self._scores = np.full(observation["loss"].shape, np.inf, np.float32)
         self._scores = self._scored(observation, self._scores)
         count = self.keep_count(observation).astype(np.float64)
         if self.epoch(observation) < self.episode.epochs - 1:  # the next selection scores these
@@ -67,4 +68,11 @@ class MolPeg(Agent):
         now, averaged = probe.losses(where=trained), probe.losses(probe.models(True), trained)
         if now is None or averaged is None:
             return scores
-        return where(trained, np.nan_to_num(np.abs(now - averaged)), scores)
+        if not HAS_NUMBA:
+            return np.where(trained, np.nan_to_num(np.abs(now - averaged)), scores)
+        from dynprune_agents._losses_kernels import fill_changes  # slow to import
+
+        changes = np.empty(scores.shape, np.float32)
+        columns = np.broadcast_arrays(trained, now, averaged, scores)
+        fill_changes(*(np.ravel(column) for column in columns), changes.reshape(-1))
+        return changes

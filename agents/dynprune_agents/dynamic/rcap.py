@@ -15,7 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
-from dynprune_agents._draws import gumbel, shares, top_of_each_class
+from dynprune_agents._blocks import blocks
+from dynprune_agents._draws import class_sums, race, shares, top_of_each_class
 from dynprune_env.selection.agent import Episode
 
 
@@ -43,8 +44,8 @@ class RCAP(Agent):
 
     def select(self, observation: Observation) -> np.ndarray:
         """A draw inside each class."""
-        losses = np.minimum(observation["loss"], np.log(self.episode.num_classes)) / self.beta
-        rows, labels = np.atleast_2d(losses), np.atleast_2d(observation["label"]).astype(np.int64)
+        losses = observation["loss"]
+        rows, labels = np.atleast_2d(losses), np.atleast_2d(observation["label"])
         counts = np.broadcast_to(self.keep_count(observation), len(rows))
         last = np.ones(rows.shape, dtype=bool) if self._kept is None else np.atleast_2d(self._kept)
         kept = np.zeros(rows.shape, dtype=bool)
@@ -54,14 +55,16 @@ class RCAP(Agent):
         return self._kept
 
     def _draw(
-        self, logits: np.ndarray, labels: np.ndarray, last: np.ndarray, count: int, row: int
+        self, losses: np.ndarray, labels: np.ndarray, last: np.ndarray, count: int, row: int
     ) -> np.ndarray:
-        """One replica's mask, (n,) bool, from loss / beta."""
-        classes = self.episode.num_classes
-        sizes = np.bincount(labels, minlength=classes)
-        # No loss is below 0 nor above ln C: the exponentials need no shift.
-        weight = np.exp(logits)
-        importance = weight / np.bincount(labels, weight, classes)[labels]
-        held = np.bincount(labels, importance * last, classes)
-        drawn = shares(np.sqrt(held * sizes / len(labels)), sizes, count)
-        return top_of_each_class(logits + gumbel(len(labels), self.rng.only(row)), labels, drawn)
+        """One replica's mask, (n,) bool."""
+        highest, weights = np.log(self.episode.num_classes), np.empty(losses.shape)
+        for part in blocks(len(losses)):
+            some = weights[part]
+            np.minimum(losses[part], highest, out=some)
+            some /= self.beta
+            np.exp(some, out=some)  # no loss is below 0 nor above ln C: they need no shift
+        sizes, sums, held = class_sums(weights, labels, last, self.episode.num_classes)
+        importance = np.divide(held, sums, out=np.zeros(len(sums)), where=sizes > 0)
+        drawn = shares(np.sqrt(importance * sizes / len(labels)), sizes, count)
+        return top_of_each_class(race(weights, self.rng.only(row)), labels, drawn, sizes)

@@ -13,6 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
+from dynprune_agents._percentiles import drawn_by_rank
+from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.ranking import rank
 
@@ -45,8 +47,13 @@ class SelectiveBackprop(Agent):
         n = self.episode.num_samples
         if self.epoch(observation) == 0:
             return np.ones(observation["loss"].shape, dtype=bool)
-        beta = self.beta
+        loss, beta = observation["loss"], self.beta
         if beta is None:
             beta = (n / np.maximum(1, self.keep_count(observation)) - 1)[..., None]
-        percentile = rank(observation["loss"], self.rng) / n
+        if HAS_NUMBA and n >= LARGE:
+            rows = np.atleast_2d(loss)
+            betas = np.broadcast_to(np.ravel(beta), len(rows))
+            kept = [drawn_by_rank(rows[r], betas[r], self.rng.only(r)) for r in range(len(rows))]
+            return np.reshape(kept, loss.shape)
+        percentile = rank(loss, self.rng) / n
         return self.rng.random(n) < percentile**beta

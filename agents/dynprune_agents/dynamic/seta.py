@@ -49,11 +49,12 @@ def _best_of_cells(values: np.ndarray, groups: int) -> np.ndarray:
     even = np.linspace(0, m, CELLS + 1).astype(np.int64)
     wide = np.searchsorted(values, np.linspace(values[0], values[-1], CELLS + 1))
     ends = np.unique(np.concatenate([even, wide]))
-    size = np.subtract.outer(ends, ends).T
+    size = np.maximum(np.subtract.outer(ends, ends).T, 1)
     sums, squares = (np.concatenate([[0], part.cumsum()])[ends] for part in (values, values**2))
     within = np.subtract.outer(squares, squares).T
-    within -= np.subtract.outer(sums, sums).T ** 2 / np.maximum(size, 1)
-    inertia = np.where(size > 0, within, np.where(size == 0, 0.0, np.inf))
+    within -= np.subtract.outer(sums, sums).T ** 2 / size
+    inertia = np.where(np.tri(len(ends), k=-1, dtype=bool).T, within, np.inf)
+    np.fill_diagonal(inertia, 0)  # nothing is in a group that ends where it begins
     least, begins = inertia[0], []
     for _ in range(groups - 1):
         table = least[:, None] + inertia
@@ -126,7 +127,9 @@ class SeTa(Agent):
             some = loss[ids[:: max(1, len(ids) // SAMPLE)]]
             # Group g holds what is above border g and not above the next.
             borders = np.array([-np.inf, *_boundaries(some, self.groups), np.inf])
-            inside = rows[row] & (loss > borders[start]) & (loss <= borders[start + window])
+            inside = loss > borders[start]
+            inside &= loss <= borders[start + window]
+            inside &= rows[row]
             if inside.any():  # not so where fewer losses differ than there are groups
                 rows[row] = inside
         return kept

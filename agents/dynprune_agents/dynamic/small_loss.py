@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent, check_shares
-from dynprune_env.selection.ranking import keep_top, where
+from dynprune_env.selection.ranking import draws_among, keep_top
 
 
 @dataclass
@@ -42,5 +42,5 @@ class SmallLoss(PeriodicAgent):
         share = self.start + (self.end - self.start) * self.progress(observation)
         below = np.maximum(1, np.rint(share * n)).astype(np.int64)
         candidates = keep_top(-observation["loss"], below, self.rng)
-        draws = where(candidates, self.rng.random(n), -np.inf)
+        draws = draws_among(candidates, self.rng)
         return keep_top(draws, np.minimum(count, below), self.rng)

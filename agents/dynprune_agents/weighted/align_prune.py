@@ -73,9 +73,11 @@ class AlignPrune(InfoBatch):
         history = self._history
         aligned = np.empty(history.known.shape)
         reference = np.stack(self._reference, axis=-1).astype(np.float64)
-        tables = (history.loss_rings, history.epoch_rings, history.known)
-        for *rows, told, filled in zip(*tables, np.atleast_2d(reference), aligned, strict=True):
-            fill_correlations(*rows, LEAST, told, filled)
+        filled = history.filled()
+        rings = (history.loss_rings[:, :filled], history.epoch_rings[:, :filled])
+        tables = (*rings, history.known)
+        for *rows, told, row in zip(*tables, np.atleast_2d(reference), aligned, strict=True):
+            fill_correlations(*rows, LEAST, told, row)
         return aligned
 
     def _plain_aligned(self) -> np.ndarray:

@@ -48,8 +48,24 @@ def inclusion(importance: np.ndarray, count: int) -> np.ndarray:
 
 
 def systematic(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A draw of (almost) exactly sum(chances) samples, each with its own probability, (n,) bool."""
-    order = rng.permutation(len(chances))
+    """A draw of (almost) exactly sum(chances) samples, each with its own probability, (n,) bool.
+
+    Steps of one fall on samples that stand in a random order. A permutation of many takes longer
+    than all the rest: they are dealt out to 256 groups at random, group stands after group, and
+    only in a group samples keep their order. So long stretches of the data set are drawn from more
+    evenly than by chance; the probabilities are the same.
+    """
+    if len(chances) >= LARGE:
+        groups = np.frombuffer(rng.bytes(len(chances)), np.uint8)
+        if HAS_NUMBA:
+            from dynprune_agents._draws_kernels import mark_steps_by_group  # slow to import
+
+            drawn = np.empty(len(chances), dtype=bool)
+            mark_steps_by_group(chances, groups, rng.random(), drawn)
+            return drawn
+        order = np.argsort(groups, kind="stable")
+    else:
+        order = rng.permutation(len(chances))
     if HAS_NUMBA and len(chances):
         from dynprune_agents._draws_kernels import mark_steps  # slow to import
 
@@ -92,26 +108,43 @@ class ImportanceSampling(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
         loss = observation["loss"]
-        rows = np.atleast_2d(loss).astype(np.float64)
+        rows = np.atleast_2d(loss)
         counts = np.broadcast_to(self.keep_count(observation), len(rows))
-        drawn = [self._draw(*each) for each in zip(rows, counts, range(len(rows)), strict=True)]
-        return np.reshape(drawn, loss.shape).astype(np.float32)
+        weights = np.empty(rows.shape, np.float32)
+        for row, count in enumerate(counts):
+            self._draw(rows[row], int(count), self.rng.row(row), weights[row])
+        return weights.reshape(loss.shape)
 
-    def _draw(self, loss: np.ndarray, count: int, row: int) -> np.ndarray:
-        """One replica's weights, (n,)."""
-        n, rng = len(loss), self.rng.row(row)
-        mean = loss.mean()
-        relative = loss / mean if mean > 0 else np.ones(n)
-        importance = (1 - self.uniform) * relative + self.uniform
+    def _draw(
+        self, loss: np.ndarray, count: int, rng: np.random.Generator, weights: np.ndarray
+    ) -> None:
+        """Fills one replica's weights, (n,) float32."""
+        importance = self._importance(loss)
         if self.replacement:
             times = rng.multinomial(count, importance / importance.sum())
-            weights = times / importance if self.rescale else times
+            weights[:] = np.minimum(times / importance if self.rescale else times, MAX_WEIGHT)
+            return
+        chances = inclusion(importance, count)
+        kept = systematic(chances, rng)
+        if not self.rescale:
+            weights[:] = kept
+        elif HAS_NUMBA:
+            from dynprune_agents._draws_kernels import weigh  # slow to import
+
+            weigh(kept, chances, count, MAX_WEIGHT, weights)
         else:
-            chances = inclusion(importance, int(count))
-            kept = systematic(chances, rng)
-            weights = kept.astype(np.float64)
-            if self.rescale:
-                np.maximum(chances, 1e-12, out=chances)
-                chances *= n
-                weights *= np.divide(count, chances, out=chances)
-        return np.minimum(weights, MAX_WEIGHT)
+            weight = count / (np.maximum(chances, 1e-12) * len(loss))
+            weights[:] = np.minimum(kept * weight, MAX_WEIGHT)
+
+    def _importance(self, loss: np.ndarray) -> np.ndarray:
+        """The loss over the mean loss with a uniform share, (n,) float64."""
+        importance = np.empty(len(loss))
+        mean = loss.mean(dtype=np.float64)
+        if HAS_NUMBA and mean > 0:
+            from dynprune_agents._draws_kernels import fill_mixed  # slow to import
+
+            fill_mixed(np.ascontiguousarray(loss), mean, self.uniform, importance)
+        else:
+            relative = loss / mean if mean > 0 else 1.0
+            np.add((1 - self.uniform) * relative, self.uniform, out=importance)
+        return importance

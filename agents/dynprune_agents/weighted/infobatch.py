@@ -14,7 +14,8 @@ import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents._losses import START, below_mean
-from dynprune_env.selection.ranking import keep_top, where
+from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.selection.ranking import count_true, draws_among, keep_top, where
 
 
 @dataclass
@@ -51,7 +52,13 @@ class InfoBatch(Agent):
         easy = below_mean(scores)
         if self.anneal:
             easy &= ~self.annealing(observation, self.delta)[..., None]
-        draws = where(easy, self.rng.random(scores.shape[-1]), -np.inf)
-        dropped = keep_top(draws, (self.r * easy.sum(-1)).astype(np.int64), self.rng)
+        draws = draws_among(easy, self.rng)
+        dropped = keep_top(draws, (self.r * count_true(easy)).astype(np.int64), self.rng)
         kept = np.float32(1 / (1 - self.r) if self.rescale else 1)
-        return (easy ^ dropped) * kept + ~easy  # of the easy ones, those that are not dropped
+        if not HAS_NUMBA:
+            return (easy ^ dropped) * kept + ~easy  # of the easy ones, those that are not dropped
+        from dynprune_agents._losses_kernels import fill_weights  # slow to import
+
+        weights = np.empty(easy.shape, np.float32)
+        fill_weights(easy.reshape(-1), dropped.reshape(-1), kept, weights.reshape(-1))
+        return weights

@@ -46,24 +46,35 @@ class RePB(Agent):
         """Gradient weights."""
         loss, visits = observation["loss"], observation["visits"]
         draws = self.rng.random(loss.shape[-1])
-        used = (observation["age"] == 0) | (self.epoch(observation) == 0)
+        first = self.epoch(observation) == 0
+        used = np.ones(loss.shape, dtype=bool) if first else observation["age"] == 0
         dealt = self.rng.random(loss.shape[-1])
         rows = zip(*map(np.atleast_2d, (loss, used, dealt)), strict=True)
-        easy = [self._easy(*each) for each in rows]
-        stays = ~np.reshape(easy, loss.shape) | (draws >= self.rho)
-        kept = (used & stays) | (~used & (draws < 1 - self.rho))
-        weights = (self.epoch(observation) + 1) / (visits + 1) if self.rescale else 1.0
-        return np.minimum(kept * weights, MAX_WEIGHT).astype(np.float32)
+        easy = np.reshape([self._easy(*each) for each in rows], loss.shape)
+        epochs = self.epoch(observation) + 1 if self.rescale else 0
+        if HAS_NUMBA:
+            from dynprune_agents._draws_kernels import bring_back  # slow to import
+
+            weights = np.empty(loss.shape, np.float32)
+            columns = (np.reshape(each, -1) for each in (used, easy, draws, visits, weights))
+            bring_back(self.rho, epochs, MAX_WEIGHT, *columns)
+            return weights
+        kept = np.where(used, ~easy | (draws >= self.rho), draws < 1 - self.rho)
+        rescaled = kept * (epochs / (visits + 1) if epochs else 1.0)
+        return np.minimum(rescaled, MAX_WEIGHT).astype(np.float32)
 
     def _easy(self, loss: np.ndarray, used: np.ndarray, dealt: np.ndarray) -> np.ndarray:
         """Which used samples are below the mean of their batch, (n,) bool; `dealt` draws these."""
-        ids = np.flatnonzero(used)
         easy = np.zeros(len(loss), dtype=bool)
         if HAS_NUMBA:
-            from dynprune_agents._draws_kernels import mark_easy  # slow to import
+            from dynprune_agents._draws_kernels import mark_easy, take_used  # slow to import
 
-            mark_easy(np.ascontiguousarray(loss), ids[rising(dealt[ids])], self.batch, easy)
+            ids, draws = np.empty(len(used), np.int64), np.empty(len(used))
+            count = take_used(used, dealt, ids, draws)
+            order = rising(draws[:count])
+            mark_easy(np.ascontiguousarray(loss), ids, order, self.batch, easy)
             return easy
+        ids = np.flatnonzero(used)
         ids = ids[rising(dealt[ids])]
         batches = np.arange(len(ids)) // self.batch
         sums = np.bincount(batches, loss[ids])
