@@ -114,9 +114,9 @@ def test_an_agent_plays_legal_actions_and_draws_nothing_from_global_generators(n
 
 @every_agent
 def test_a_row_is_the_agent_alone_with_its_seed(name: str) -> None:
-    seeds = [3, 4, 9]
+    seeds = [3, 9]
     kwargs = {**room(name), "learner": "modules"}  # alike in company
-    together = play(dynprune_agents.make(name), make_vector(3, **kwargs), seeds)
+    together = play(dynprune_agents.make(name), make_vector(2, **kwargs), seeds)
     for row, seed in enumerate(seeds):
         alone = play(dynprune_agents.make(name), make(**kwargs), seed)
         assert alone[-1][2]
