@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -21,17 +22,31 @@ def as_alone(device: torch.device | None = None) -> Iterator[None]:
         device: where tensors without a device go if the caller has chosen a default device; None
             means the CPU.
     """
-    device = device or torch.device("cpu")
-    with ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-        if not torch.is_grad_enabled():
-            stack.enter_context(torch.enable_grad())
-        if torch.is_autocast_enabled(device.type):
-            stack.enter_context(torch.autocast(device.type, enabled=False))
-        if torch.get_default_device() not in (device, torch.device("cpu")):
-            stack.enter_context(device)
+    switches = _switches(device or _CPU)
+    if not switches:
         yield
+        return
+    with ExitStack() as stack:
+        for switch in switches:
+            stack.enter_context(switch)
+        yield
+
+
+_CPU = torch.device("cpu")
+
+
+def _switches(device: torch.device) -> list[AbstractContextManager[Any]]:
+    """What `as_alone` must switch now: mostly nothing."""
+    found: list[AbstractContextManager[Any]] = []
+    if torch.is_inference_mode_enabled():
+        found.append(torch.inference_mode(False))
+    if not torch.is_grad_enabled():
+        found.append(torch.enable_grad())
+    if torch.is_autocast_enabled(device.type):
+        found.append(torch.autocast(device.type, enabled=False))
+    if torch.empty(0).device not in (device, _CPU):  # faster than to ask for the default one
+        found.append(device)
+    return found
 
 
 def _read_cudnn() -> tuple[bool, bool]:

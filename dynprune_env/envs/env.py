@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from dynprune_env.common.checks import row_seeds, shown
 from dynprune_env.common.pulse import doing, listening
+from dynprune_env.envs.infos import info_of_one
 from dynprune_env.envs.rendering import Window
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns
@@ -121,7 +122,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         with self._watched("the first evaluation"):
             observations, infos = self.vector.reset()
         self._show()
-        return row_of(observations), _only_info(infos)
+        return row_of(observations), info_of_one(infos)
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Trains one epoch.
@@ -144,7 +145,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             observations, rewards, terminations, _, infos = self.vector.step(given[None])
         self._show()
         ended = bool(terminations[0])
-        return row_of(observations), float(rewards[0]), ended, False, _only_info(infos)
+        return row_of(observations), float(rewards[0]), ended, False, info_of_one(infos)
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Loss (nats) and accuracy of the current model as floats; "train", "val" or "test"."""
@@ -217,7 +218,3 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         if self._window is not None:
             self._window.close()
             self._window = None
-
-
-def _only_info(infos: dict[str, Any]) -> dict[str, Any]:
-    return {name: value[0].item() for name, value in infos.items() if not name.startswith("_")}

@@ -42,6 +42,11 @@ def run_infos(
     return infos | {f"_{name}": present.copy() for name in infos}
 
 
+def info_of_one(infos: dict[str, Any]) -> dict[str, Any]:
+    """What a single environment tells: `run_infos` of R = 1 as Python's numbers and bools."""
+    return {name: value.item() for name, value in infos.items() if name[0] != "_"}
+
+
 def final_infos(observations: Any, infos: dict[str, Any], ended: np.ndarray) -> dict[str, Any]:
     """What was observed and told last of rows that begin anew in the same step.
 

@@ -109,14 +109,14 @@ def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.nda
     """
     generator = stream(seed, epoch, Purpose.ORDER)
     order = torch.randperm(len(kept), generator=generator, device="cpu").numpy()
-    return order[kept[order]][:most]
+    return order.compress(kept.take(order))[:most]
 
 
 def of_mean_one(weights: np.ndarray) -> np.ndarray:
     """Gradient weights (k,) scaled to a mean of one, float32; none stay none."""
-    return (
-        (weights / weights.mean(dtype=np.float64)).astype(np.float32) if len(weights) else weights
-    )
+    if not len(weights):
+        return weights
+    return (weights / (weights.sum(dtype=np.float64) / len(weights))).astype(np.float32)
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:
@@ -136,5 +136,11 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
     """
     if not count:
         return []
-    full = max(1, (2 * count + batch_size) // (2 * batch_size)) - 1
+    full = int(batch_counts(np.array(count), batch_size)) - 1
     return [batch_size] * full + [count - full * batch_size]
+
+
+def batch_counts(counts: np.ndarray, batch_size: int) -> np.ndarray:
+    """How many batches `batch_sizes` makes of each of these counts, int64."""
+    whole = (2 * counts + batch_size) // (2 * batch_size)
+    return np.maximum(whole, np.minimum(counts, 1))  # one of a few, none of none

@@ -30,9 +30,12 @@ MOST = np.float32(1e6)
 
 def progress_vector(budget: VisitBudget, metrics: Metrics) -> np.ndarray:
     """The entries of PROGRESS for R runs, (R, len(PROGRESS)) float32."""
-    share = np.full(len(budget.epoch), budget.share)
-    known = (budget.progress, budget.epoch / budget.epochs, budget.spent, share)
-    return np.stack([*known, *metrics.observed], axis=1).astype(np.float32)
+    entries = np.empty((len(budget.epoch), len(PROGRESS)), dtype=np.float32)
+    entries[:, 3] = budget.share
+    known = (budget.progress, budget.epoch / budget.epochs, budget.spent)
+    for place, entry in zip((0, 1, 2, 4, 5, 6), (*known, *metrics.observed), strict=True):
+        entries[:, place] = entry
+    return entries
 
 
 def progress_entries(progress: np.ndarray) -> dict[str, np.ndarray]:
@@ -106,9 +109,9 @@ class Samples:
         self, columns: Mapping[str, np.ndarray], progress: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Each column (R, n), progress (R, 7), task_size (R, 2)."""
-        size = np.array([self.shape.epochs, self.shape.num_classes], dtype=np.float32)
-        known = {"progress": progress, TASK_SIZE: np.tile(size, (len(progress), 1))}
-        return {**own_copies(columns), **known}
+        size = np.empty((len(progress), 2), dtype=np.float32)
+        size[:] = self.shape.epochs, self.shape.num_classes
+        return {**own_copies(columns), "progress": progress, TASK_SIZE: size}
 
 
 class Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +15,12 @@ from dynprune_env.common.alone import as_alone, same_again
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.pulse import doing
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
-from dynprune_env.common.threads import torch_threads
+from dynprune_env.common.threads import one_blas_thread, torch_threads
 from dynprune_env.common.transfer import fetch, put
 from dynprune_env.selection.budget import (
     SCORING_COST,
     VisitBudget,
-    batch_sizes,
+    batch_counts,
     of_mean_one,
     visiting_order,
 )
@@ -29,7 +29,7 @@ from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.losses import CLASSES
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.training.learner import Learner, Pass, check_recipe, fresh_model, is_served
+from dynprune_env.training.learner import Learner, Passes, check_recipe, fresh_model, is_served
 from dynprune_env.training.module_learner import ModuleLearner
 from dynprune_env.training.module_state import NewModels
 from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
@@ -117,7 +117,8 @@ class Trainer:
                 bf16=bf16,
                 torch_compile=torch_compile,
             )
-        self.threads = 1 if isinstance(self.learner, StackedLearner) else threads
+        self._small = isinstance(self.learner, StackedLearner)
+        self.threads = 1 if self._small else threads
         labels, classes = dataset.train.labels.cpu().numpy(), dataset.info.num_classes
         if dataset.info.labels != CLASSES:
             labels = np.zeros(len(labels), dtype=np.int64)
@@ -165,30 +166,21 @@ class Trainer:
         """
         start = time.perf_counter()
         running = ~self.finished
+        before = self.budget.progress
         orders = self._orders(weights, running)
         counts = np.array([len(order) for order in orders])
-        budget = self.budget
-        before = budget.progress
-        budget.epoch += running
-        budget.visits += counts
-        dropped = self.num_samples - counts
-        affordable = dropped * SCORING_COST <= budget.remaining + 1e-6
-        scoring = running & affordable & (dropped > 0) & self.rescore
-        budget.scored += np.where(scoring, dropped, 0)
-        rates = self._rates(before, budget.progress, counts)
-        passes = [
-            self._pass(row, order, weights[row], rates[row]) for row, order in enumerate(orders)
-        ]
-        everything, rows = np.arange(self.num_samples), np.flatnonzero(running)
-        left_out = {
-            int(row): np.setdiff1d(everything, orders[row]) for row in np.flatnonzero(scoring)
-        }
+        self.budget.epoch += running
+        self.budget.visits += counts
+        left_out = self._left_out(orders, running) if self.rescore else {}
+        passes = self._passes(orders, counts, weights, before)
+        rows = np.flatnonzero(running)
         seen: list[Tensor] = []  # of training, of scoring, of val
         found: list[np.ndarray] = []
         with self.computing():
             try:
                 seen.append(self.learner.train(passes))
-                seen.extend(self._train_values(left_out))
+                if left_out:
+                    seen.extend(self._train_values(left_out))
                 queued = time.perf_counter()
                 with doing("evaluation on val"):
                     seen.append(self._split_values("val", rows))
@@ -196,7 +188,7 @@ class Trainer:
                 fetched = time.perf_counter()
             finally:  # an interrupted step has been charged for what it trained
                 if seen:
-                    self._record_step(orders, left_out, found or fetch(seen))
+                    self._record_step(passes, left_out, found or fetch(seen))
         self.val = self._evaluation("val", rows, found[-1])
         self.seconds["evaluate"] += fetched - queued
         self.seconds["train"] += queued - start + time.perf_counter() - fetched
@@ -204,61 +196,77 @@ class Trainer:
 
     def _orders(self, weights: np.ndarray, running: np.ndarray) -> list[np.ndarray]:
         """The kept samples of each replica, in the order of one permutation of all n."""
-        left = np.where(running, self.budget.remaining, 0)
-        return [
-            visiting_order(int(self.seeds[row]), int(self.budget.epoch[row]), kept, int(left[row]))
-            for row, kept in enumerate(weights > 0)
-        ]
+        left = np.where(running, self.budget.remaining, 0).tolist()
+        runs = zip(self.seeds.tolist(), self.budget.epoch.tolist(), weights > 0, left, strict=True)
+        return [visiting_order(*run) for run in runs]
 
-    def _rates(self, before: np.ndarray, after: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-        """The learning rate of every batch: the schedule on the way from `before` to `after`."""
-        batches = np.array([len(batch_sizes(int(n), self.recipe.batch_size)) for n in counts])
-        ends = batches.cumsum()
-        places = np.arange(ends[-1]) - np.repeat(ends - batches, batches)
-        middle = (places + 0.5) / np.repeat(batches, batches)
-        start, end = np.repeat(before, batches), np.repeat(after, batches)
-        rates = self.recipe.rate(start + (end - start) * middle)
-        return [rates[end - count : end] for end, count in zip(ends, batches, strict=True)]
+    def _left_out(self, orders: list[np.ndarray], running: np.ndarray) -> dict[int, np.ndarray]:
+        """By replica what is scored since it is not trained, (k,) int64; charges it."""
+        everything, remaining, found = np.arange(self.num_samples), self.budget.remaining, {}
+        for row in np.flatnonzero(running).tolist():
+            dropped = self.num_samples - len(orders[row])
+            if 0 < dropped * SCORING_COST <= remaining[row] + 1e-6:
+                found[row] = np.setdiff1d(everything, orders[row])
+                self.budget.scored[row] += dropped
+        return found
 
-    def _pass(self, row: int, order: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> Pass:
-        seed, epoch = int(self.seeds[row]), int(self.budget.epoch[row])
-        trained = weights[order] if self.raw_weights else of_mean_one(weights[order])
-        noise = None
-        if self.recipe.augmentation:
-            # Drawn for all n: two masks under one seed differ in nothing but the mask.
-            generator = stream(seed, epoch, Purpose.AUGMENTATION)
-            noise = self.recipe.augmentation.draw(self.num_samples, generator)[order]
-        return Pass(
-            order=torch.from_numpy(order),
-            weights=torch.from_numpy(trained),
-            rates=rates,
-            noise=noise,
-            seed=stream_seed(seed, epoch, Purpose.MODEL),
+    def _passes(
+        self, orders: list[np.ndarray], counts: np.ndarray, weights: np.ndarray, before: np.ndarray
+    ) -> Passes:
+        """What an epoch that has been charged trains; the progress was `before`."""
+        batches = batch_counts(counts, self.recipe.batch_size)
+        own = [row.take(order) for row, order in zip(weights, orders, strict=True)]
+        trained = _joined(own)
+        if not self.raw_weights and not (trained == 1).all():
+            trained = _joined([of_mean_one(each) for each in own])
+        return Passes(
+            order=_joined(orders),
+            weights=trained,
+            starts=_starts(counts),
+            rates=self._rates(before, batches),
+            rate_starts=_starts(batches),
+            noises=self._noises(orders),
+            run_seeds=self.seeds,
+            epoch=self.budget.epoch,
         )
 
+    def _rates(self, before: np.ndarray, batches: np.ndarray) -> np.ndarray:
+        """The learning rate of every batch: the schedule on the way from `before` to now."""
+        ends, way = batches.cumsum(), self.budget.progress - before
+        place = np.arange(ends[-1]) - (ends - batches).repeat(batches)
+        middle = (place + 0.5) / batches.repeat(batches)
+        return self.recipe.rate(before.repeat(batches) + way.repeat(batches) * middle)
+
+    def _noises(self, orders: list[np.ndarray]) -> list[Tensor | None]:
+        """What augmentation draws for all n: two masks under one seed differ in nothing else."""
+        augmentation = self.recipe.augmentation
+        if not augmentation:
+            return [None] * len(orders)
+        runs = zip(self.seeds.tolist(), self.budget.epoch.tolist(), orders, strict=True)
+        return [
+            augmentation.draw(self.num_samples, stream(seed, epoch, Purpose.AUGMENTATION))[order]
+            for seed, epoch, order in runs
+        ]
+
     def _record_step(
-        self, orders: list[np.ndarray], left_out: dict[int, np.ndarray], tables: list[np.ndarray]
+        self, passes: Passes, left_out: dict[int, np.ndarray], tables: list[np.ndarray]
     ) -> None:
         """Records what was trained, and then of what was left out as much as was scored."""
-        self._record(orders, tables[0], trained=True)
+        if len(passes.order):
+            starts, epoch = passes.starts, self.budget.epoch
+            sums = self.statistics.record_rows(passes.order, starts, tables[0], epoch)
+            counts = starts[1:] - starts[:-1]
+            mean = np.fmin(sums / np.maximum(counts, 1), MAX_LOSS)  # NaN too
+            self.train_loss[...] = np.where(counts, mean, self.train_loss)
+            self.diverged |= ~np.isfinite(sums)
         scored = dict(zip(left_out, tables[1:], strict=False))
         if scored:
             none = np.zeros(0, dtype=np.int64)
-            given = [left_out[row] if row in scored else none for row in range(len(orders))]
-            self._record(given, np.concatenate([*scored.values()], axis=1), trained=False)
-
-    def _record(self, orders: list[np.ndarray], table: np.ndarray, trained: bool) -> None:
-        """Writes what the passes revealed into the statistics; finds diverged runs."""
-        counts = [len(order) for order in orders]
-        if sum(counts) == 0:
-            return
-        epoch = self.budget.epoch if trained else None
-        sums = self.statistics.record_rows(orders, table, epoch)
-        self.diverged |= ~np.isfinite(sums)
-        if trained:
-            visited = np.array(counts) > 0
-            mean = sums[visited] / np.array(counts)[visited]
-            self.train_loss[visited] = np.where(mean < MAX_LOSS, mean, MAX_LOSS)
+            given = [left_out[row] if row in scored else none for row in range(len(passes))]
+            table = np.concatenate([*scored.values()], axis=1)
+            starts = _starts(np.array([len(ids) for ids in given]))
+            sums = self.statistics.record_rows(_joined(given), starts, table, None)
+            self.diverged |= ~np.isfinite(sums)
 
     def evaluate(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
         """Loss and accuracy on a split, without augmentation or label smoothing.
@@ -301,9 +309,9 @@ class Trainer:
 
     def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
         """What `evaluate` returns, from what `_split_values` gave."""
-        loss, merit = found.astype(np.float64).mean(2)
-        accuracy = np.where(merit > 0, np.minimum(merit, 1), 0.0)  # NaN too
-        loss = np.where(loss < MAX_LOSS, loss, MAX_LOSS)  # NaN too
+        loss, merit = found.astype(np.float64).sum(2) / found.shape[2]
+        accuracy = np.fmin(np.fmax(merit, 0), 1)  # NaN is 0
+        loss = np.fmin(loss, MAX_LOSS)  # NaN too
         if split == "val":
             self.diverged[rows] |= loss == MAX_LOSS
         return Evaluation(loss, accuracy)
@@ -315,6 +323,7 @@ class Trainer:
             as_alone(self.device),
             same_again(self.deterministic),
             torch_threads(self.threads),
+            one_blas_thread() if self._small else nullcontext(),  # products of one core's size
         ):
             yield
 
@@ -337,6 +346,18 @@ class Trainer:
             getattr(self, name)[...] = state[name].numpy()
 
     _OWN = ("seeds", "diverged", "train_loss")
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """One after the other; a single one as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _starts(counts: np.ndarray) -> np.ndarray:
+    """Where each of so many begins, and the end of the last, (R + 1,) int64."""
+    starts = np.zeros(len(counts) + 1, dtype=np.int64)
+    counts.cumsum(out=starts[1:])
+    return starts
 
 
 def make_learner(
