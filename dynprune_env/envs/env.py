@@ -120,9 +120,9 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         super().reset(seed=seed)
         self.vector.set_generators([self.np_random], [self.np_random_seed])
         with self._watched("the first evaluation"):
-            observations, infos = self.vector.reset()
+            observations, _ = self.vector.reset()
         self._show()
-        return row_of(observations), info_of_one(infos)
+        return row_of(observations), info_of_one(self.vector.told())
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Trains one epoch.
@@ -134,7 +134,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             ValueError: the action is not valid; nothing was trained and the episode can go on.
             ResetNeeded: the episode has ended or was never begun.
         """
-        if self.vector.ended[0]:
+        if self.vector.ended.item():
             raise ResetNeeded("this episode has ended: call reset() to start another")
         given, shape = np.asarray(action), self.action_space.shape or ()
         if given.shape != shape:
@@ -142,10 +142,10 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             found = given.shape if given.dtype.kind in "biuf" else shown(action)
             raise ValueError(f"expected a {kind!r} action of shape {shape}, got {found}")
         with self._watched(f"epoch {self.trainer.budget.epoch[0] + 1}"):
-            observations, rewards, terminations, _, infos = self.vector.step(given[None])
+            rewards, kept = self.vector.advance(given[None])
         self._show()
-        ended = bool(terminations[0])
-        return row_of(observations), float(rewards[0]), ended, False, info_of_one(infos)
+        info = info_of_one(self.vector.told(kept))
+        return self.observe(), rewards.item(), self.vector.ended.item(), False, info
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Loss (nats) and accuracy of the current model as floats; "train", "val" or "test"."""

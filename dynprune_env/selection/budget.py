@@ -67,20 +67,25 @@ class VisitBudget:
     @property
     def remaining(self) -> np.ndarray:
         """Whole visits that the budget still pays for, (R,) int64."""
-        return self._standing()[0].copy()
+        return self._known_now()[0].copy()
 
     @property
     def spent(self) -> np.ndarray:
         """Share of the budget spent, (R,) float64 in [0, 1]."""
-        return self._standing()[1].copy()
+        return self._known_now()[1].copy()
 
     @property
     def progress(self) -> np.ndarray:
         """max(epoch / T, spent), (R,) float64 in [0, 1]; the learning-rate schedule runs on it."""
-        return self._standing()[2].copy()
+        return self._known_now()[2].copy()
 
-    def _standing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What remains, what is spent, and the progress: computed anew when a counter has moved."""
+    def standing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`remaining`, `spent` and `progress`."""
+        remaining, spent, progress = self._known_now()
+        return remaining.copy(), spent.copy(), progress.copy()
+
+    def _known_now(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same, computed anew when a counter has moved; not to be written into."""
         counters = self.epoch.tobytes(), self.visits.tobytes(), self.scored.tobytes()
         if self._known is None or self._known[0] != counters:
             charged = self.charged

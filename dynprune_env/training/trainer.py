@@ -72,7 +72,8 @@ class Trainer:
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
         train_loss: (R,) float64, mean loss of the last epoch's visits, in nats; at first that of a
             prediction that knows nothing (ln C).
-        val: how the replicas that were unfinished before the last epoch do after it.
+        running: (R,) bool, which replicas were unfinished before the last epoch.
+        val: how these do after it.
         seconds: of the host's wall clock since construction. `train` holds the preparation of
             passes, training, scoring what was dropped, and recording. `evaluate` holds evaluation;
             an accelerator only queues its work until the host waits for it there, so that most of
@@ -128,13 +129,17 @@ class Trainer:
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
         self.diverged = np.zeros(num_replicas, dtype=bool)
         self.train_loss = np.full(num_replicas, self._first_loss)
+        self.running = np.zeros(num_replicas, dtype=bool)
         self.val = Evaluation(np.zeros(0), np.zeros(0))
         self.seconds = {"train": 0.0, "evaluate": 0.0}
 
     @property
     def finished(self) -> np.ndarray:
         """Whether the episode is over, (R,) bool."""
-        return (self.budget.progress >= 1) | self.diverged
+        return self._over(self.budget.progress)
+
+    def _over(self, progress: np.ndarray) -> np.ndarray:
+        return (progress >= 1) | self.diverged
 
     def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> None:
         """Starts new runs.
@@ -165,9 +170,9 @@ class Trainer:
             cut short where the budget ran out, none if it had finished before.
         """
         start = time.perf_counter()
-        running = ~self.finished
-        before = self.budget.progress
-        orders = self._orders(weights, running)
+        remaining, _, before = self.budget.standing()
+        running = self.running = ~self._over(before)
+        orders = self._orders(weights, np.where(running, remaining, 0))
         counts = np.array([len(order) for order in orders])
         self.budget.epoch += running
         self.budget.visits += counts
@@ -194,10 +199,10 @@ class Trainer:
         self.seconds["train"] += queued - start + time.perf_counter() - fetched
         return orders
 
-    def _orders(self, weights: np.ndarray, running: np.ndarray) -> list[np.ndarray]:
-        """The kept samples of each replica, in the order of one permutation of all n."""
-        left = np.where(running, self.budget.remaining, 0).tolist()
-        runs = zip(self.seeds.tolist(), self.budget.epoch.tolist(), weights > 0, left, strict=True)
+    def _orders(self, weights: np.ndarray, most: np.ndarray) -> list[np.ndarray]:
+        """The first kept samples of each replica, in the order of one permutation of all n."""
+        seeds, epochs = self.seeds.tolist(), self.budget.epoch.tolist()
+        runs = zip(seeds, epochs, weights > 0, most.tolist(), strict=True)
         return [visiting_order(*run) for run in runs]
 
     def _left_out(self, orders: list[np.ndarray], running: np.ndarray) -> dict[int, np.ndarray]:
