@@ -12,8 +12,7 @@ from dynprune_env.common.held import Held
 from dynprune_env.common.randomness import kept_generators
 
 
-@contextmanager
-def as_alone(device: torch.device | None = None) -> Iterator[None]:
+def as_alone(device: torch.device | None = None) -> AbstractContextManager[None]:
     """Switches gradients on, and inference mode, autocast and a default device off, meanwhile.
 
     All of these belong to the thread: no other one notices.
@@ -23,16 +22,18 @@ def as_alone(device: torch.device | None = None) -> Iterator[None]:
             means the CPU.
     """
     switches = _switches(device or _CPU)
-    if not switches:
-        yield
-        return
+    return _all_of(switches) if switches else _NOTHING
+
+
+_CPU, _NOTHING = torch.device("cpu"), nullcontext()
+
+
+@contextmanager
+def _all_of(switches: list[AbstractContextManager[Any]]) -> Iterator[None]:
     with ExitStack() as stack:
         for switch in switches:
             stack.enter_context(switch)
         yield
-
-
-_CPU = torch.device("cpu")
 
 
 def _switches(device: torch.device) -> list[AbstractContextManager[Any]]:
@@ -67,7 +68,7 @@ def same_again(wanted: bool) -> AbstractContextManager[None]:
 
     The choice is that of the process: other threads that use cuDNN meanwhile do so too.
     """
-    return _REPEATING.held() if wanted else nullcontext()
+    return _REPEATING.held() if wanted else _NOTHING
 
 
 def float32_default() -> AbstractContextManager[None]:

@@ -44,17 +44,19 @@ def one_blas_thread() -> Iterator[None]:
     The number is that of the process: threads of ours that need it at the same time share it.
     """
     with _Limit.lock:
-        if _Limit.holders == 0:
-            _Limit.before = [(library, library.get_num_threads()) for library in _libraries()]
-            _set_threads([(library, 1) for library, number in _Limit.before if number != 1])
         _Limit.holders += 1
+        if _Limit.holders == 1:
+            _Limit.before = _with_more_threads()
+            for library, _ in _Limit.before:
+                library.set_num_threads(1)
     try:
         yield
     finally:
         with _Limit.lock:
             _Limit.holders -= 1
             if _Limit.holders == 0:
-                _set_threads([pair for pair in _Limit.before if pair[1] != 1])
+                for library, number in _Limit.before:
+                    library.set_num_threads(number)
 
 
 class _Limit:
@@ -69,9 +71,10 @@ if hasattr(os, "register_at_fork"):  # another thread may hold it when a process
     os.register_at_fork(after_in_child=_Limit.lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-def _set_threads(numbers: list[tuple[LibController, int]]) -> None:
-    for library, number in numbers:
-        library.set_num_threads(number)
+def _with_more_threads() -> list[tuple[LibController, int]]:
+    """Those that use more than one, and how many."""
+    numbers = [(library, library.get_num_threads()) for library in _libraries()]
+    return [(library, number) for library, number in numbers if number != 1]
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import gymnasium as gym
@@ -141,7 +141,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             kind = self.settings.action
             found = given.shape if given.dtype.kind in "biuf" else shown(action)
             raise ValueError(f"expected a {kind!r} action of shape {shape}, got {found}")
-        with self._watched(f"epoch {self.trainer.budget.epoch[0] + 1}"):
+        with self._watched(f"epoch {self.trainer.budget.epoch.item() + 1}"):
             rewards, kept = self.vector.advance(given[None])
         self._show()
         info = info_of_one(self.vector.told(kept))
@@ -203,18 +203,18 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             self._windowless = True
             logging.getLogger(__name__).warning("%s", error)
 
-    @contextmanager
-    def _watched(self, what: str) -> Iterator[None]:
-        """Lets the window tell how far the work inside is."""
-        window = self._window
-        if window is None:
-            yield
-            return
-        with doing(what), listening(lambda now, share: window.tell(f"{now}, {share:.0%}")):
-            yield
+    def _watched(self, what: str) -> AbstractContextManager[None]:
+        """Lets the window, if there is one, tell how far the work inside is."""
+        return nullcontext() if self._window is None else _telling(self._window, what)
 
     def close(self) -> None:
         """Closes the window, if there is one."""
         if self._window is not None:
             self._window.close()
             self._window = None
+
+
+@contextmanager
+def _telling(window: Window, what: str) -> Iterator[None]:
+    with doing(what), listening(lambda now, share: window.tell(f"{now}, {share:.0%}")):
+        yield

@@ -185,7 +185,8 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         rows = np.flatnonzero(trainer.running)
         self._metrics = now = self._measured(rows, trainer.val, ended)
         idle = before.ended | ~(trainer.running | ended)  # a twin waits for the end of its group
-        rewards = np.where(idle, 0.0, self._reward(before, now))
+        rewards = self._reward(before, now)
+        rewards[idle] = 0.0
         self._frames.add(rows, trained, trainer, now)
         return rewards, np.array([len(order) for order in trained])
 

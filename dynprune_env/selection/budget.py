@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -149,3 +151,20 @@ def batch_counts(counts: np.ndarray, batch_size: int) -> np.ndarray:
     """How many batches `batch_sizes` makes of each of these counts, int64."""
     whole = (2 * counts + batch_size) // (2 * batch_size)
     return np.maximum(whole, np.minimum(counts, 1))  # one of a few, none of none
+
+
+@lru_cache(maxsize=8)  # a run's passes are mostly of one length
+def batch_middles(batches: tuple[int, ...]) -> np.ndarray:
+    """How far each batch's middle is in its pass, in (0, 1); for reading only.
+
+    Args:
+        batches: how many each pass has.
+
+    Returns:
+        (B,) float64, of the passes one after the other.
+    """
+    counts = np.array(batches)
+    places = np.arange(counts.sum()) - (counts.cumsum() - counts).repeat(counts)
+    middles: np.ndarray = (places + 0.5) / counts.repeat(counts)
+    middles.flags.writeable = False
+    return middles

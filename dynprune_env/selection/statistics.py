@@ -218,17 +218,19 @@ class SampleStatistics:
             epoch: (R,) int64, in which epoch of each they were trained; None if only scored.
 
         Returns:
-            (R,) float64, the sums of the losses; not finite where one is not.
+            (R,) float64, the means of the losses as they are, 0 where there is none; not finite
+            where one is not.
         """
         replicas = len(starts) - 1
         if not HAS_NUMBA:
             rows = np.repeat(np.arange(replicas), np.diff(starts))
             trained = None if epoch is None else epoch[rows]
             self.record(rows * len(self.labels) + ids, SampleValues(*table), trained)
-            return np.bincount(rows, weights=table[0], minlength=replicas)
+            sums = np.bincount(rows, weights=table[0], minlength=replicas)
+            return sums / np.maximum(np.diff(starts), 1)
         from dynprune_env.selection.kernels import record_values  # slow to import
 
-        sums = np.empty(replicas)
+        means = np.empty(replicas)
         columns = tuple(self._table.values())
         record_values(
             ids,
@@ -240,9 +242,9 @@ class SampleStatistics:
             columns[7:],
             self._last_visit,
             self._scored,
-            sums,
+            means,
         )
-        return sums
+        return means
 
     def record(self, where: np.ndarray, values: SampleValues, epoch: np.ndarray | None) -> None:
         """Writes what one epoch revealed.

@@ -21,6 +21,7 @@ from dynprune_env.selection.budget import (
     SCORING_COST,
     VisitBudget,
     batch_counts,
+    batch_middles,
     of_mean_one,
     visiting_order,
 )
@@ -237,10 +238,8 @@ class Trainer:
 
     def _rates(self, before: np.ndarray, batches: np.ndarray) -> np.ndarray:
         """The learning rate of every batch: the schedule on the way from `before` to now."""
-        ends, way = batches.cumsum(), self.budget.progress - before
-        place = np.arange(ends[-1]) - (ends - batches).repeat(batches)
-        middle = (place + 0.5) / batches.repeat(batches)
-        return self.recipe.rate(before.repeat(batches) + way.repeat(batches) * middle)
+        start, way = before.repeat(batches), (self.budget.progress - before).repeat(batches)
+        return self.recipe.rate(start + way * batch_middles(tuple(batches.tolist())))
 
     def _noises(self, orders: list[np.ndarray]) -> list[Tensor | None]:
         """What augmentation draws for all n: two masks under one seed differ in nothing else."""
@@ -257,21 +256,19 @@ class Trainer:
         self, passes: Passes, left_out: dict[int, np.ndarray], tables: list[np.ndarray]
     ) -> None:
         """Records what was trained, and then of what was left out as much as was scored."""
-        if len(passes.order):
-            starts, epoch = passes.starts, self.budget.epoch
-            sums = self.statistics.record_rows(passes.order, starts, tables[0], epoch)
-            counts = starts[1:] - starts[:-1]
-            mean = np.fmin(sums / np.maximum(counts, 1), MAX_LOSS)  # NaN too
-            self.train_loss[...] = np.where(counts, mean, self.train_loss)
-            self.diverged |= ~np.isfinite(sums)
-        scored = dict(zip(left_out, tables[1:], strict=False))
+        starts = passes.starts
+        means = self.statistics.record_rows(passes.order, starts, tables[0], self.budget.epoch)
+        visited = starts[1:] > starts[:-1]
+        np.fmin(means, MAX_LOSS, out=self.train_loss, where=visited)  # NaN too
+        self.diverged |= ~np.isfinite(means)
+        scored = dict(zip(left_out, tables[1:], strict=False)) if left_out else {}
         if scored:
             none = np.zeros(0, dtype=np.int64)
             given = [left_out[row] if row in scored else none for row in range(len(passes))]
             table = np.concatenate([*scored.values()], axis=1)
             starts = _starts(np.array([len(ids) for ids in given]))
-            sums = self.statistics.record_rows(_joined(given), starts, table, None)
-            self.diverged |= ~np.isfinite(sums)
+            means = self.statistics.record_rows(_joined(given), starts, table, None)
+            self.diverged |= ~np.isfinite(means)
 
     def evaluate(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
         """Loss and accuracy on a split, without augmentation or label smoothing.
