@@ -182,7 +182,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         self._frames.decide(trainer)
         trained = trainer.train_epoch(weights)
         ended = all_of_group(trainer.finished, self.twins)
-        rows = np.flatnonzero(trainer.running)
+        (rows,) = trainer.running.nonzero()
         self._metrics = now = self._measured(rows, trainer.val, ended)
         idle = before.ended | ~(trainer.running | ended)  # a twin waits for the end of its group
         rewards = self._reward(before, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -90,11 +91,18 @@ class VisitBudget:
         """The same, computed anew when a counter has moved; not to be written into."""
         counters = self.epoch.tobytes(), self.visits.tobytes(), self.scored.tobytes()
         if self._known is None or self._known[0] != counters:
-            charged = self.charged
-            remaining = np.floor(self.total_visits - charged + 1e-6).astype(np.int64)
-            spent = np.where(remaining < 1, 1.0, charged / self.total_visits)
-            progress = np.maximum(self.epoch / self.epochs, spent)
-            self._known = counters, (remaining, spent, progress)
+            charges, epochs = self.charged.tolist(), self.epoch.tolist()
+            # Number by number: R is small, and a call of numpy takes as long as several of these.
+            left = [math.floor(self.total_visits - charged + 1e-6) for charged in charges]
+            spent = [
+                charged / self.total_visits if whole >= 1 else 1.0
+                for charged, whole in zip(charges, left, strict=True)
+            ]
+            progress = [
+                max(epoch / self.epochs, share) for epoch, share in zip(epochs, spent, strict=True)
+            ]
+            found = np.array(left, dtype=np.int64), np.array(spent), np.array(progress)
+            self._known = counters, found
         return self._known[1]
 
     @property
@@ -143,14 +151,13 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
     """
     if not count:
         return []
-    full = int(batch_counts(np.array(count), batch_size)) - 1
+    full = batch_count(count, batch_size) - 1
     return [batch_size] * full + [count - full * batch_size]
 
 
-def batch_counts(counts: np.ndarray, batch_size: int) -> np.ndarray:
-    """How many batches `batch_sizes` makes of each of these counts, int64."""
-    whole = (2 * counts + batch_size) // (2 * batch_size)
-    return np.maximum(whole, np.minimum(counts, 1))  # one of a few, none of none
+def batch_count(count: int, batch_size: int) -> int:
+    """How many batches `batch_sizes` makes."""
+    return max(1, (2 * count + batch_size) // (2 * batch_size)) if count else 0
 
 
 @lru_cache(maxsize=8)  # a run's passes are mostly of one length

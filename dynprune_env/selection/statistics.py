@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +111,13 @@ def finite_values(values: SampleValues) -> SampleValues:
     """The same, (V,) float32 each; a prediction that is not finite counts as entirely wrong."""
     broken = ~np.isfinite(values).all(0)
     return SampleValues(*np.where(broken, _WRONG[:, None], values))
+
+
+@cache
+def _record_values() -> Callable[..., None]:
+    from dynprune_env.selection.kernels import record_values  # slow to import
+
+    return record_values
 
 
 def own_copies(lent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -228,11 +236,9 @@ class SampleStatistics:
             self.record(rows * len(self.labels) + ids, SampleValues(*table), trained)
             sums = np.bincount(rows, weights=table[0], minlength=replicas)
             return sums / np.maximum(np.diff(starts), 1)
-        from dynprune_env.selection.kernels import record_values  # slow to import
-
         means = np.empty(replicas)
         columns = tuple(self._table.values())
-        record_values(
+        _record_values()(
             ids,
             starts,
             np.full(replicas, -1) if epoch is None else epoch,
@@ -308,7 +314,8 @@ class SampleStatistics:
         return _read_only(column) if column.dtype == np.float32 else column.astype(np.float32)
 
     def _age(self, epoch: np.ndarray) -> np.ndarray:
-        return (epoch[:, None] - self._last_visit).astype(np.float32)
+        # In float32, where whole numbers up to 2^24 are exact: an array of int64 takes longer.
+        return epoch[:, None].astype(np.float32) - self._last_visit.astype(np.float32)
 
     def _float_labels(self) -> np.ndarray:
         labels = np.empty(self._last_visit.shape, dtype=np.float32)

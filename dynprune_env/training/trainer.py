@@ -20,7 +20,7 @@ from dynprune_env.common.transfer import fetch, put
 from dynprune_env.selection.budget import (
     SCORING_COST,
     VisitBudget,
-    batch_counts,
+    batch_count,
     batch_middles,
     of_mean_one,
     visiting_order,
@@ -179,7 +179,7 @@ class Trainer:
         self.budget.visits += counts
         left_out = self._left_out(orders, running) if self.rescore else {}
         passes = self._passes(orders, counts, weights, before)
-        rows = np.flatnonzero(running)
+        (rows,) = running.nonzero()
         seen: list[Tensor] = []  # of training, of scoring, of val
         found: list[np.ndarray] = []
         with self.computing():
@@ -220,7 +220,8 @@ class Trainer:
         self, orders: list[np.ndarray], counts: np.ndarray, weights: np.ndarray, before: np.ndarray
     ) -> Passes:
         """What an epoch that has been charged trains; the progress was `before`."""
-        batches = batch_counts(counts, self.recipe.batch_size)
+        size = self.recipe.batch_size
+        batches = np.array([batch_count(count, size) for count in counts.tolist()])
         own = [row.take(order) for row, order in zip(weights, orders, strict=True)]
         trained = _joined(own)
         if not self.raw_weights and not (trained == 1).all():
@@ -232,8 +233,8 @@ class Trainer:
             rates=self._rates(before, batches),
             rate_starts=_starts(batches),
             noises=self._noises(orders),
-            run_seeds=self.seeds,
-            epoch=self.budget.epoch,
+            run_seeds=self.seeds.copy(),
+            epoch=self.budget.epoch.copy(),
         )
 
     def _rates(self, before: np.ndarray, batches: np.ndarray) -> np.ndarray:

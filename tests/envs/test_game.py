@@ -175,7 +175,7 @@ def test_two_samples_more_than_whole_batches_do_not_ruin_batch_norm(
 
     whole, joined = accuracy(448), accuracy(450)
     monkeypatch.setattr(module_learner, "batch_sizes", plain)
-    monkeypatch.setattr(trainer, "batch_counts", lambda counts, size: -(-counts // size))
+    monkeypatch.setattr(trainer, "batch_count", lambda count, size: -(-count // size))
     apart = accuracy(450)
     assert whole > 0.25
     assert joined > 0.8 * whole
