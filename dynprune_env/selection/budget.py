@@ -83,7 +83,7 @@ class VisitBudget:
         return self._known_now()[2].copy()
 
     def standing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`remaining`, `spent` and `progress`."""
+        """`remaining`, `spent` and `progress`, copies."""
         remaining, spent, progress = self._known_now()
         return remaining.copy(), spent.copy(), progress.copy()
 

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dynprune_env.selection.budget import VisitBudget
-from dynprune_env.selection.features import RUN_FEATURES, run_features
+from dynprune_env.selection.features import RUN_FEATURES, quantiles, run_features
 from dynprune_env.selection.rewards import Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, own_copies
 
@@ -131,6 +131,7 @@ class Summary:
         "share_correct",
         "share_unvisited",
     )
+    SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
     LIMIT = 10.0
 
     def __init__(self, shape: TaskSize):
@@ -159,7 +160,7 @@ class Summary:
             column = columns[name] * np.float32(self.scale.get(name, 1))
             if name == "loss_var":
                 column = np.sqrt(columns[name]) * np.float32(self.scale[name])
-            low, first, median, third, high = np.quantile(column, [0.1, 0.25, 0.5, 0.75, 0.9], -1)
+            low, first, median, third, high = quantiles(column, self.SHARES)
             width = high - low
             asymmetry = (high + low - 2 * median) / np.where(width > 0, width, 1)
             parts.append(np.stack([median, third - first, asymmetry], axis=1))
