@@ -23,15 +23,15 @@ def told_of_runs(
         kept: (R,) int64, the samples trained in this step; None for none.
     """
     budget = trainer.budget
-    _, spent, progress = budget.standing()
+    standing = budget.standing()
     return {
         "epoch": budget.epoch.copy(),
         "kept": np.zeros_like(budget.epoch) if kept is None else kept.copy(),
         "run_visits": budget.visits.copy(),
         "scored": budget.scored.copy(),
-        "spent": spent,
-        "saved": budget.saved,
-        "run_progress": progress,
+        "spent": standing.spent,
+        "saved": standing.saved,
+        "run_progress": standing.progress,
         "val_loss": metrics.val_loss.copy(),
         "val_accuracy": metrics.val_accuracy.copy(),
         "train_loss": metrics.train_loss.copy(),

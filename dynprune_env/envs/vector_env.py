@@ -25,7 +25,7 @@ from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
 from dynprune_env.envs.twins import all_of_group, check_twins, check_whole_groups, twin_seeds
-from dynprune_env.selection.actions import ACTIONS, Action, decode, random_action
+from dynprune_env.selection.actions import ACTIONS, WEIGHING, Action, decode, random_action
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector
 from dynprune_env.selection.rewards import Metrics, find_reward
@@ -359,7 +359,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             task.recipe,
             self.num_envs,
             budget=settings.budget,
-            raw_weights=settings.weights == "raw",
+            raw_weights=settings.weights == "raw" or settings.action not in WEIGHING,
             rescore=settings.observe == "all",
             device=device,
             threads=settings.threads,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,15 @@ WEIGHTS = ("mean_one", "raw")
 
 SCORING_COST = 1 / 3
 """Visits charged for scoring a sample without training on it: a forward pass of three."""
+
+
+class Standing(NamedTuple):
+    """What follows from the counters of a `VisitBudget`; see there."""
+
+    remaining: np.ndarray
+    spent: np.ndarray
+    progress: np.ndarray
+    saved: np.ndarray
 
 
 class VisitBudget:
@@ -40,8 +50,7 @@ class VisitBudget:
         self.epoch = np.zeros(num_replicas, dtype=np.int64)
         self.visits = np.zeros(num_replicas, dtype=np.int64)
         self.scored = np.zeros(num_replicas, dtype=np.int64)
-        self._known: tuple[tuple[bytes, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] | None
-        self._known = None
+        self._known: tuple[tuple[bytes, ...], Standing] | None = None
 
     def reset(self, rows: np.ndarray) -> None:
         """Gives these runs all of it again."""
@@ -65,29 +74,28 @@ class VisitBudget:
     @property
     def saved(self) -> np.ndarray:
         """Share of a full run's T n visits that was not charged, (R,) float64."""
-        return 1 - self.charged / (self.epochs * self.num_samples)
+        return self._known_now().saved.copy()
 
     @property
     def remaining(self) -> np.ndarray:
         """Whole visits that the budget still pays for, (R,) int64."""
-        return self._known_now()[0].copy()
+        return self._known_now().remaining.copy()
 
     @property
     def spent(self) -> np.ndarray:
         """Share of the budget spent, (R,) float64 in [0, 1]."""
-        return self._known_now()[1].copy()
+        return self._known_now().spent.copy()
 
     @property
     def progress(self) -> np.ndarray:
         """max(epoch / T, spent), (R,) float64 in [0, 1]; the learning-rate schedule runs on it."""
-        return self._known_now()[2].copy()
+        return self._known_now().progress.copy()
 
-    def standing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`remaining`, `spent` and `progress`, copies."""
-        remaining, spent, progress = self._known_now()
-        return remaining.copy(), spent.copy(), progress.copy()
+    def standing(self) -> Standing:
+        """All of these, copies."""
+        return Standing(*(known.copy() for known in self._known_now()))
 
-    def _known_now(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _known_now(self) -> Standing:
         """The same, computed anew when a counter has moved; not to be written into."""
         counters = self.epoch.tobytes(), self.visits.tobytes(), self.scored.tobytes()
         if self._known is None or self._known[0] != counters:
@@ -101,8 +109,9 @@ class VisitBudget:
             progress = [
                 max(epoch / self.epochs, share) for epoch, share in zip(epochs, spent, strict=True)
             ]
-            found = np.array(left, dtype=np.int64), np.array(spent), np.array(progress)
-            self._known = counters, found
+            saved = [1 - charged / (self.epochs * self.num_samples) for charged in charges]
+            found = np.array(left, dtype=np.int64), *map(np.array, (spent, progress, saved))
+            self._known = counters, Standing(*found)
         return self._known[1]
 
     @property

@@ -32,8 +32,7 @@ def progress_vector(budget: VisitBudget, metrics: Metrics) -> np.ndarray:
     """The entries of PROGRESS for R runs, (R, len(PROGRESS)) float32."""
     entries = np.empty((len(budget.epoch), len(PROGRESS)), dtype=np.float32)
     entries[:, 3] = budget.share
-    _, spent, progress = budget.standing()
-    known = (progress, budget.epoch / budget.epochs, spent)
+    known = (budget.progress, budget.epoch / budget.epochs, budget.spent)
     for place, entry in zip((0, 1, 2, 4, 5, 6), (*known, *metrics.observed), strict=True):
         entries[:, place] = entry
     return entries

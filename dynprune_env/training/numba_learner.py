@@ -34,6 +34,7 @@ class NumbaLearner(StackedLearner):
         self.threads = allowed_threads()
         self._sizes = np.array(self.sizes, dtype=np.int64)
         self._labels = self.labels.numpy()
+        self._all = np.arange(len(self.parameters))
         self._tables = {name: table.rows() for name, table in self.inputs.items()}
         recipe, averaging = self.recipe, self.averaging
         self._constants = (
@@ -58,13 +59,16 @@ class NumbaLearner(StackedLearner):
             self.averages.numpy(),
             seen,
         )
-        if self.threads == 1:
-            parts = [np.arange(len(passes))]
-        else:  # dealt out from the longest on, so that all threads get about the same work
-            longest_first = np.argsort(-np.diff(passes.starts), kind="stable")
-            parts = [longest_first[start :: self.threads] for start in range(self.threads)]
-        self._share(train_passes, [(part, *arguments) for part in parts if len(part)])
+        self._share(train_passes, [(part, *arguments) for part in self._dealt(passes)])
         return torch.from_numpy(seen)
+
+    def _dealt(self, passes: Passes) -> list[np.ndarray]:
+        """Which replicas each thread trains, from the longest pass on: about the same work."""
+        if self.threads == 1:
+            return [self._all]
+        longest_first = np.argsort(-np.diff(passes.starts), kind="stable")
+        parts = [longest_first[start :: self.threads] for start in range(self.threads)]
+        return [part for part in parts if len(part)]
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits; see `Learner.score`."""

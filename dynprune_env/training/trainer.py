@@ -171,9 +171,9 @@ class Trainer:
             cut short where the budget ran out, none if it had finished before.
         """
         start = time.perf_counter()
-        remaining, _, before = self.budget.standing()
+        before = self.budget.progress
         running = self.running = ~self._over(before)
-        orders = self._orders(weights, np.where(running, remaining, 0))
+        orders = self._orders(weights, np.where(running, self.budget.remaining, 0))
         counts = np.array([len(order) for order in orders])
         self.budget.epoch += running
         self.budget.visits += counts
@@ -222,13 +222,12 @@ class Trainer:
         """What an epoch that has been charged trains; the progress was `before`."""
         size = self.recipe.batch_size
         batches = np.array([batch_count(count, size) for count in counts.tolist()])
-        own = [row.take(order) for row, order in zip(weights, orders, strict=True)]
-        trained = _joined(own)
-        if not self.raw_weights and not (trained == 1).all():
-            trained = _joined([of_mean_one(each) for each in own])
+        trained = [own.take(order) for own, order in zip(weights, orders, strict=True)]
+        if not self.raw_weights:
+            trained = [of_mean_one(own) for own in trained]
         return Passes(
             order=_joined(orders),
-            weights=trained,
+            weights=_joined(trained),
             starts=_starts(counts),
             rates=self._rates(before, batches),
             rate_starts=_starts(batches),
@@ -312,7 +311,7 @@ class Trainer:
 
     def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
         """What `evaluate` returns, from what `_split_values` gave."""
-        loss, merit = found.astype(np.float64).sum(2) / found.shape[2]
+        loss, merit = np.add.reduce(found.astype(np.float64), 2) / found.shape[2]
         accuracy = np.fmin(np.fmax(merit, 0), 1)  # NaN is 0
         loss = np.fmin(loss, MAX_LOSS)  # NaN too
         if split == "val":
