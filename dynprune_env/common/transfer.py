@@ -66,7 +66,7 @@ def fetch(tensors: Sequence[Tensor]) -> list[np.ndarray]:
     Args:
         tensors: at least one; on a CPU the arrays share their memory.
     """
-    if tensors[0].is_cpu:
+    if tensors[0].device.type == "cpu":
         return [tensor.numpy() for tensor in tensors]
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu().numpy()
     ends = np.cumsum([tensor.numel() for tensor in tensors])[:-1]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from dynprune_env.common.randomness import Purpose, stream
+from dynprune_env.common.randomness import Purpose, stream_seed
 
 WEIGHTS = ("mean_one", "raw")
 """What becomes of gradient weights: scaled to a mean of one over an epoch, or taken as they are."""
@@ -99,25 +100,34 @@ class VisitBudget:
         """The same, computed anew when a counter has moved; not to be written into."""
         counters = self.epoch.tobytes(), self.visits.tobytes(), self.scored.tobytes()
         if self._known is None or self._known[0] != counters:
-            charges, epochs = self.charged.tolist(), self.epoch.tolist()
-            # Number by number: R is small, and a call of numpy takes as long as several of these.
-            left = [math.floor(self.total_visits - charged + 1e-6) for charged in charges]
-            spent = [
-                charged / self.total_visits if whole >= 1 else 1.0
-                for charged, whole in zip(charges, left, strict=True)
-            ]
-            progress = [
-                max(epoch / self.epochs, share) for epoch, share in zip(epochs, spent, strict=True)
-            ]
-            saved = [1 - charged / (self.epochs * self.num_samples) for charged in charges]
-            found = np.array(left, dtype=np.int64), *map(np.array, (spent, progress, saved))
-            self._known = counters, Standing(*found)
+            runs = zip(self.epoch.tolist(), self.visits.tolist(), self.scored.tolist(), strict=True)
+            remaining, *shares = zip(*(self._stands(*run) for run in runs), strict=True)
+            found = Standing(np.array(remaining, dtype=np.int64), *map(np.array, shares))
+            self._known = counters, found
         return self._known[1]
+
+    def _stands(self, epoch: int, visits: int, scored: int) -> tuple[int, float, float, float]:
+        """The `Standing` of one run, in Python's numbers: faster than arrays of a few."""
+        charged = visits + scored * SCORING_COST
+        remaining = math.floor(self.total_visits - charged + 1e-6)
+        spent = charged / self.total_visits if remaining >= 1 else 1.0
+        saved = 1 - charged / (self.epochs * self.num_samples)
+        return remaining, spent, max(epoch / self.epochs, spent), saved
 
     @property
     def visits_per_epoch(self) -> np.ndarray:
         """Visits an epoch that would spend what is left evenly, (R,) float64."""
         return self.remaining / np.maximum(1, self.epochs - self.epoch)
+
+
+class _Own(threading.local):
+    """A generator of each thread, seeded at every use: making one takes longer than seeding it."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator("cpu")
+
+
+_OWN = _Own()
 
 
 def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.ndarray:
@@ -131,7 +141,7 @@ def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.nda
         kept: (n,) bool.
         most: where the budget cuts the pass off.
     """
-    generator = stream(seed, epoch, Purpose.ORDER)
+    generator = _OWN.generator.manual_seed(stream_seed(seed, epoch, Purpose.ORDER))
     order = torch.randperm(len(kept), generator=generator, device="cpu").numpy()
     return order.compress(kept.take(order))[:most]
 
