@@ -74,8 +74,12 @@ if hasattr(os, "register_at_fork"):  # another thread may hold it when a process
 
 def _with_more_threads() -> list[tuple[LibController, int]]:
     """Those that use more than one, and how many."""
-    numbers = [(library, library.get_num_threads()) for library in _libraries()]
-    return [(library, number) for library, number in numbers if number != 1]
+    found = []
+    for library in _libraries():
+        number = library.get_num_threads()
+        if number != 1:
+            found.append((library, number))
+    return found
 
 
 @cache

@@ -31,10 +31,11 @@ MOST = np.float32(1e6)
 def progress_vector(budget: VisitBudget, metrics: Metrics) -> np.ndarray:
     """The entries of PROGRESS for R runs, (R, len(PROGRESS)) float32."""
     entries = np.empty((len(budget.epoch), len(PROGRESS)), dtype=np.float32)
+    entries[:, 0] = budget.progress
+    entries[:, 1] = budget.epoch / budget.epochs
+    entries[:, 2] = budget.spent
     entries[:, 3] = budget.share
-    known = (budget.progress, budget.epoch / budget.epochs, budget.spent)
-    for place, entry in zip((0, 1, 2, 4, 5, 6), (*known, *metrics.observed), strict=True):
-        entries[:, place] = entry
+    entries[:, 4], entries[:, 5], entries[:, 6] = metrics.observed
     return entries
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -174,11 +175,10 @@ class Trainer:
         before = self.budget.progress
         running = self.running = ~self._over(before)
         orders = self._orders(weights, np.where(running, self.budget.remaining, 0))
-        counts = np.array([len(order) for order in orders])
         self.budget.epoch += running
-        self.budget.visits += counts
+        self.budget.visits += [len(order) for order in orders]
         left_out = self._left_out(orders, running) if self.rescore else {}
-        passes = self._passes(orders, counts, weights, before)
+        passes = self._passes(orders, weights, before)
         (rows,) = running.nonzero()
         seen: list[Tensor] = []  # of training, of scoring, of val
         found: list[np.ndarray] = []
@@ -216,12 +216,10 @@ class Trainer:
                 self.budget.scored[row] += dropped
         return found
 
-    def _passes(
-        self, orders: list[np.ndarray], counts: np.ndarray, weights: np.ndarray, before: np.ndarray
-    ) -> Passes:
+    def _passes(self, orders: list[np.ndarray], weights: np.ndarray, before: np.ndarray) -> Passes:
         """What an epoch that has been charged trains; the progress was `before`."""
-        size = self.recipe.batch_size
-        batches = np.array([batch_count(count, size) for count in counts.tolist()])
+        counts = [len(order) for order in orders]
+        batches = [batch_count(count, self.recipe.batch_size) for count in counts]
         trained = [own.take(order) for own, order in zip(weights, orders, strict=True)]
         if not self.raw_weights:
             trained = [of_mean_one(own) for own in trained]
@@ -236,10 +234,10 @@ class Trainer:
             epoch=self.budget.epoch.copy(),
         )
 
-    def _rates(self, before: np.ndarray, batches: np.ndarray) -> np.ndarray:
+    def _rates(self, before: np.ndarray, batches: list[int]) -> np.ndarray:
         """The learning rate of every batch: the schedule on the way from `before` to now."""
         start, way = before.repeat(batches), (self.budget.progress - before).repeat(batches)
-        return self.recipe.rate(start + way * batch_middles(tuple(batches.tolist())))
+        return self.recipe.rate(start + way * batch_middles(tuple(batches)))
 
     def _noises(self, orders: list[np.ndarray]) -> list[Tensor | None]:
         """What augmentation draws for all n: two masks under one seed differ in nothing else."""
@@ -266,7 +264,7 @@ class Trainer:
             none = np.zeros(0, dtype=np.int64)
             given = [left_out[row] if row in scored else none for row in range(len(passes))]
             table = np.concatenate([*scored.values()], axis=1)
-            starts = _starts(np.array([len(ids) for ids in given]))
+            starts = _starts([len(ids) for ids in given])
             means = self.statistics.record_rows(_joined(given), starts, table, None)
             self.diverged |= ~np.isfinite(means)
 
@@ -355,11 +353,9 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _starts(counts: np.ndarray) -> np.ndarray:
+def _starts(counts: list[int]) -> np.ndarray:
     """Where each of so many begins, and the end of the last, (R + 1,) int64."""
-    starts = np.zeros(len(counts) + 1, dtype=np.int64)
-    counts.cumsum(out=starts[1:])
-    return starts
+    return np.array([0, *accumulate(counts)], dtype=np.int64)
 
 
 def make_learner(
