@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -11,8 +12,7 @@ from dynprune_env.common.held import Held
 from dynprune_env.common.randomness import kept_generators
 
 
-@contextmanager
-def as_alone(device: torch.device | None = None) -> Iterator[None]:
+def as_alone(device: torch.device | None = None) -> AbstractContextManager[None]:
     """Switches gradients on, and inference mode, autocast and a default device off, meanwhile.
 
     All of these belong to the thread: no other one notices.
@@ -21,17 +21,33 @@ def as_alone(device: torch.device | None = None) -> Iterator[None]:
         device: where tensors without a device go if the caller has chosen a default device; None
             means the CPU.
     """
-    device = device or torch.device("cpu")
+    switches = _switches(device or _CPU)
+    return _all_of(switches) if switches else _NOTHING
+
+
+_CPU, _NOTHING = torch.device("cpu"), nullcontext()
+
+
+@contextmanager
+def _all_of(switches: list[AbstractContextManager[Any]]) -> Iterator[None]:
     with ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-        if not torch.is_grad_enabled():
-            stack.enter_context(torch.enable_grad())
-        if torch.is_autocast_enabled(device.type):
-            stack.enter_context(torch.autocast(device.type, enabled=False))
-        if torch.get_default_device() not in (device, torch.device("cpu")):
-            stack.enter_context(device)
+        for switch in switches:
+            stack.enter_context(switch)
         yield
+
+
+def _switches(device: torch.device) -> list[AbstractContextManager[Any]]:
+    """What `as_alone` must switch now: mostly nothing."""
+    found: list[AbstractContextManager[Any]] = []
+    if torch.is_inference_mode_enabled():
+        found.append(torch.inference_mode(False))
+    if not torch.is_grad_enabled():
+        found.append(torch.enable_grad())
+    if torch.is_autocast_enabled(device.type):
+        found.append(torch.autocast(device.type, enabled=False))
+    if torch.empty(0).device not in (device, _CPU):  # faster than to ask for the default one
+        found.append(device)
+    return found
 
 
 def _read_cudnn() -> tuple[bool, bool]:
@@ -52,7 +68,7 @@ def same_again(wanted: bool) -> AbstractContextManager[None]:
 
     The choice is that of the process: other threads that use cuDNN meanwhile do so too.
     """
-    return _REPEATING.held() if wanted else nullcontext()
+    return _REPEATING.held() if wanted else _NOTHING
 
 
 def float32_default() -> AbstractContextManager[None]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from threading import Lock
@@ -16,20 +14,23 @@ from threadpoolctl import LibController, ThreadpoolController
 _allowed: ContextVar[int | None] = ContextVar("allowed", default=None)
 
 
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
+class torch_threads:  # a class, since every step enters it: a generator takes longer
     """Lets torch's operations on a CPU use so many threads; puts the caller's number back."""
-    before = torch.get_num_threads()
-    token = _allowed.set(before) if _allowed.get() is None else None
-    if before != number:
-        torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        if token is not None:
-            _allowed.reset(token)
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
+
+    def __init__(self, number: int):
+        self._number = number
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        self._token = _allowed.set(self._before) if _allowed.get() is None else None
+        if self._before != self._number:
+            torch.set_num_threads(self._number)
+
+    def __exit__(self, *error: object) -> None:
+        if self._token is not None:
+            _allowed.reset(self._token)
+        if torch.get_num_threads() != self._before:
+            torch.set_num_threads(self._before)
 
 
 def allowed_threads() -> int:
@@ -37,24 +38,26 @@ def allowed_threads() -> int:
     return _allowed.get() or torch.get_num_threads()
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
+class one_blas_thread:
     """Lets numpy's linear algebra use one thread; the last to leave puts the old number back.
 
     The number is that of the process: threads of ours that need it at the same time share it.
     """
-    with _Limit.lock:
-        if _Limit.holders == 0:
-            _Limit.before = [(library, library.get_num_threads()) for library in _libraries()]
-            _set_threads([(library, 1) for library, number in _Limit.before if number != 1])
-        _Limit.holders += 1
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        with _Limit.lock:
+            _Limit.holders += 1
+            if _Limit.holders == 1:
+                _Limit.before = _with_more_threads()
+                for library, _ in _Limit.before:
+                    library.set_num_threads(1)
+
+    def __exit__(self, *error: object) -> None:
         with _Limit.lock:
             _Limit.holders -= 1
             if _Limit.holders == 0:
-                _set_threads([pair for pair in _Limit.before if pair[1] != 1])
+                for library, number in _Limit.before:
+                    library.set_num_threads(number)
 
 
 class _Limit:
@@ -69,9 +72,14 @@ if hasattr(os, "register_at_fork"):  # another thread may hold it when a process
     os.register_at_fork(after_in_child=_Limit.lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-def _set_threads(numbers: list[tuple[LibController, int]]) -> None:
-    for library, number in numbers:
-        library.set_num_threads(number)
+def _with_more_threads() -> list[tuple[LibController, int]]:
+    """Those that use more than one, and how many."""
+    found = []
+    for library in _libraries():
+        number = library.get_num_threads()
+        if number != 1:
+            found.append((library, number))
+    return found
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from dynprune_env.common.checks import row_seeds, shown
 from dynprune_env.common.pulse import doing, listening
+from dynprune_env.envs.infos import info_of_one
 from dynprune_env.envs.rendering import Window
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns
@@ -119,9 +120,9 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
         super().reset(seed=seed)
         self.vector.set_generators([self.np_random], [self.np_random_seed])
         with self._watched("the first evaluation"):
-            observations, infos = self.vector.reset()
+            observations, _ = self.vector.reset()
         self._show()
-        return row_of(observations), _only_info(infos)
+        return row_of(observations), info_of_one(self.vector.told())
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Trains one epoch.
@@ -133,18 +134,18 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             ValueError: the action is not valid; nothing was trained and the episode can go on.
             ResetNeeded: the episode has ended or was never begun.
         """
-        if self.vector.ended[0]:
+        if self.vector.ended.item():
             raise ResetNeeded("this episode has ended: call reset() to start another")
         given, shape = np.asarray(action), self.action_space.shape or ()
         if given.shape != shape:
             kind = self.settings.action
             found = given.shape if given.dtype.kind in "biuf" else shown(action)
             raise ValueError(f"expected a {kind!r} action of shape {shape}, got {found}")
-        with self._watched(f"epoch {self.trainer.budget.epoch[0] + 1}"):
-            observations, rewards, terminations, _, infos = self.vector.step(given[None])
+        with self._watched(f"epoch {self.trainer.budget.epoch.item() + 1}"):
+            rewards, kept = self.vector.advance(given[None])
         self._show()
-        ended = bool(terminations[0])
-        return row_of(observations), float(rewards[0]), ended, False, _only_info(infos)
+        info = info_of_one(self.vector.told(kept))
+        return self.observe(), rewards.item(), self.vector.ended.item(), False, info
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Loss (nats) and accuracy of the current model as floats; "train", "val" or "test"."""
@@ -202,15 +203,9 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             self._windowless = True
             logging.getLogger(__name__).warning("%s", error)
 
-    @contextmanager
-    def _watched(self, what: str) -> Iterator[None]:
-        """Lets the window tell how far the work inside is."""
-        window = self._window
-        if window is None:
-            yield
-            return
-        with doing(what), listening(lambda now, share: window.tell(f"{now}, {share:.0%}")):
-            yield
+    def _watched(self, what: str) -> AbstractContextManager[None]:
+        """Lets the window, if there is one, tell how far the work inside is."""
+        return nullcontext() if self._window is None else _telling(self._window, what)
 
     def close(self) -> None:
         """Closes the window, if there is one."""
@@ -219,5 +214,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
             self._window = None
 
 
-def _only_info(infos: dict[str, Any]) -> dict[str, Any]:
-    return {name: value[0].item() for name, value in infos.items() if not name.startswith("_")}
+@contextmanager
+def _telling(window: Window, what: str) -> Iterator[None]:
+    with doing(what), listening(lambda now, share: window.tell(f"{now}, {share:.0%}")):
+        yield

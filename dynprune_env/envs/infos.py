@@ -12,34 +12,48 @@ from dynprune_env.selection.rewards import Metrics
 from dynprune_env.training.trainer import Trainer
 
 
-def run_infos(
-    trainer: Trainer, metrics: Metrics, mask: np.ndarray | None, kept: np.ndarray | None = None
-) -> dict[str, Any]:
-    """One (R,) array per key, and under _key which rows have it; no key is one of observations.
+def told_of_runs(
+    trainer: Trainer, metrics: Metrics, kept: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """One (R,) array per key, copies; no key is one of observations.
 
     Args:
         trainer: of the runs.
         metrics: how well they do.
-        mask: (R,) bool, of which rows something is told; None for all.
         kept: (R,) int64, the samples trained in this step; None for none.
     """
-    rows, budget = len(trainer.seeds), trainer.budget
-    infos = {
+    budget = trainer.budget
+    standing = budget.standing()
+    return {
         "epoch": budget.epoch.copy(),
-        "kept": np.zeros(rows, dtype=np.int64) if kept is None else kept.copy(),
+        "kept": np.zeros_like(budget.epoch) if kept is None else kept.copy(),
         "run_visits": budget.visits.copy(),
         "scored": budget.scored.copy(),
-        "spent": budget.spent,
-        "saved": budget.saved,
-        "run_progress": budget.progress,
+        "spent": standing.spent,
+        "saved": standing.saved,
+        "run_progress": standing.progress,
         "val_loss": metrics.val_loss.copy(),
         "val_accuracy": metrics.val_accuracy.copy(),
         "train_loss": metrics.train_loss.copy(),
         "diverged": trainer.diverged.copy(),
         "run_seed": trainer.seeds.copy(),
     }
-    present = np.ones(rows, dtype=bool) if mask is None else mask
-    return infos | {f"_{name}": present.copy() for name in infos}
+
+
+def run_infos(told: dict[str, np.ndarray], mask: np.ndarray | None) -> dict[str, Any]:
+    """What is told, and under _key which rows have it, (R,) bool.
+
+    Args:
+        told: see `told_of_runs`.
+        mask: (R,) bool, of which rows something is told; None for all.
+    """
+    present = np.ones(len(told["epoch"]), dtype=bool) if mask is None else mask
+    return told | {f"_{name}": present.copy() for name in told}
+
+
+def info_of_one(told: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What is told of a single run, as Python's numbers and bools."""
+    return {name: value.item() for name, value in told.items()}
 
 
 def final_infos(observations: Any, infos: dict[str, Any], ended: np.ndarray) -> dict[str, Any]:

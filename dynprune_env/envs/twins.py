@@ -55,6 +55,8 @@ def twin_seeds(seed: Any, num_envs: int, twins: int) -> list[int | None]:
 
 def all_of_group(flags: np.ndarray, twins: int) -> np.ndarray:
     """Where it holds for a row and all of its twins, (R,) bool."""
+    if twins == 1:
+        return flags.copy()
     return flags.reshape(-1, twins).all(1).repeat(twins)
 
 

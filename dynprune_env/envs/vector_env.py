@@ -18,14 +18,14 @@ from gymnasium.vector.utils import batch_space
 from dynprune_env.common.alone import as_alone
 from dynprune_env.common.checks import agent_seeds, whole
 from dynprune_env.envs.frames import Frames
-from dynprune_env.envs.infos import final_infos, run_infos
+from dynprune_env.envs.infos import final_infos, run_infos, told_of_runs
 from dynprune_env.envs.long_steps import warn_of_long_steps
 from dynprune_env.envs.rows import SharedRows
 from dynprune_env.envs.saving import SavedRuns
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.envs.settings import Settings
 from dynprune_env.envs.twins import all_of_group, check_twins, check_whole_groups, twin_seeds
-from dynprune_env.selection.actions import ACTIONS, Action, decode, random_action
+from dynprune_env.selection.actions import ACTIONS, WEIGHING, Action, decode, random_action
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector
 from dynprune_env.selection.rewards import Metrics, find_reward
@@ -148,22 +148,9 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             ValueError: an action is not valid; nothing was trained and the episode can go on.
             ResetNeeded: `reset` was never called.
         """
-        trainer = self.trainer
-        weights = self._decode(actions)
-        finished = trainer.finished.copy()
-        running = np.flatnonzero(~finished)
-        before, ended_before = self._metrics, self._metrics.ended
-        self._frames.decide(trainer)
-
-        trained = trainer.train_epoch(weights)
-        kept = np.array([len(order) for order in trained])
-        measured = self._measured(running, trainer.val)
-        terminations = all_of_group(trainer.finished, self.twins)
-        self._metrics = dataclasses.replace(measured, ended=terminations)
-        idle = ended_before | (finished & ~terminations)  # a twin waits for the end of its group
-        rewards = np.where(idle, 0.0, self._reward(before, self._metrics))
-        self._frames.add(running, trained, trainer, self._metrics)
-
+        ended_before = self._metrics.ended
+        rewards, kept = self.advance(actions)
+        terminations = self._metrics.ended.copy()
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and ended_before.any():
             self._start(np.flatnonzero(ended_before))
             terminations, told = terminations & ~ended_before, None
@@ -175,7 +162,33 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             self._start(np.flatnonzero(terminations))
             observations, infos = self.observe(), self._info(None, np.where(terminations, 0, kept))
             infos |= final
-        return observations, rewards, terminations.copy(), np.zeros_like(terminations), infos
+        return observations, rewards, terminations, np.zeros_like(terminations), infos
+
+    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What a step does to the runs, without what it hands out: no row starts anew.
+
+        Args:
+            actions: as `step` takes them.
+
+        Returns:
+            Rewards (R,) float64, and how many samples each row has trained, (R,) int64.
+
+        Raises:
+            ValueError: an action is not valid; nothing was trained and the episode can go on.
+            ResetNeeded: `reset` was never called.
+        """
+        trainer, before = self.trainer, self._metrics
+        weights = self._decode(actions)
+        self._frames.decide(trainer)
+        trained = trainer.train_epoch(weights)
+        ended = all_of_group(trainer.finished, self.twins)
+        (rows,) = trainer.running.nonzero()
+        self._metrics = now = self._measured(rows, trainer.val, ended)
+        idle = before.ended | ~(trainer.running | ended)  # a twin waits for the end of its group
+        rewards = self._reward(before, now)
+        rewards[idle] = 0.0
+        self._frames.add(rows, trained, trainer, now)
+        return rewards, np.array([len(order) for order in trained])
 
     def evaluate(self, split: str = "test") -> Evaluation:
         """Loss (nats) and accuracy of the current models, (R,) each.
@@ -346,7 +359,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             task.recipe,
             self.num_envs,
             budget=settings.budget,
-            raw_weights=settings.weights == "raw",
+            raw_weights=settings.weights == "raw" or settings.action not in WEIGHING,
             rescore=settings.observe == "all",
             device=device,
             threads=settings.threads,
@@ -375,17 +388,16 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             self._trainer = self._make_trainer()
             warn_of_long_steps(self._trainer, self.settings)
         self._trainer.reset(rows, [int(self._random[row].integers(2**31)) for row in rows])
-        measured = self._measured(rows, self._trainer.evaluate("val", rows))
-        measured.ended[rows] = False
-        self._metrics = measured
+        ended = self._metrics.ended.copy()
+        ended[rows] = False
+        self._metrics = self._measured(rows, self._trainer.evaluate("val", rows), ended)
         self._frames.start(rows.tolist(), self._trainer, self._metrics)
 
-    def _measured(self, rows: np.ndarray, val: Evaluation) -> Metrics:
+    def _measured(self, rows: np.ndarray, val: Evaluation, ended: np.ndarray) -> Metrics:
         """How well all rows do: some as just measured, the others as before."""
-        old = self._metrics
-        loss, accuracy = old.val_loss.copy(), old.val_accuracy.copy()
+        loss, accuracy = self._metrics.val_loss.copy(), self._metrics.val_accuracy.copy()
         loss[rows], accuracy[rows] = val
-        return Metrics(loss, accuracy, self.trainer.train_loss.copy(), old.ended.copy())
+        return Metrics(loss, accuracy, self.trainer.train_loss.copy(), ended)
 
     def _decode(self, actions: np.ndarray) -> np.ndarray:
         """Checked actions as (R, n) float32 gradient weights."""
@@ -400,5 +412,9 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         progress = progress_vector(trainer.budget, self._metrics)
         return self._observation.observe(trainer.statistics.lend(trainer.budget.epoch), progress)
 
+    def told(self, kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What infos say now, (R,) each; `kept` as `advance` gave it."""
+        return told_of_runs(self.trainer, self._metrics, kept)
+
     def _info(self, mask: np.ndarray | None, kept: np.ndarray | None = None) -> dict[str, Any]:
-        return run_infos(self.trainer, self._metrics, mask, kept)
+        return run_infos(self.told(kept), mask)

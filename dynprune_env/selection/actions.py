@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium import spaces
 
-from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.context import ActionContext, check_symmetric
 from dynprune_env.selection.ranking import keep_top, rank
@@ -46,7 +45,7 @@ class Mask:
 
     def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """Bools, or numbers that are 0 or 1 (Stable-Baselines3 sends floats)."""
-        if action.dtype != bool and not np.isin(action, (0, 1)).all():
+        if action.dtype != bool and not ((action == 0) | (action == 1)).all():
             raise ValueError(
                 "a keep mask holds only 0 (drop) and 1 (keep): for gradient weights make the "
                 'environment with action="weights"'
@@ -147,7 +146,7 @@ class Strategy:
 
     def random(self, context: ActionContext) -> np.ndarray:
         """Strategy 0."""
-        return np.zeros(len(context.epoch), dtype=np.int64)
+        return np.zeros(len(context.seeds), dtype=np.int64)
 
 
 ACTIONS: dict[str, type[Action]] = {
@@ -198,19 +197,11 @@ def decode(
         raise ValueError(f"expected an array of bools or numbers, got dtype {actions.dtype}")
     if actions.dtype.kind == "f" and not np.isfinite(actions).all():
         raise ValueError("the action holds NaN or infinite values")
-    return action.decode(actions, _context(statistics, budget, seeds))
+    return action.decode(actions, ActionContext(statistics, budget, seeds))
 
 
 def random_action(
     kind: str, statistics: SampleStatistics, budget: VisitBudget, seeds: np.ndarray
 ) -> np.ndarray:
     """The (R, ...) actions of a kind that play dynamic random now; see `decode`."""
-    return ACTIONS[kind]().random(_context(statistics, budget, seeds))
-
-
-def _context(statistics: SampleStatistics, budget: VisitBudget, seeds: np.ndarray) -> ActionContext:
-    own = [
-        stream_seed(int(seed), int(epoch), Purpose.ACTION)
-        for seed, epoch in zip(seeds, budget.epoch, strict=True)
-    ]
-    return ActionContext(statistics, budget.epoch, budget.visits_per_epoch, ReplicaRandom(own))
+    return ACTIONS[kind]().random(ActionContext(statistics, budget, seeds))

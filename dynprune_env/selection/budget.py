@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import threading
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
-from dynprune_env.common.randomness import Purpose, stream
+from dynprune_env.common.randomness import Purpose, stream_seed
 
 WEIGHTS = ("mean_one", "raw")
 """What becomes of gradient weights: scaled to a mean of one over an epoch, or taken as they are."""
 
 SCORING_COST = 1 / 3
 """Visits charged for scoring a sample without training on it: a forward pass of three."""
+
+
+class Standing(NamedTuple):
+    """What follows from the counters of a `VisitBudget`; see there."""
+
+    remaining: np.ndarray
+    spent: np.ndarray
+    progress: np.ndarray
+    saved: np.ndarray
 
 
 class VisitBudget:
@@ -37,8 +51,7 @@ class VisitBudget:
         self.epoch = np.zeros(num_replicas, dtype=np.int64)
         self.visits = np.zeros(num_replicas, dtype=np.int64)
         self.scored = np.zeros(num_replicas, dtype=np.int64)
-        self._known: tuple[tuple[bytes, ...], tuple[np.ndarray, np.ndarray, np.ndarray]] | None
-        self._known = None
+        self._known: tuple[tuple[bytes, ...], Standing] | None = None
 
     def reset(self, rows: np.ndarray) -> None:
         """Gives these runs all of it again."""
@@ -62,38 +75,59 @@ class VisitBudget:
     @property
     def saved(self) -> np.ndarray:
         """Share of a full run's T n visits that was not charged, (R,) float64."""
-        return 1 - self.charged / (self.epochs * self.num_samples)
+        return self._known_now().saved.copy()
 
     @property
     def remaining(self) -> np.ndarray:
         """Whole visits that the budget still pays for, (R,) int64."""
-        return self._standing()[0].copy()
+        return self._known_now().remaining.copy()
 
     @property
     def spent(self) -> np.ndarray:
         """Share of the budget spent, (R,) float64 in [0, 1]."""
-        return self._standing()[1].copy()
+        return self._known_now().spent.copy()
 
     @property
     def progress(self) -> np.ndarray:
         """max(epoch / T, spent), (R,) float64 in [0, 1]; the learning-rate schedule runs on it."""
-        return self._standing()[2].copy()
+        return self._known_now().progress.copy()
 
-    def _standing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What remains, what is spent, and the progress: computed anew when a counter has moved."""
+    def standing(self) -> Standing:
+        """All of these, copies."""
+        return Standing(*(known.copy() for known in self._known_now()))
+
+    def _known_now(self) -> Standing:
+        """The same, computed anew when a counter has moved; not to be written into."""
         counters = self.epoch.tobytes(), self.visits.tobytes(), self.scored.tobytes()
         if self._known is None or self._known[0] != counters:
-            charged = self.charged
-            remaining = np.floor(self.total_visits - charged + 1e-6).astype(np.int64)
-            spent = np.where(remaining < 1, 1.0, charged / self.total_visits)
-            progress = np.maximum(self.epoch / self.epochs, spent)
-            self._known = counters, (remaining, spent, progress)
+            runs = zip(self.epoch.tolist(), self.visits.tolist(), self.scored.tolist(), strict=True)
+            remaining, *shares = zip(*(self._stands(*run) for run in runs), strict=True)
+            found = Standing(np.array(remaining, dtype=np.int64), *map(np.array, shares))
+            self._known = counters, found
         return self._known[1]
+
+    def _stands(self, epoch: int, visits: int, scored: int) -> tuple[int, float, float, float]:
+        """The `Standing` of one run, in Python's numbers: faster than arrays of a few."""
+        charged = visits + scored * SCORING_COST
+        remaining = math.floor(self.total_visits - charged + 1e-6)
+        spent = charged / self.total_visits if remaining >= 1 else 1.0
+        saved = 1 - charged / (self.epochs * self.num_samples)
+        return remaining, spent, max(epoch / self.epochs, spent), saved
 
     @property
     def visits_per_epoch(self) -> np.ndarray:
         """Visits an epoch that would spend what is left evenly, (R,) float64."""
         return self.remaining / np.maximum(1, self.epochs - self.epoch)
+
+
+class _Own(threading.local):
+    """A generator of each thread, seeded at every use: making one takes longer than seeding it."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator("cpu")
+
+
+_OWN = _Own()
 
 
 def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.ndarray:
@@ -107,16 +141,16 @@ def visiting_order(seed: int, epoch: int, kept: np.ndarray, most: int) -> np.nda
         kept: (n,) bool.
         most: where the budget cuts the pass off.
     """
-    generator = stream(seed, epoch, Purpose.ORDER)
+    generator = _OWN.generator.manual_seed(stream_seed(seed, epoch, Purpose.ORDER))
     order = torch.randperm(len(kept), generator=generator, device="cpu").numpy()
-    return order[kept[order]][:most]
+    return order.compress(kept.take(order))[:most]
 
 
 def of_mean_one(weights: np.ndarray) -> np.ndarray:
     """Gradient weights (k,) scaled to a mean of one, float32; none stay none."""
-    return (
-        (weights / weights.mean(dtype=np.float64)).astype(np.float32) if len(weights) else weights
-    )
+    if not len(weights):
+        return weights
+    return (weights / (weights.sum(dtype=np.float64) / len(weights))).astype(np.float32)
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:
@@ -136,5 +170,27 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
     """
     if not count:
         return []
-    full = max(1, (2 * count + batch_size) // (2 * batch_size)) - 1
+    full = batch_count(count, batch_size) - 1
     return [batch_size] * full + [count - full * batch_size]
+
+
+def batch_count(count: int, batch_size: int) -> int:
+    """How many batches `batch_sizes` makes."""
+    return max(1, (2 * count + batch_size) // (2 * batch_size)) if count else 0
+
+
+@lru_cache(maxsize=8)  # a run's passes are mostly of one length
+def batch_middles(batches: tuple[int, ...]) -> np.ndarray:
+    """How far each batch's middle is in its pass, in (0, 1); for reading only.
+
+    Args:
+        batches: how many each pass has.
+
+    Returns:
+        (B,) float64, of the passes one after the other.
+    """
+    counts = np.array(batches)
+    places = np.arange(counts.sum()) - (counts.cumsum() - counts).repeat(counts)
+    middles: np.ndarray = (places + 0.5) / counts.repeat(counts)
+    middles.flags.writeable = False
+    return middles

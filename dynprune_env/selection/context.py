@@ -8,31 +8,41 @@ from functools import cached_property
 
 import numpy as np
 
-from dynprune_env.common.randomness import ReplicaRandom
+from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
+from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.ranking import keep_top
 from dynprune_env.selection.statistics import SampleStatistics
 
 
 @dataclass(frozen=True)
 class ActionContext:
-    """R runs before an epoch.
+    """R runs before an epoch; what is derived from them is made only for the actions that look.
 
     Attributes:
         statistics: before the epoch.
-        epoch: (R,) int64, epochs done.
-        visits_per_epoch: (R,) float64, how many samples to keep now to spend what is left evenly.
-        rng: draws that belong to this epoch of each run.
+        budget: likewise.
+        seeds: (R,) int64, the run seeds.
     """
 
     statistics: SampleStatistics
-    epoch: np.ndarray
-    visits_per_epoch: np.ndarray
-    rng: ReplicaRandom
+    budget: VisitBudget
+    seeds: np.ndarray
 
     @cached_property
     def columns(self) -> Mapping[str, np.ndarray]:
-        """(R, n) float32 each, for reading only; made only for the actions that look."""
-        return self.statistics.lend(self.epoch)
+        """(R, n) float32 each, for reading only."""
+        return self.statistics.lend(self.budget.epoch)
+
+    @cached_property
+    def visits_per_epoch(self) -> np.ndarray:
+        """How many samples to keep now to spend what is left evenly, (R,) float64."""
+        return self.budget.visits_per_epoch
+
+    @cached_property
+    def rng(self) -> ReplicaRandom:
+        """Draws that belong to this epoch of each run."""
+        runs = zip(self.seeds.tolist(), self.budget.epoch.tolist(), strict=True)
+        return ReplicaRandom([stream_seed(seed, epoch, Purpose.ACTION) for seed, epoch in runs])
 
     def random_mask(self) -> np.ndarray:
         """A uniformly random subset at an even pace, (R, n) bool: what dynamic random keeps."""

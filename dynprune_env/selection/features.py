@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,29 @@ samples never visited; over the visited ones the mean last loss over ln C, confi
 predicted correctly, and the share with a loss above that of a uniform prediction; val loss over
 ln C, val accuracy, and val accuracy minus the share of visited samples predicted correctly, which
 wrong labels make positive."""
+
+
+def quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """The numbers that `np.quantile` gives along the last axis (type 7 of Hyndman & Fan 1996).
+
+    It partitions where this sorts, which takes longer.
+
+    Args:
+        values: (..., n) float32, none NaN.
+        shares: in [0, 1].
+
+    Returns:
+        (len(shares), ...) float64.
+    """
+    ordered = np.sort(values, axis=-1)
+    last = values.shape[-1] - 1
+    places = last * np.asarray(shares)
+    below = places.astype(np.int64)
+    rest = places - below
+    low, high = ordered[..., below], ordered[..., np.minimum(below + 1, last)]
+    step = high - low
+    between = np.where(rest < 0.5, low + step * rest, high - step * (1 - rest))
+    return np.moveaxis(between, -1, 0)
 
 
 def class_means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:

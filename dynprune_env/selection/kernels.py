@@ -227,8 +227,10 @@ def fill_sample_values(logits, labels, values):
 
 
 @jit
-def record_values(orders, starts, epoch, values, limits, table, counts, last_visit, scored, sums):
-    """What `SampleStatistics.record` does, replica by replica, and the sums of their losses.
+def record_values(
+    orders, starts, epoch, values, limits, table, counts, last_visit, scored, averages
+):
+    """What `SampleStatistics.record` does, replica by replica, and their mean losses.
 
     Args:
         orders: (V,) int64, samples of replica after replica, none twice in one.
@@ -240,13 +242,13 @@ def record_values(orders, starts, epoch, values, limits, table, counts, last_vis
         counts: forgetting and visits, (R, n) int32 each.
         last_visit: (R, n) int32.
         scored: (R, n) bool.
-        sums: (R,) float64, filled with the sums of the losses as they are.
+        averages: (R,) float64, filled with the means of the losses as they are; 0 of none.
     """
     losses, means, variances, confidences, margins, distances, rights = table
     forgetting, visits = counts
     max_loss, max_margin, wrong = limits
     half, root = np.float32(0.5), wrong[3]
-    for row in range(len(sums)):
+    for row in range(len(averages)):
         total = 0.0
         for k in range(starts[row], starts[row + 1]):
             i = orders[k]
@@ -277,4 +279,4 @@ def record_values(orders, starts, epoch, values, limits, table, counts, last_vis
             if epoch[row] >= 0:
                 visits[row, i] += 1
                 last_visit[row, i] = epoch[row]
-        sums[row] = total
+        averages[row] = total / max(1, starts[row + 1] - starts[row])

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dynprune_env.selection.budget import VisitBudget
-from dynprune_env.selection.features import RUN_FEATURES, run_features
+from dynprune_env.selection.features import RUN_FEATURES, quantiles, run_features
 from dynprune_env.selection.rewards import Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, own_copies
 
@@ -30,9 +30,13 @@ MOST = np.float32(1e6)
 
 def progress_vector(budget: VisitBudget, metrics: Metrics) -> np.ndarray:
     """The entries of PROGRESS for R runs, (R, len(PROGRESS)) float32."""
-    share = np.full(len(budget.epoch), budget.share)
-    known = (budget.progress, budget.epoch / budget.epochs, budget.spent, share)
-    return np.stack([*known, *metrics.observed], axis=1).astype(np.float32)
+    entries = np.empty((len(budget.epoch), len(PROGRESS)), dtype=np.float32)
+    entries[:, 0] = budget.progress
+    entries[:, 1] = budget.epoch / budget.epochs
+    entries[:, 2] = budget.spent
+    entries[:, 3] = budget.share
+    entries[:, 4], entries[:, 5], entries[:, 6] = metrics.observed
+    return entries
 
 
 def progress_entries(progress: np.ndarray) -> dict[str, np.ndarray]:
@@ -106,9 +110,9 @@ class Samples:
         self, columns: Mapping[str, np.ndarray], progress: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Each column (R, n), progress (R, 7), task_size (R, 2)."""
-        size = np.array([self.shape.epochs, self.shape.num_classes], dtype=np.float32)
-        known = {"progress": progress, TASK_SIZE: np.tile(size, (len(progress), 1))}
-        return {**own_copies(columns), **known}
+        size = np.empty((len(progress), 2), dtype=np.float32)
+        size[:] = self.shape.epochs, self.shape.num_classes
+        return {**own_copies(columns), "progress": progress, TASK_SIZE: size}
 
 
 class Summary:
@@ -127,6 +131,7 @@ class Summary:
         "share_correct",
         "share_unvisited",
     )
+    SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
     LIMIT = 10.0
 
     def __init__(self, shape: TaskSize):
@@ -155,7 +160,7 @@ class Summary:
             column = columns[name] * np.float32(self.scale.get(name, 1))
             if name == "loss_var":
                 column = np.sqrt(columns[name]) * np.float32(self.scale[name])
-            low, first, median, third, high = np.quantile(column, [0.1, 0.25, 0.5, 0.75, 0.9], -1)
+            low, first, median, third, high = quantiles(column, self.SHARES)
             width = high - low
             asymmetry = (high + low - 2 * median) / np.where(width > 0, width, 1)
             parts.append(np.stack([median, third - first, asymmetry], axis=1))

@@ -75,6 +75,7 @@ TERMINAL = (final_accuracy, final_loss)
 """Paid once, at the end: what an episode is worth, without the noise of its beginning."""
 
 Reward = Callable[[Metrics, Metrics], np.ndarray]
+"""From the metrics before and after an epoch to an array of its own, (R,) float64."""
 
 REWARDS: dict[str, Reward] = {reward.__name__: reward for reward in (*TELESCOPING, *TERMINAL)}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -100,19 +101,29 @@ def from_losses(losses: Tensor, num_classes: int) -> Tensor:
     return torch.stack([losses, p, margin, el2n, (p > 0.5).float()])
 
 
-def _wrong() -> np.ndarray:
-    """The values of an entirely wrong prediction, (5,) float32."""
-    return np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
+_WRONG = np.array([MAX_LOSS, 0, -MAX_MARGIN, math.sqrt(2), 0], dtype=np.float32)
+"""The values of an entirely wrong prediction."""
+
+_LIMITS = np.float32(MAX_LOSS), np.float32(MAX_MARGIN), _WRONG
 
 
 def finite_values(values: SampleValues) -> SampleValues:
     """The same, (V,) float32 each; a prediction that is not finite counts as entirely wrong."""
     broken = ~np.isfinite(values).all(0)
-    return SampleValues(*np.where(broken, _wrong()[:, None], values))
+    return SampleValues(*np.where(broken, _WRONG[:, None], values))
+
+
+@cache
+def _record_values() -> Callable[..., None]:
+    from dynprune_env.selection.kernels import record_values  # slow to import
+
+    return record_values
 
 
 def own_copies(lent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Columns that may be kept and written into: copies of those that are for reading only."""
+    if isinstance(lent, _LentColumns):
+        return lent.copies()
     return {name: c if c.flags.writeable else c.copy() for name, c in lent.items()}
 
 
@@ -204,42 +215,42 @@ class SampleStatistics:
         self._scored[rows] = False
 
     def record_rows(
-        self, orders: list[np.ndarray], table: np.ndarray, epoch: np.ndarray | None
+        self, ids: np.ndarray, starts: np.ndarray, table: np.ndarray, epoch: np.ndarray | None
     ) -> np.ndarray:
         """Writes what one epoch revealed, replica by replica; see `record`.
 
         Args:
-            orders: the samples of each replica, (k,) int64, none twice.
-            table: (5, V) float32, their `value_table`, replica after replica.
+            ids: (V,) int64, samples of replica after replica, none twice in one.
+            starts: (R + 1,) int64, where each replica's begin, and the end.
+            table: (5, V) float32, their `value_table`.
             epoch: (R,) int64, in which epoch of each they were trained; None if only scored.
 
         Returns:
-            (R,) float64, the sums of the losses; not finite where one is not.
+            (R,) float64, the means of the losses as they are, 0 where there is none; not finite
+            where one is not.
         """
-        counts = [len(order) for order in orders]
-        ids = np.concatenate(orders)
+        replicas = len(starts) - 1
         if not HAS_NUMBA:
-            rows = np.repeat(np.arange(len(orders)), counts)
+            rows = np.repeat(np.arange(replicas), np.diff(starts))
             trained = None if epoch is None else epoch[rows]
             self.record(rows * len(self.labels) + ids, SampleValues(*table), trained)
-            return np.bincount(rows, weights=table[0], minlength=len(orders))
-        from dynprune_env.selection.kernels import record_values  # slow to import
-
-        sums = np.empty(len(orders))
-        columns = list(self._table.values())
-        record_values(
+            sums = np.bincount(rows, weights=table[0], minlength=replicas)
+            return sums / np.maximum(np.diff(starts), 1)
+        means = np.empty(replicas)
+        columns = tuple(self._table.values())
+        _record_values()(
             ids,
-            np.cumsum([0, *counts]),
-            np.full(len(orders), -1) if epoch is None else epoch,
+            starts,
+            np.full(replicas, -1) if epoch is None else epoch,
             np.ascontiguousarray(table),
-            (np.float32(MAX_LOSS), np.float32(MAX_MARGIN), _wrong()),
-            tuple(columns[:7]),
-            tuple(columns[7:]),
+            _LIMITS,
+            columns[:7],
+            columns[7:],
             self._last_visit,
             self._scored,
-            sums,
+            means,
         )
-        return sums
+        return means
 
     def record(self, where: np.ndarray, values: SampleValues, epoch: np.ndarray | None) -> None:
         """Writes what one epoch revealed.
@@ -283,7 +294,8 @@ class SampleStatistics:
 
     def columns(self, epoch: np.ndarray) -> dict[str, np.ndarray]:
         """Fresh copies of all columns after `epoch` (R,) epochs, each (R, n) float32."""
-        return own_copies(self.lend(epoch))
+        found = {name: column.astype(np.float32) for name, column in self._table.items()}
+        return {**found, "age": self._age(epoch), "label": self._float_labels()}
 
     def lend(self, epoch: np.ndarray) -> Mapping[str, np.ndarray]:
         """The same columns, each made when it is first asked for.
@@ -295,12 +307,20 @@ class SampleStatistics:
 
     def _lent(self, name: str, epoch: np.ndarray) -> np.ndarray:
         if name == "age":
-            return (epoch[:, None] - self._last_visit).astype(np.float32)
+            return self._age(epoch)
         if name == "label":
-            labels = self.labels.astype(np.float32)
-            return np.broadcast_to(labels, self._last_visit.shape).copy()
+            return self._float_labels()
         column = self._table[name]
         return _read_only(column) if column.dtype == np.float32 else column.astype(np.float32)
+
+    def _age(self, epoch: np.ndarray) -> np.ndarray:
+        # In float32, where whole numbers up to 2^24 are exact: an array of int64 takes longer.
+        return epoch[:, None].astype(np.float32) - self._last_visit.astype(np.float32)
+
+    def _float_labels(self) -> np.ndarray:
+        labels = np.empty(self._last_visit.shape, dtype=np.float32)
+        labels[...] = self.labels
+        return labels
 
     def state(self) -> dict[str, Tensor]:
         """Everything as tensors."""
@@ -328,6 +348,10 @@ class _LentColumns(Mapping[str, np.ndarray]):
         if name not in self._made:
             self._made[name] = self._statistics._lent(name, self._epoch)
         return self._made[name]
+
+    def copies(self) -> dict[str, np.ndarray]:
+        """All of them, to be kept and written into."""
+        return self._statistics.columns(self._epoch)
 
     def __iter__(self) -> Iterator[str]:
         return iter(SampleStatistics.COLUMNS)

@@ -67,7 +67,7 @@ class Tilts:
 
     def random(self, context: ActionContext) -> np.ndarray:
         """Zeros."""
-        return np.zeros((len(context.epoch), len(self.NAMES)), dtype=np.float32)
+        return np.zeros((len(context.seeds), len(self.NAMES)), dtype=np.float32)
 
 
 class WeightedTilts(Tilts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dynprune_env.common.alone import as_alone, float32_default
 from dynprune_env.common.draws import OwnDraws, drawing
+from dynprune_env.common.randomness import Purpose, stream_seed
 from dynprune_env.tasks.models import is_shipped
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.training.loading import InputTable
@@ -29,9 +30,7 @@ SCORING_BATCH = 1024
 
 @dataclass(frozen=True)
 class Pass:
-    """What one replica trains in one epoch.
-
-    All on the host: a learner takes the passes of an epoch over to its device in one copy.
+    """What one replica trains in one epoch, on the host.
 
     Attributes:
         order: (k,) int64, the kept samples in the order of training.
@@ -46,6 +45,55 @@ class Pass:
     rates: np.ndarray
     noise: Tensor | None
     seed: int
+
+
+@dataclass(frozen=True)
+class Passes(Sequence[Pass]):
+    """What all replicas train in one epoch: a `Pass` of each, one after the other in flat arrays.
+
+    All on the host: a learner takes the passes of an epoch over to its device in one copy.
+
+    Attributes:
+        order: (V,) int64, see `Pass`.
+        weights: (V,) float32.
+        starts: (R + 1,) int64, where each replica's visits begin, and the end.
+        rates: (B,) float64.
+        rate_starts: (R + 1,) int64, where each replica's batches begin, and the end.
+        noises: of each replica, see `Pass`.
+        run_seeds: (R,) int64.
+        epoch: (R,) int64, which one of each run it is, from 1.
+    """
+
+    order: np.ndarray
+    weights: np.ndarray
+    starts: np.ndarray
+    rates: np.ndarray
+    rate_starts: np.ndarray
+    noises: Sequence[Tensor | None]
+    run_seeds: np.ndarray
+    epoch: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.run_seeds)
+
+    @overload
+    def __getitem__(self, row: int) -> Pass: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Pass]: ...
+    def __getitem__(self, row: int | slice) -> Pass | list[Pass]:
+        """One replica's, or those of some; views."""
+        if isinstance(row, slice):
+            return [self[each] for each in range(*row.indices(len(self)))]
+        if not 0 <= row < len(self):
+            raise IndexError(f"there are passes of {len(self)} replicas, not of {row}")
+        visits = slice(self.starts[row], self.starts[row + 1])
+        return Pass(
+            order=torch.from_numpy(self.order[visits]),
+            weights=torch.from_numpy(self.weights[visits]),
+            rates=self.rates[self.rate_starts[row] : self.rate_starts[row + 1]],
+            noise=self.noises[row],
+            seed=stream_seed(int(self.run_seeds[row]), int(self.epoch[row]), Purpose.MODEL),
+        )
 
 
 def is_served(kind: str, recipe: Recipe) -> bool:
@@ -110,7 +158,7 @@ class Learner(Protocol):
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas fresh models; row r's depends on its seed alone."""
 
-    def train(self, passes: Sequence[Pass]) -> Tensor:
+    def train(self, passes: Passes) -> Tensor:
         """Trains one pass per replica; the host does not wait for it.
 
         Returns:

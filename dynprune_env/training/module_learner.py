@@ -23,7 +23,7 @@ from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.allocator import keep_freed_memory
-from dynprune_env.training.learner import SCORING_BATCH, Pass, fresh_model, scored_split
+from dynprune_env.training.learner import SCORING_BATCH, Passes, fresh_model, scored_split
 from dynprune_env.training.loading import input_tables
 from dynprune_env.training.module_state import (
     NewModels,
@@ -197,9 +197,9 @@ class ModuleLearner:
             torch.clear_autocast_cache()
         return found if found.dim() == 2 else found[:, None]  # one number a sample
 
-    def train(self, passes: Sequence[Pass]) -> Tensor:
+    def train(self, passes: Passes) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
-        counts = [len(job.order) for job in passes]
+        counts = np.diff(passes.starts).tolist()
         shape = sum(counts), self.num_outputs
         seen = torch.empty(shape, dtype=torch.float32, device=self.device)
         jobs = self._on_device(passes)
@@ -211,7 +211,7 @@ class ModuleLearner:
                         self._train_one(row, seed, job, logits, drawing)
         return self.objective.table(seen, torch.cat([job.labels for job in jobs]))
 
-    def _on_device(self, passes: Sequence[Pass]) -> list[_Job]:
+    def _on_device(self, passes: Passes) -> list[_Job]:
         """The passes, taken over in one copy."""
         kinds = [
             [job.order.numpy() for job in passes],

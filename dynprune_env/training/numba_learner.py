@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynprune_env.common.threads import allowed_threads, one_blas_thread
+from dynprune_env.common.threads import allowed_threads
 from dynprune_env.training.kernels import evaluate_rows, score_rows, train_passes
-from dynprune_env.training.learner import Pass
+from dynprune_env.training.learner import Passes
 from dynprune_env.training.stacked_learner import StackedLearner
 
 
@@ -34,42 +34,41 @@ class NumbaLearner(StackedLearner):
         self.threads = allowed_threads()
         self._sizes = np.array(self.sizes, dtype=np.int64)
         self._labels = self.labels.numpy()
+        self._all = np.arange(len(self.parameters))
         self._tables = {name: table.rows() for name, table in self.inputs.items()}
+        recipe, averaging = self.recipe, self.averaging
+        self._constants = (
+            recipe.batch_size,
+            np.float32(recipe.momentum),
+            np.float32(recipe.weight_decay),
+            np.float32(recipe.label_smoothing),
+            np.float32(0 if averaging is None else 1 - averaging),
+        )
 
-    def train(self, passes: Sequence[Pass]) -> Tensor:
+    def train(self, passes: Passes) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
-        recipe = self.recipe
-        counts = np.array([len(job.order) for job in passes])
-        starts = np.concatenate([[0], counts.cumsum()])
-        rate_starts = np.concatenate([[0], np.cumsum([len(job.rates) for job in passes])])
-        seen = np.empty((5, starts[-1]), dtype=np.float32)
+        seen = np.empty((5, len(passes.order)), dtype=np.float32)
+        rates = passes.rates.astype(np.float32)
         arguments = (
             (*self._tables["train"], self._labels),
-            (
-                np.concatenate([job.order.numpy() for job in passes]),
-                np.concatenate([job.weights.numpy() for job in passes]),
-                starts,
-                np.concatenate([job.rates for job in passes]).astype(np.float32),
-                rate_starts,
-            ),
-            (
-                recipe.batch_size,
-                np.float32(recipe.momentum),
-                np.float32(recipe.weight_decay),
-                np.float32(recipe.label_smoothing),
-                np.float32(0 if self.averaging is None else 1 - self.averaging),
-            ),
+            (passes.order, passes.weights, passes.starts, rates, passes.rate_starts),
+            self._constants,
             self._sizes,
             self.parameters.numpy(),
             self.momentum.numpy(),
             self.averages.numpy(),
             seen,
         )
-        # Dealt out from the longest on, so that all threads get about the same work.
-        longest_first = np.argsort(-counts, kind="stable")
-        parts = [longest_first[start :: self.threads] for start in range(self.threads)]
-        self._share(train_passes, [(part, *arguments) for part in parts if len(part)])
+        self._share(train_passes, [(part, *arguments) for part in self._dealt(passes)])
         return torch.from_numpy(seen)
+
+    def _dealt(self, passes: Passes) -> list[np.ndarray]:
+        """Which replicas each thread trains, from the longest pass on: about the same work."""
+        if self.threads == 1:
+            return [self._all]
+        longest_first = np.argsort(-np.diff(passes.starts), kind="stable")
+        parts = [longest_first[start :: self.threads] for start in range(self.threads)]
+        return [part for part in parts if len(part)]
 
     def score(self, split: str, ids: Tensor, rows: Sequence[int]) -> Tensor:
         """Logits; see `Learner.score`."""
@@ -82,12 +81,13 @@ class NumbaLearner(StackedLearner):
 
     def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
         """See `Learner.evaluate`."""
-        values = np.empty((len(rows), 2, len(labels)), dtype=np.float32)
-        arguments = (self._tables[split], labels.numpy(), self._sizes, self.parameters.numpy())
+        known = labels.numpy()
+        values = np.empty((len(rows), 2, len(known)), dtype=np.float32)
+        arguments = (self._tables[split], known, self._sizes, self.parameters.numpy())
         chosen = np.array(rows, dtype=np.int64)
         parts = self._parts(len(rows))
         self._share(evaluate_rows, [(chosen[part], *arguments, values[part]) for part in parts])
-        return torch.from_numpy(values).transpose(0, 1)
+        return torch.from_numpy(values.transpose(1, 0, 2))
 
     def _parts(self, count: int) -> list[slice]:
         """One for each thread."""
@@ -98,9 +98,8 @@ class NumbaLearner(StackedLearner):
 
     def _share(self, kernel: Callable[..., None], calls: list[tuple[Any, ...]]) -> None:
         """Makes the calls, one in each thread."""
-        with one_blas_thread():  # a product this small is one core's work
-            if len(calls) == 1:
-                kernel(*calls[0])
-            elif calls:
-                with ThreadPoolExecutor(len(calls)) as raw:
-                    list(raw.map(lambda call: kernel(*call), calls))
+        if len(calls) == 1:
+            kernel(*calls[0])
+        elif calls:
+            with ThreadPoolExecutor(len(calls)) as raw:
+                list(raw.map(lambda call: kernel(*call), calls))

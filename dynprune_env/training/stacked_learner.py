@@ -17,6 +17,7 @@ from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import (
     SCORING_BATCH,
     Pass,
+    Passes,
     check_recipe,
     fresh_model,
     scored_split,
@@ -121,13 +122,13 @@ class StackedLearner:
         return layers
 
     @torch.no_grad()
-    def train(self, passes: Sequence[Pass]) -> Tensor:
+    def train(self, passes: Passes) -> Tensor:
         """Trains one pass per replica; see `Learner.train`."""
-        starts = np.cumsum([0, *(len(job.order) for job in passes)])
-        shape = 5, int(starts[-1])
+        starts = passes.starts
+        shape = 5, len(passes.order)
         values = torch.empty(shape, dtype=torch.float32, device=self.parameters.device)
         # Longest pass first, so that those still training are always the first m of a stack.
-        longest_first = sorted(range(len(passes)), key=lambda row: -len(passes[row].order))
+        longest_first = np.argsort(-np.diff(starts), kind="stable").tolist()
         for start in range(0, len(passes), self.stack):
             rows = longest_first[start : start + self.stack]
             self._train_stack(rows, [passes[row] for row in rows], starts[rows], values)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,13 @@ from dynprune_env.common.alone import as_alone, same_again
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.pulse import doing
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
-from dynprune_env.common.threads import torch_threads
+from dynprune_env.common.threads import one_blas_thread, torch_threads
 from dynprune_env.common.transfer import fetch, put
 from dynprune_env.selection.budget import (
     SCORING_COST,
     VisitBudget,
-    batch_sizes,
+    batch_count,
+    batch_middles,
     of_mean_one,
     visiting_order,
 )
@@ -29,7 +31,7 @@ from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.losses import CLASSES
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
-from dynprune_env.training.learner import Learner, Pass, check_recipe, fresh_model, is_served
+from dynprune_env.training.learner import Learner, Passes, check_recipe, fresh_model, is_served
 from dynprune_env.training.module_learner import ModuleLearner
 from dynprune_env.training.module_state import NewModels
 from dynprune_env.training.stacked_learner import StackedLearner, linear_layers
@@ -72,7 +74,8 @@ class Trainer:
         diverged: (R,) bool, whether a loss became non-finite (or reached 20 nats on val).
         train_loss: (R,) float64, mean loss of the last epoch's visits, in nats; at first that of a
             prediction that knows nothing (ln C).
-        val: how the replicas that were unfinished before the last epoch do after it.
+        running: (R,) bool, which replicas were unfinished before the last epoch.
+        val: how these do after it.
         seconds: of the host's wall clock since construction. `train` holds the preparation of
             passes, training, scoring what was dropped, and recording. `evaluate` holds evaluation;
             an accelerator only queues its work until the host waits for it there, so that most of
@@ -117,7 +120,8 @@ class Trainer:
                 bf16=bf16,
                 torch_compile=torch_compile,
             )
-        self.threads = 1 if isinstance(self.learner, StackedLearner) else threads
+        self._small = isinstance(self.learner, StackedLearner)
+        self.threads = 1 if self._small else threads
         labels, classes = dataset.train.labels.cpu().numpy(), dataset.info.num_classes
         if dataset.info.labels != CLASSES:
             labels = np.zeros(len(labels), dtype=np.int64)
@@ -127,13 +131,17 @@ class Trainer:
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
         self.diverged = np.zeros(num_replicas, dtype=bool)
         self.train_loss = np.full(num_replicas, self._first_loss)
+        self.running = np.zeros(num_replicas, dtype=bool)
         self.val = Evaluation(np.zeros(0), np.zeros(0))
         self.seconds = {"train": 0.0, "evaluate": 0.0}
 
     @property
     def finished(self) -> np.ndarray:
         """Whether the episode is over, (R,) bool."""
-        return (self.budget.progress >= 1) | self.diverged
+        return self._over(self.budget.progress)
+
+    def _over(self, progress: np.ndarray) -> np.ndarray:
+        return (progress >= 1) | self.diverged
 
     def reset(self, rows: np.ndarray, seeds: Sequence[int]) -> None:
         """Starts new runs.
@@ -164,31 +172,21 @@ class Trainer:
             cut short where the budget ran out, none if it had finished before.
         """
         start = time.perf_counter()
-        running = ~self.finished
-        orders = self._orders(weights, running)
-        counts = np.array([len(order) for order in orders])
-        budget = self.budget
-        before = budget.progress
-        budget.epoch += running
-        budget.visits += counts
-        dropped = self.num_samples - counts
-        affordable = dropped * SCORING_COST <= budget.remaining + 1e-6
-        scoring = running & affordable & (dropped > 0) & self.rescore
-        budget.scored += np.where(scoring, dropped, 0)
-        rates = self._rates(before, budget.progress, counts)
-        passes = [
-            self._pass(row, order, weights[row], rates[row]) for row, order in enumerate(orders)
-        ]
-        everything, rows = np.arange(self.num_samples), np.flatnonzero(running)
-        left_out = {
-            int(row): np.setdiff1d(everything, orders[row]) for row in np.flatnonzero(scoring)
-        }
+        before = self.budget.progress
+        running = self.running = ~self._over(before)
+        orders = self._orders(weights, np.where(running, self.budget.remaining, 0))
+        self.budget.epoch += running
+        self.budget.visits += [len(order) for order in orders]
+        left_out = self._left_out(orders, running) if self.rescore else {}
+        passes = self._passes(orders, weights, before)
+        (rows,) = running.nonzero()
         seen: list[Tensor] = []  # of training, of scoring, of val
         found: list[np.ndarray] = []
         with self.computing():
             try:
                 seen.append(self.learner.train(passes))
-                seen.extend(self._train_values(left_out))
+                if left_out:
+                    seen.extend(self._train_values(left_out))
                 queued = time.perf_counter()
                 with doing("evaluation on val"):
                     seen.append(self._split_values("val", rows))
@@ -196,69 +194,79 @@ class Trainer:
                 fetched = time.perf_counter()
             finally:  # an interrupted step has been charged for what it trained
                 if seen:
-                    self._record_step(orders, left_out, found or fetch(seen))
+                    self._record_step(passes, left_out, found or fetch(seen))
         self.val = self._evaluation("val", rows, found[-1])
         self.seconds["evaluate"] += fetched - queued
         self.seconds["train"] += queued - start + time.perf_counter() - fetched
         return orders
 
-    def _orders(self, weights: np.ndarray, running: np.ndarray) -> list[np.ndarray]:
-        """The kept samples of each replica, in the order of one permutation of all n."""
-        left = np.where(running, self.budget.remaining, 0)
-        return [
-            visiting_order(int(self.seeds[row]), int(self.budget.epoch[row]), kept, int(left[row]))
-            for row, kept in enumerate(weights > 0)
-        ]
+    def _orders(self, weights: np.ndarray, most: np.ndarray) -> list[np.ndarray]:
+        """The first kept samples of each replica, in the order of one permutation of all n."""
+        seeds, epochs = self.seeds.tolist(), self.budget.epoch.tolist()
+        runs = zip(seeds, epochs, weights > 0, most.tolist(), strict=True)
+        return [visiting_order(*run) for run in runs]
 
-    def _rates(self, before: np.ndarray, after: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-        """The learning rate of every batch: the schedule on the way from `before` to `after`."""
-        batches = np.array([len(batch_sizes(int(n), self.recipe.batch_size)) for n in counts])
-        ends = batches.cumsum()
-        places = np.arange(ends[-1]) - np.repeat(ends - batches, batches)
-        middle = (places + 0.5) / np.repeat(batches, batches)
-        start, end = np.repeat(before, batches), np.repeat(after, batches)
-        rates = self.recipe.rate(start + (end - start) * middle)
-        return [rates[end - count : end] for end, count in zip(ends, batches, strict=True)]
+    def _left_out(self, orders: list[np.ndarray], running: np.ndarray) -> dict[int, np.ndarray]:
+        """By replica what is scored since it is not trained, (k,) int64; charges it."""
+        everything, remaining, found = np.arange(self.num_samples), self.budget.remaining, {}
+        for row in np.flatnonzero(running).tolist():
+            dropped = self.num_samples - len(orders[row])
+            if 0 < dropped * SCORING_COST <= remaining[row] + 1e-6:
+                found[row] = np.setdiff1d(everything, orders[row])
+                self.budget.scored[row] += dropped
+        return found
 
-    def _pass(self, row: int, order: np.ndarray, weights: np.ndarray, rates: np.ndarray) -> Pass:
-        seed, epoch = int(self.seeds[row]), int(self.budget.epoch[row])
-        trained = weights[order] if self.raw_weights else of_mean_one(weights[order])
-        noise = None
-        if self.recipe.augmentation:
-            # Drawn for all n: two masks under one seed differ in nothing but the mask.
-            generator = stream(seed, epoch, Purpose.AUGMENTATION)
-            noise = self.recipe.augmentation.draw(self.num_samples, generator)[order]
-        return Pass(
-            order=torch.from_numpy(order),
-            weights=torch.from_numpy(trained),
-            rates=rates,
-            noise=noise,
-            seed=stream_seed(seed, epoch, Purpose.MODEL),
+    def _passes(self, orders: list[np.ndarray], weights: np.ndarray, before: np.ndarray) -> Passes:
+        """What an epoch that has been charged trains; the progress was `before`."""
+        counts = [len(order) for order in orders]
+        batches = [batch_count(count, self.recipe.batch_size) for count in counts]
+        trained = [own.take(order) for own, order in zip(weights, orders, strict=True)]
+        if not self.raw_weights:
+            trained = [of_mean_one(own) for own in trained]
+        return Passes(
+            order=_joined(orders),
+            weights=_joined(trained),
+            starts=_starts(counts),
+            rates=self._rates(before, batches),
+            rate_starts=_starts(batches),
+            noises=self._noises(orders),
+            run_seeds=self.seeds.copy(),
+            epoch=self.budget.epoch.copy(),
         )
 
+    def _rates(self, before: np.ndarray, batches: list[int]) -> np.ndarray:
+        """The learning rate of every batch: the schedule on the way from `before` to now."""
+        start, way = before.repeat(batches), (self.budget.progress - before).repeat(batches)
+        return self.recipe.rate(start + way * batch_middles(tuple(batches)))
+
+    def _noises(self, orders: list[np.ndarray]) -> list[Tensor | None]:
+        """What augmentation draws for all n: two masks under one seed differ in nothing else."""
+        augmentation = self.recipe.augmentation
+        if not augmentation:
+            return [None] * len(orders)
+        runs = zip(self.seeds.tolist(), self.budget.epoch.tolist(), orders, strict=True)
+        return [
+            augmentation.draw(self.num_samples, stream(seed, epoch, Purpose.AUGMENTATION))[order]
+            for seed, epoch, order in runs
+        ]
+
     def _record_step(
-        self, orders: list[np.ndarray], left_out: dict[int, np.ndarray], tables: list[np.ndarray]
+        self, passes: Passes, left_out: dict[int, np.ndarray], tables: list[np.ndarray]
     ) -> None:
         """Records what was trained, and then of what was left out as much as was scored."""
-        self._record(orders, tables[0], trained=True)
-        scored = dict(zip(left_out, tables[1:], strict=False))
+        starts = passes.starts
+        means = self.statistics.record_rows(passes.order, starts, tables[0], self.budget.epoch)
+        visited = starts[1:] > starts[:-1]
+        np.fmin(means, MAX_LOSS, out=self.train_loss, where=visited)  # NaN too
+        self.diverged |= ~np.isfinite(means)
+        scored = dict(zip(left_out, tables[1:], strict=False)) if left_out else {}
         if scored:
             none = np.zeros(0, dtype=np.int64)
-            given = [left_out[row] if row in scored else none for row in range(len(orders))]
-            self._record(given, np.concatenate([*scored.values()], axis=1), trained=False)
-
-    def _record(self, orders: list[np.ndarray], table: np.ndarray, trained: bool) -> None:
-        """Writes what the passes revealed into the statistics; finds diverged runs."""
-        counts = [len(order) for order in orders]
-        if sum(counts) == 0:
-            return
-        epoch = self.budget.epoch if trained else None
-        sums = self.statistics.record_rows(orders, table, epoch)
-        self.diverged |= ~np.isfinite(sums)
-        if trained:
-            visited = np.array(counts) > 0
-            mean = sums[visited] / np.array(counts)[visited]
-            self.train_loss[visited] = np.where(mean < MAX_LOSS, mean, MAX_LOSS)
+            given = [left_out[row] if row in scored else none for row in range(len(passes))]
+            table = np.concatenate([*scored.values()], axis=1)
+            starts = _starts([len(ids) for ids in given])
+            means = self.statistics.record_rows(_joined(given), starts, table, None)
+            self.diverged |= ~np.isfinite(means)
 
     def evaluate(self, split: str, rows: np.ndarray | None = None) -> Evaluation:
         """Loss and accuracy on a split, without augmentation or label smoothing.
@@ -301,9 +309,9 @@ class Trainer:
 
     def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
         """What `evaluate` returns, from what `_split_values` gave."""
-        loss, merit = found.astype(np.float64).mean(2)
-        accuracy = np.where(merit > 0, np.minimum(merit, 1), 0.0)  # NaN too
-        loss = np.where(loss < MAX_LOSS, loss, MAX_LOSS)  # NaN too
+        loss, merit = np.add.reduce(found.astype(np.float64), 2) / found.shape[2]
+        accuracy = np.fmin(np.fmax(merit, 0), 1)  # NaN is 0
+        loss = np.fmin(loss, MAX_LOSS)  # NaN too
         if split == "val":
             self.diverged[rows] |= loss == MAX_LOSS
         return Evaluation(loss, accuracy)
@@ -315,6 +323,7 @@ class Trainer:
             as_alone(self.device),
             same_again(self.deterministic),
             torch_threads(self.threads),
+            one_blas_thread() if self._small else nullcontext(),  # products of one core's size
         ):
             yield
 
@@ -337,6 +346,16 @@ class Trainer:
             getattr(self, name)[...] = state[name].numpy()
 
     _OWN = ("seeds", "diverged", "train_loss")
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """One after the other; a single one as it is."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _starts(counts: list[int]) -> np.ndarray:
+    """Where each of so many begins, and the end of the last, (R + 1,) int64."""
+    return np.array([0, *accumulate(counts)], dtype=np.int64)
 
 
 def make_learner(

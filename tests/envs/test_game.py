@@ -174,8 +174,8 @@ def test_two_samples_more_than_whole_batches_do_not_ruin_batch_norm(
         return [min(size, count - start) for start in range(0, count, size)]
 
     whole, joined = accuracy(448), accuracy(450)
-    for module in (trainer, module_learner):
-        monkeypatch.setattr(module, "batch_sizes", plain)
+    monkeypatch.setattr(module_learner, "batch_sizes", plain)
+    monkeypatch.setattr(trainer, "batch_count", lambda count, size: -(-count // size))
     apart = accuracy(450)
     assert whole > 0.25
     assert joined > 0.8 * whole

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from helpers.episodes import assert_same, make_vector, random_masks
 
 from dynprune_agents.policies._features import sample_features
-from dynprune_env.selection.features import RUN_FEATURES
+from dynprune_env.selection.features import RUN_FEATURES, quantiles
 from dynprune_env.selection.observations import OBSERVATIONS, Run, TaskSize
 from dynprune_env.selection.statistics import SampleStatistics
 
@@ -73,6 +73,17 @@ def test_what_samples_are_observed_is_the_observers_own() -> None:
         seen, *_ = env.step(mask)
         expected, *_ = other.step(mask)
         assert_same(seen, expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 11, 48, 1000])
+def test_quantiles_are_those_of_numpy(n: int) -> None:
+    rng = np.random.default_rng(n)
+    shares = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
+    for values in (rng.normal(size=(3, n)), rng.integers(0, 4, (3, n)), np.zeros((3, n))):
+        values = values.astype(np.float32)
+        found = quantiles(values, shares)
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found, np.quantile(values, shares, -1))
 
 
 def test_the_features_of_a_run_are_clipped_into_the_space() -> None:

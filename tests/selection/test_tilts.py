@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from helpers.episodes import assert_same, make, make_vector
 
-from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection import ranking, tilts
+from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.context import ActionContext
 from dynprune_env.selection.ranking import standardise_among
 from dynprune_env.selection.statistics import SampleStatistics, SampleValues
@@ -38,11 +38,11 @@ def runs(num_replicas: int = 1, n: int = 6, visited: int = 4, classes: int = 2) 
 
 
 def context(statistics: SampleStatistics, count: float, seed: int = 0) -> ActionContext:
-    rows = len(statistics.loss)
-    epoch = np.full(rows, 2)
-    return ActionContext(
-        statistics, epoch, np.full(rows, count), ReplicaRandom([seed + row for row in range(rows)])
-    )
+    rows, n = statistics.loss.shape
+    budget = VisitBudget(rows, n, epochs=1002, share=1.0)
+    budget.total_visits = 10**7
+    budget.epoch[:], budget.visits[:] = 2, 10**7 - round(1000 * count)
+    return ActionContext(statistics, budget, np.arange(seed, seed + rows))
 
 
 def action(kind: type[Tilts], rows: int = 1, **numbers: float) -> np.ndarray:

@@ -186,7 +186,7 @@ def test_a_step_descends_the_weighted_mean_of_the_losses(other: str) -> None:
     weights[:16] = np.linspace(0.5, 2, 16)
     env.reset(seed=3)
     model = env.trainer.learner.module(0).train()
-    rate = env.trainer._rates(np.zeros(1), np.full(1, 0.25), np.array([16]))[0][0]
+    rate = env.trainer.recipe.rate(np.array([0.125]))[0]  # one batch, of an epoch of four
     optimizer = torch.optim.Adam(model.parameters(), rate, weight_decay=5e-4)
     data = env.dataset.train
     labels = data.labels[:16].reshape(16, -1)

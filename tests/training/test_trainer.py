@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.episodes import assert_same, make_vector, play, random_masks
+from helpers.episodes import assert_same, make_vector, play, random_masks, watch_passes
 
 from dynprune_env import DynPruneVectorEnv
+from dynprune_env.selection.budget import batch_count, batch_sizes
 from dynprune_env.training import trainer as engine
 from dynprune_env.training.trainer import Trainer
 
@@ -43,6 +44,26 @@ def test_a_step_after_all_runs_have_ended_evaluates_none(back_end: dict[str, Any
     assert [len(order) for order in orders] == [0, 0]
     assert [each.shape for each in trainer.val] == [(0,), (0,)]
     assert_same(trainer.statistics.state(), before)
+
+
+def test_passes_are_those_of_each_replica_and_stay_as_they_are() -> None:
+    env = make_vector(3)
+    env.reset(seed=3)
+    seen = watch_passes(env)
+    masks = random_masks(env, 2, np.array([[0.2], [0.5], [0.9]]))
+    env.step(masks[0])
+    passes: Any = seen[0]
+    seeds, orders = ([getattr(each, name) for each in passes] for name in ("seed", "order"))
+    assert len(passes) == len(passes[:]) == len(set(seeds)) == 3
+    np.testing.assert_array_equal(np.concatenate(orders), passes.order)
+    for mask, order, rates in zip(masks[0], orders, (each.rates for each in passes), strict=True):
+        assert sorted(order.tolist()) == np.flatnonzero(mask).tolist()
+        assert len(rates) == len(batch_sizes(len(order), 16)) == batch_count(len(order), 16)
+    env.step(masks[1])
+    assert [each.seed for each in passes] == seeds
+    for row in (-1, 3):
+        with pytest.raises(IndexError, match="3 replicas"):
+            passes[row]
 
 
 def started(settings: dict[str, Any]) -> tuple[DynPruneVectorEnv, np.ndarray]:
