@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from dynprune_env.selection.statistics import SampleStatistics, SampleValues, sa
 
 LEARNED = ("learned", "sb3")
 EPOCHS = 200
+SETTLED = 12
+"""Epochs after which the full ones of every rule are over, and what rules remember is complete."""
 
 
 def observe(n: int, epoch: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -43,6 +46,13 @@ def observe(n: int, epoch: int, rng: np.random.Generator) -> dict[str, np.ndarra
         "progress": np.array([progress[name] for name in PROGRESS], dtype=np.float32),
         **whole,
     }
+
+
+@lru_cache(maxsize=1)
+def observations(n: int) -> list[dict[str, np.ndarray]]:
+    """Of a few epochs, which come in turns."""
+    rng = np.random.default_rng(0)
+    return [observe(n, SETTLED + epoch, rng) for epoch in range(4)]
 
 
 class RandomRuns:
@@ -104,11 +114,10 @@ def selection_seconds(name: str, n: int, rounds: int = 5) -> float:
     agent.prepare(runs)  # type: ignore[arg-type]
     agent.reset(Episode(n, 10, EPOCHS, 0.5, 0, runs))  # type: ignore[arg-type]
     period = getattr(agent, "period", None) or 1
-    first = max(2, agent.warmup if isinstance(agent, PeriodicAgent) else 1)
-    rng, seconds = np.random.default_rng(0), []
-    after = observe(n, 0, rng)
+    first = max(SETTLED, agent.warmup if isinstance(agent, PeriodicAgent) else 1)
+    drawn, seconds = observations(n), []
     for epoch in range(first + period * rounds + 1):  # some rules remember every epoch
-        before, after = after, observe(n, epoch + 1, rng)
+        before, after = drawn[epoch % len(drawn)], drawn[(epoch + 1) % len(drawn)]
         start = time.process_time()
         action = agent.select(before)
         if epoch > first and (epoch - first) % period == 0:
@@ -120,7 +129,8 @@ def selection_seconds(name: str, n: int, rounds: int = 5) -> float:
 def selection_table(sizes: tuple[int, ...], rounds: int = 5) -> str:
     """Milliseconds of every handwritten rule, slowest last."""
     names = [name for name in dynprune_agents.names() if name not in LEARNED]
-    taken = {name: [1e3 * selection_seconds(name, n, rounds) for n in sizes] for name in names}
+    by_size = [[1e3 * selection_seconds(name, n, rounds) for name in names] for n in sizes]
+    taken = dict(zip(names, zip(*by_size, strict=True), strict=True))
     heads = " | ".join(f"n = {n:,}" for n in sizes)
     lines = [f"| rule, ms | {heads} |", "|---|" + "---:|" * len(sizes)]
     middle = sizes.index(1_280_000) if 1_280_000 in sizes else 0
