@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import dynprune_agents
+from benchmarks.compact_runs import compact
 from benchmarks.learned.tables import (
     Runs,
     Setting,
     accuracy_table,
+    all_groups,
     duel_table,
     lead_table,
     play,
@@ -75,7 +77,7 @@ PARTS = (
 
 
 def study(names: Sequence[str] | None, jobs: int, out: Path, table: Path) -> None:
-    """Plays the agents and writes the tables.
+    """Plays the agents and writes the tables, and the runs beside them.
 
     Args:
         names: of the data sets, None for all.
@@ -93,6 +95,7 @@ def study(names: Sequence[str] | None, jobs: int, out: Path, table: Path) -> Non
     learned = [spec for spec in agents if spec not in HANDWRITTEN]
     pieces = []
     every: list[Setting] = []
+    every_size: list[Setting] = []
     everything: Runs = {}
     for part in parts:
         columns = part.settings()
@@ -102,8 +105,12 @@ def study(names: Sequence[str] | None, jobs: int, out: Path, table: Path) -> Non
         pieces += [duel_table(runs, columns, spec, HANDWRITTEN) for spec in learned]
         if part.task == "FashionMNIST":
             runs = play([FULL_SIZE], agents, out, jobs)
+            every_size, everything = [FULL_SIZE], everything | runs
             pieces += ["## FashionMNIST at full size, 55,000 samples"]
             pieces += [accuracy_table(runs, [FULL_SIZE], agents)]
     over_all = ["## Over all settings", lead_table(everything, every, agents, "dynamic_random")]
     write_text(table, "\n\n".join([__doc__ or "", *over_all, *pieces]) + "\n")
+    groups = all_groups([*every, *every_size], agents, together=True)
+    keys = dict.fromkeys(config.key for group in groups for config in group.configs())
+    compact((everything[key] for key in keys), table.with_suffix("") / "runs.json")
     print(table.read_text(encoding="utf-8"))
