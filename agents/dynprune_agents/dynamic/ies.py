@@ -46,14 +46,36 @@ class IES(Agent):
         """Begins a new episode."""
         super().reset(episode)
         self.warn_of_full_epochs(self.window + 3, "lower window, or raise the budget")
-        # The authors' history has one second difference more than it averages.
-        self._losses: deque[np.ndarray] = deque(maxlen=self.window + 3)
+        self._known = 0  # losses so far
+        self._seconds: deque[np.ndarray] = deque()
 
     def select(self, observation: Observation) -> np.ndarray:
         """Everything that has not settled."""
         if self.epoch(observation) > 0:
-            self._losses.append(observation["loss"].astype(np.float64))
-        if len(self._losses) < self.window + 3:
+            self._remember(observation["loss"])
+        # The authors' history has one second difference more than it averages.
+        if self._known < self.window + 3:
             return np.ones(observation["loss"].shape, dtype=bool)
-        seconds = np.abs(np.diff(np.stack(self._losses), n=2, axis=0))[-self.window :]
-        return seconds.mean(0) >= self.delta
+        total = self._spare
+        total[...] = self._seconds[0]
+        for second in list(self._seconds)[1:]:
+            total += second
+        total /= self.window
+        return total >= self.delta
+
+    def _remember(self, loss: np.ndarray) -> None:
+        """Adds the size of the newest second difference; the oldest one's memory is used again."""
+        self._known += 1
+        if self._known == 1:
+            self._loss = loss.astype(np.float64)
+            self._change, self._spare = np.zeros_like(self._loss), np.empty_like(self._loss)
+            return
+        full = len(self._seconds) == self.window
+        second = self._seconds.popleft() if full else np.empty_like(self._loss)
+        np.subtract(loss, self._loss, out=self._spare)
+        np.subtract(self._spare, self._change, out=second)
+        np.abs(second, out=second)
+        self._change, self._spare = self._spare, self._change
+        self._loss[...] = loss
+        if self._known > 2:
+            self._seconds.append(second)
