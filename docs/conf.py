@@ -16,7 +16,7 @@ version = release = dynprune_env.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 nb_execution_mode = "off"  # the tests execute the notebooks; pages show the outputs that they hold
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # what builds leave
 html_theme = "furo"
 html_title = f"dynprune {version}"
 myst_enable_extensions = ["colon_fence", "dollarmath"]
