@@ -222,6 +222,14 @@ def test_all_that_comes_back_is_what_was_declared(
         assert_plain(info)
 
 
+def test_no_info_has_the_name_of_an_observation() -> None:
+    for env in (make(), make_vector(2)):
+        observed, info = env.reset(seed=0)
+        after, *_, info_after = env.step(np.ones(env.action_space.shape, dtype=bool))
+        assert not observed.keys() & info.keys()  # TorchRL puts both into one table
+        assert not after.keys() & info_after.keys()
+
+
 def assert_plain(info: dict[str, Any]) -> None:
     """Only finite Python numbers, under names that nobody else uses."""
     assert not RESERVED & info.keys()

@@ -217,7 +217,7 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path
         (["--start", "nobody"], "there is no policy file 'nobody'"),
     ],
 )
-def test_a_mistake_is_updates_seen_before_anything_is_trained(
+def test_a_mistake_is_seen_before_anything_is_trained(
     options: list[str],
     expected: str,
     tmp_path: Path,
