@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
+from dynprune_env.common.bf16 import cpu_is_faster_in_bf16
 from dynprune_env.common.checks import real, shown, whole
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import checked_arguments, did_you_mean, lookup
@@ -52,7 +53,7 @@ class Settings:
             "cuda:1", "mps" or "xpu".
         threads: torch's threads on a CPU, at least 1; more are faster for large nets, and round
             differently. Plain ReLU nets take one, unless modules train them.
-        precision: "auto" (bf16 autocast for convolutional nets where the hardware has bf16),
+        precision: "auto" (bf16 autocast for convolutional nets where that is faster),
             "fp32" or "bf16". Plain ReLU nets always train in fp32. On CUDA torch's own switches
             say what fp32 is: at first convolutions take TF32, other products do not.
         deterministic: whether cuDNN takes only algorithms that give the same numbers again, which
@@ -201,11 +202,7 @@ class Settings:
             return False
         if device.type == "cuda":
             return torch.cuda.is_bf16_supported(including_emulation=False)
-        # Without these instructions bf16 is emulated, and slower than fp32.
-        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return device.type == "cpu" and any(
-            getattr(torch.cpu, check, lambda: False)() for check in checks
-        )
+        return device.type == "cpu" and cpu_is_faster_in_bf16()
 
 
 def settings_of(env: str, env_kwargs: dict[str, Any]) -> Settings:
