@@ -77,11 +77,21 @@ def play(
     together: bool = True,
     data_dir: str | None = None,
     best_epoch: bool = False,
+    accept_stale: bool = False,
 ) -> Runs:
-    """Plays every agent in every setting and full data at budget 1; goes on where it stopped."""
+    """Plays every agent in every setting and full data at budget 1; goes on where it stopped.
+
+    With `accept_stale`, what other code or policies made stands.
+    """
     groups = all_groups(settings, agents, together)
     outcomes = run_sweep(
-        groups, dynprune_agents.make, out, jobs=jobs, data_dir=data_dir, best_epoch=best_epoch
+        groups,
+        dynprune_agents.make,
+        out,
+        jobs=jobs,
+        data_dir=data_dir,
+        best_epoch=best_epoch,
+        accept_stale=accept_stale,
     )
     for outcome in track(outcomes, "runs", total=len(groups)):
         if outcome.error:

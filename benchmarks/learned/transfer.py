@@ -57,6 +57,9 @@ def main(
     ] = None,
     short: Annotated[bool, typer.Option("--short", help="The study of short runs.")] = False,
     only_estimate: Annotated[bool, typer.Option("--only-estimate", help="Plays nothing.")] = False,
+    accept_stale: Annotated[
+        bool, typer.Option("--accept-stale", help="What other code made stands.")
+    ] = False,
     jobs: int = 2,
     out: Path | None = None,
     table: Path | None = None,
@@ -67,7 +70,7 @@ def main(
     if data_dir is not None:
         os.environ["DYNPRUNE_DATA"] = data_dir  # the oracle looks there too, in every process
     if short:
-        if only_estimate or seeds or epochs or learned:
+        if only_estimate or seeds or epochs or learned or accept_stale:
             raise typer.BadParameter(
                 "--short takes --parts, --jobs, --out, --table and --data-dir alone"
             )
@@ -88,7 +91,15 @@ def main(
     everything = [own_length(each, seeds, epochs) for each in find_parts(None)]
     for part in chosen:
         agents = part.agents(policies)
-        runs = play(part.settings(), agents, out, jobs, part.together, best_epoch=True)
+        runs = play(
+            part.settings(),
+            agents,
+            out,
+            jobs,
+            part.together,
+            best_epoch=True,
+            accept_stale=accept_stale,
+        )
         print(f"{part.name} is played", flush=True)
         write(runs, everything, policies, out, table, picture)
     print(table.read_text(encoding="utf-8"))
