@@ -113,6 +113,7 @@ _CLUTTER_RECIPE = Recipe(
     learning_rate=0.14,
     augmentation=Augmentation(crop=2),
     budget_exponent=-0.6,
+    budget_floor=0.16,
     budget_ceiling=0.5,
 )
 _WORDS_RECIPE = Recipe(epochs=30, batch_size=64, learning_rate=0.3, budget_exponent=0.4)
