@@ -15,7 +15,7 @@ from dynprune_agents._history import LossHistory
 from dynprune_agents._percentiles import drawn_by_rank
 from dynprune_agents.weighted import importance_sampling
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.selection import ranking
+from dynprune_env.selection import drawing, ranking
 from dynprune_env.selection.agent import Episode
 
 MODULES = [
@@ -65,6 +65,7 @@ def set_paths(patch: pytest.MonkeyPatch, compiled: bool) -> None:
         if hasattr(module, "LARGE"):
             patch.setattr(module, "LARGE", 20)
     patch.setattr(ranking, "_LARGE", 20 if compiled else 10**9)
+    patch.setattr(drawing, "LARGE", 20 if compiled else 10**9)
     patch.setattr(ranking, "_SAMPLE", 16)
 
 
