@@ -113,8 +113,9 @@ def fill_slopes(losses, epochs, heads, known, slopes):
     """
     length = len(losses)
     for i in range(len(slopes)):
-        first = heads[i] if known[i] == length else 0
-        last = heads[i] - 1 if heads[i] else length - 1
+        head = np.uint32(heads[i])  # without a sign: no place needs a look for negative ones
+        first = head if known[i] == length else np.uint32(0)
+        last = (head if head else np.uint32(length)) - np.uint32(1)
         rise = np.float64(losses[last, i]) - np.float64(losses[first, i])
         slopes[i] = rise / max(epochs[last, i] - epochs[first, i], 1) if known[i] > 1 else 0.0
 

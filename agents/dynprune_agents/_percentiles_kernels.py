@@ -39,7 +39,7 @@ def fill_firsts(order, shift, firsts):
         shift: int, the bits within a cell.
         firsts: (cells + 1,) int64, filled.
     """
-    cell, i, n = 0, 0, len(order)
+    cell, i, n = np.int64(0), 0, len(order)
     while i < n:
         here = np.int64(order[i] >> shift)
         firsts[cell : here + 1] = i
