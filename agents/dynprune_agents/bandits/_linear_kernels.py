@@ -27,15 +27,7 @@ def fill_moments(columns, means, scales):
             start += column[i]
         start /= min(n, _WIDE)
         sums, squares = np.zeros(_WIDE), np.zeros(_WIDE)
-        whole = n - n % (4 * _WIDE)
-        for at in range(0, whole, 4 * _WIDE):  # four at once: the sums are read a fourth as often
-            first, second = column[at : at + _WIDE], column[at + _WIDE : at + 2 * _WIDE]
-            third, last = column[at + 2 * _WIDE :], column[at + 3 * _WIDE :]
-            for i in range(_WIDE):
-                a, b, c, d = first[i] - start, second[i] - start, third[i] - start, last[i] - start
-                sums[i] = sums[i] + a + b + c + d
-                squares[i] = squares[i] + a * a + b * b + c * c + d * d
-        for at in range(whole, n, _WIDE):
+        for at in range(0, n, _WIDE):
             block = column[at : at + _WIDE]
             for i in range(len(block)):
                 change = block[i] - start
