@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dynprune_agents._blocks import blocks
 from dynprune_env.common.randomness import ReplicaRandom
 from dynprune_env.selection.ranking import rank
 
@@ -26,21 +27,35 @@ def drawn_by_rank(scores: np.ndarray, beta: float, rng: ReplicaRandom) -> np.nda
 
     n, generator = len(scores), rng.row(0)
     before = generator.bit_generator.state
-    seed, draws = generator.integers(1 << 63, dtype=np.uint64), generator.random(n)
+    seed = generator.integers(1 << 63, dtype=np.uint64)
     keys, firsts = np.empty(n, np.uint32), np.empty((1 << 32 - _SHIFT) + 1, np.int64)
     order = np.empty_like(keys)
     fill_keys(np.ascontiguousarray(scores), keys, order)
     order.sort()
     fill_firsts(order, _SHIFT, firsts)
-    drawn, unsure = np.empty(n, dtype=bool), np.empty(1 + n // 16, np.int64)
-    count = decide(keys, draws, (firsts / n) ** beta, _SHIFT, drawn, unsure)
+    bounds, drawn = _powers(firsts, n, beta), np.empty(n, dtype=bool)
+    unsure, theirs, count = np.empty(1 + n // 16, np.int64), np.empty(1 + n // 16), 0
+    for part in blocks(n):
+        draws = generator.random(len(drawn[part]))
+        some = (keys[part], draws, bounds, _SHIFT, drawn[part], part.start)
+        count = decide(*some, unsure, theirs, count)
     if count > len(unsure):  # many equal scores
         generator.bit_generator.state = before
         percentiles = rank(scores, rng) / n
         return rng.random(n) < percentiles**beta
-    ids, ranks = _ranks(keys, order, np.unique(keys[unsure[:count]]), seed)
-    drawn[ids] = draws[ids] < (ranks / n) ** beta
+    unsure, theirs = unsure[:count], theirs[:count]
+    ids, ranks = _ranks(keys, order, np.unique(keys[unsure]), seed)
+    places = np.searchsorted(unsure, ids)  # some have the key of another that is unsure
+    among = np.flatnonzero(unsure.take(places, mode="clip") == ids) if count else places
+    drawn[ids[among]] = theirs[places[among]] < (ranks[among] / n) ** beta
     return drawn
+
+
+def _powers(firsts: np.ndarray, n: int, beta: float) -> np.ndarray:
+    """(firsts / n) ** beta, same shape; most cells are empty and begin where the next one does."""
+    ends = np.flatnonzero(np.diff(firsts, append=-1))
+    powers: np.ndarray = (firsts[ends] / n) ** beta
+    return np.repeat(powers, np.diff(ends, prepend=-1))
 
 
 def _ranks(

@@ -10,6 +10,9 @@ from dynprune_env.selection.kernels import STEP, rising_bits, shuffle_ties
 _FILTER = 20
 """Bits of a hash: keys that share none with a wanted one are passed over."""
 
+_STRIDE = 64
+"""Sorted keys that are passed over where the last of them is in the cell of the first."""
+
 
 @jit
 def fill_keys(scores, keys, order):
@@ -36,36 +39,44 @@ def fill_firsts(order, shift, firsts):
         shift: int, the bits within a cell.
         firsts: (cells + 1,) int64, filled.
     """
-    cell = 0
-    for i in range(len(order)):
-        while cell <= order[i] >> shift:
-            firsts[cell] = i
-            cell += 1
-    firsts[cell:] = len(order)
+    cell, i, n = np.int64(0), 0, len(order)
+    while i < n:
+        here = np.int64(order[i] >> shift)
+        firsts[cell : here + 1] = i
+        cell = here + 1
+        while i + _STRIDE < n and order[i + _STRIDE] >> shift == here:
+            i += _STRIDE
+        while i < n and order[i] >> shift == here:
+            i += 1
+    firsts[cell:] = n
 
 
 @jit
-def decide(keys, draws, bounds, shift, drawn, unsure):
+def decide(keys, draws, bounds, shift, drawn, at, unsure, theirs, count):
     """Which draws are below the bound where their cell begins, and which between this and its end.
 
     Args:
-        keys: (n,) uint32.
-        draws: (n,) float64.
+        keys: (m,) uint32.
+        draws: (m,) float64.
         bounds: (cells + 1,) float64, rising.
         shift: int, the bits within a cell.
-        drawn: (n,) bool, filled.
-        unsure: (some,) int64, filled as far as it goes.
+        drawn: (m,) bool, filled.
+        at: int, the place of the first.
+        unsure: (some,) int64, filled on as far as it goes, with places.
+        theirs: (some,) float64, likewise, with the draws of these.
+        count: int, how many are unsure so far.
 
     Returns:
-        How many are unsure.
+        How many are unsure now.
     """
-    count, last = 0, len(unsure) - 1
+    last = len(unsure) - 1
     for i in range(len(keys)):
-        cell = keys[i] >> shift
-        below = draws[i] < bounds[cell]
+        cell, draw = np.uint64(keys[i] >> shift), draws[i]
+        below = draw < bounds[cell]
         drawn[i] = below
-        unsure[min(count, last)] = i  # overwritten unless it is counted
-        count += (not below) & (draws[i] < bounds[cell + 1])
+        place = np.uint64(min(count, last))
+        unsure[place], theirs[place] = at + i, draw  # overwritten unless they are counted
+        count += (not below) & (draw < bounds[cell + np.uint64(1)])
     return count
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dynprune_env.common.randomness import Purpose, ReplicaRandom, stream_seed
 from dynprune_env.selection.budget import VisitBudget
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.drawing import keep_random
 from dynprune_env.selection.statistics import SampleStatistics
 
 
@@ -48,7 +48,7 @@ class ActionContext:
         """A uniformly random subset at an even pace, (R, n) bool: what dynamic random keeps."""
         n = self.statistics.loss.shape[1]
         counts = np.rint(self.visits_per_epoch).astype(np.int64)
-        return keep_top(self.rng.random(n), counts, self.rng)
+        return keep_random(n, counts, self.rng)
 
 
 def check_symmetric(action: np.ndarray) -> None:

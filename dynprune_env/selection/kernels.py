@@ -49,6 +49,45 @@ def take_between(scores, low, high, between):
 
 
 @jit
+def take_drawn(draws, mask, low, high, keep, between, places, at, count):
+    """Keeps what is above a bound, and collects what lies in (low, high], of a mask's samples.
+
+    Args:
+        draws: (m,) float64.
+        mask: (m,) bool.
+        low: float64.
+        high: float64.
+        keep: (m,) bool, filled.
+        between: float64, whose next entries are filled; one longer than what there can be.
+        places: int64, likewise, with the places of these.
+        at: int, the place of the first draw.
+        count: int, how many entries are filled.
+
+    Returns:
+        How many are filled now.
+    """
+    inside = np.zeros(_BLOCK, np.bool_)
+    words = inside.view(np.uint64)
+    for start in range(0, len(draws), _BLOCK):
+        part, among, kept = (
+            draws[start : start + _BLOCK],
+            mask[start : start + _BLOCK],
+            keep[start : start + _BLOCK],
+        )
+        inside[:] = False  # the last block is shorter
+        for i in range(len(part)):
+            inside[i] = among[i] & (part[i] > low) & (part[i] <= high)
+        for i in range(len(part)):
+            kept[i] = among[i] & (part[i] > high)
+        for word in range(len(words)):
+            if words[word]:  # most have none
+                for i in range(8 * word, min(8 * word + 8, len(part))):
+                    between[count], places[count] = part[i], at + start + i  # else overwritten
+                    count += inside[i]
+    return count
+
+
+@jit
 def fill_where(mask, values, other, chosen):
     """The values where the mask is, else the other, (n,) each; a number is the other."""
     for i in range(len(mask)):

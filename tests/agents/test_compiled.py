@@ -15,7 +15,7 @@ from dynprune_agents._history import LossHistory
 from dynprune_agents._percentiles import drawn_by_rank
 from dynprune_agents.weighted import importance_sampling
 from dynprune_env.common.randomness import ReplicaRandom
-from dynprune_env.selection import ranking
+from dynprune_env.selection import drawing, ranking
 from dynprune_env.selection.agent import Episode
 
 MODULES = [
@@ -65,6 +65,7 @@ def set_paths(patch: pytest.MonkeyPatch, compiled: bool) -> None:
         if hasattr(module, "LARGE"):
             patch.setattr(module, "LARGE", 20)
     patch.setattr(ranking, "_LARGE", 20 if compiled else 10**9)
+    patch.setattr(drawing, "LARGE", 20 if compiled else 10**9)
     patch.setattr(ranking, "_SAMPLE", 16)
 
 
@@ -201,6 +202,30 @@ def test_a_history_holds_eight_bytes_a_loss_and_twelve_a_sample() -> None:
     history.watch({"loss": np.ones(50, np.float32), "visits": np.ones(50, np.float32)}, 1)
     held = sum(value.nbytes for value in vars(history).values() if isinstance(value, np.ndarray))
     assert held == 50 * (20 * 8 + 12)
+
+
+def test_histories_give_the_same_compiled_and_plain() -> None:
+    rng, n, progress = np.random.default_rng(0), 1_100, np.zeros(7, np.float32)
+    rules: Any = [dynprune_agents.make(rule) for rule in ("dyn_impt(window=5)", "align_prune")]
+    visits = np.zeros(n, np.float32)
+    for rule in rules:
+        rule.reset(Episode(n, 10, 20, 0.5, 0, RandomRuns(n)))  # type: ignore[arg-type]
+    for epoch in range(12):  # until some rings are full, and some are not
+        loss = (5 + 1e-3 * rng.random(n)).astype(np.float32)
+        loss[:100] = 0.1  # nothing varies
+        progress[:] = 0.3 * epoch
+        seen = {"loss": loss, "visits": visits.copy(), "progress": progress.copy()}
+        for rule in rules:
+            rule._history.watch(seen, epoch)
+        rules[1]._reference.append(np.float32(rng.random()))
+        visits += rng.random(n) < np.linspace(0, 1, n)
+    deviations, slopes = (found[0] for found in rules[0]._trajectories())
+    plain = rules[0]._plain_trajectories()
+    np.testing.assert_allclose(deviations, plain[0], rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(slopes, plain[1], rtol=1e-12)
+    assert (deviations[:100] == 0).all()
+    expected = np.where(rules[1]._history.counts >= 4, rules[1]._plain_aligned(), 0)
+    np.testing.assert_allclose(rules[1]._aligned()[0], expected, atol=1e-9)
 
 
 def test_masks_of_many_samples_are_those_that_a_sort_gives() -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_env.selection.drawing import keep_random
 from dynprune_env.selection.ranking import keep_top
 
 
@@ -34,5 +35,5 @@ class DynamicRandom(PeriodicAgent):
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """Uniform, or uniform among the samples visited least often."""
         if self.replacement:
-            return keep_top(self.rng.random(self.episode.num_samples), count, self.rng)
+            return keep_random(self.episode.num_samples, count, self.rng)
         return keep_top(-observation["visits"], count, self.rng)

@@ -12,7 +12,8 @@ import numpy as np
 
 from dynprune_agents._agent import Observation
 from dynprune_agents._wrapper import WrappingAgent
-from dynprune_env.selection.ranking import count_true, keep_top
+from dynprune_env.selection.drawing import keep_random
+from dynprune_env.selection.ranking import count_true
 
 
 @dataclass
@@ -31,7 +32,7 @@ class RandomControl(WrappingAgent):
         """A random mask, or weights that are all the same."""
         asked = self._rule.select(observation)
         count = count_true(asked != 0)
-        mask = keep_top(self.rng.random(self.episode.num_samples), count, self.rng)
+        mask = keep_random(self.episode.num_samples, count, self.rng)
         if asked.dtype == bool:
             return mask
         mean = asked.sum(-1, dtype=np.float64) / np.maximum(1, count)

@@ -12,7 +12,8 @@ import numpy as np
 from dynprune_agents._agent import Observation, PeriodicAgent
 from dynprune_agents._losses import LossMoments
 from dynprune_env.selection.agent import Episode
-from dynprune_env.selection.ranking import draws_among, keep_top
+from dynprune_env.selection.drawing import keep_random
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass
@@ -56,6 +57,6 @@ class EpsilonGreedy(PeriodicAgent):
         """K - int(epsilon K) by score, int(epsilon K) from the rest."""
         explored = (self.epsilon * count).astype(np.int64)
         greedy = keep_top(self.moments.mean, count - explored, self.rng)
-        draws = draws_among(~greedy, self.rng)
-        kept: np.ndarray = greedy | keep_top(draws, explored, self.rng)
+        drawn = keep_random(greedy.shape[-1], explored, self.rng, ~greedy)
+        kept: np.ndarray = greedy | drawn
         return kept

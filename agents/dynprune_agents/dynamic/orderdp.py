@@ -11,6 +11,7 @@ import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents._losses import START
+from dynprune_env.selection.drawing import keep_random
 from dynprune_env.selection.ranking import keep_top, where
 
 
@@ -36,6 +37,6 @@ class OrderDP(Agent):
         """A draw, then the top of it."""
         n = self.episode.num_samples
         size = int(self.ratio_s * n)
-        drawn = keep_top(self.rng.random(n), size, self.rng)
+        drawn = keep_random(n, size, self.rng)
         scores = where(observation["visits"] > 0, observation["loss"], START)
         return keep_top(where(drawn, scores, -np.inf), int(self.ratio_q * size), self.rng)

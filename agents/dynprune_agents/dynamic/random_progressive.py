@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents.dynamic.progressive_dropout import ProgressiveDropout
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.drawing import keep_random
 
 
 @dataclass
@@ -28,4 +28,4 @@ class RandomProgressive(ProgressiveDropout):
 
     def drawn(self, kept: np.ndarray) -> np.ndarray:
         """A random draw of as many."""
-        return keep_top(self.rng.random(kept.shape[-1]), kept.sum(-1), self.rng)
+        return keep_random(kept.shape[-1], kept.sum(-1), self.rng)

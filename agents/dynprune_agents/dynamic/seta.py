@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.drawing import keep_random
 
 SAMPLE = 20_000
 """Losses from which the centres are computed; groups of all others by these."""
@@ -114,7 +114,7 @@ class SeTa(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """The random subset, and of it the window."""
         n = self.episode.num_samples
-        kept = keep_top(self.rng.random(n), round((1 - self.r) * n), self.rng)
+        kept = keep_random(n, round((1 - self.r) * n), self.rng)
         window = round(self.groups * self.scale)
         epoch = self.epoch(observation)
         if epoch == 0:

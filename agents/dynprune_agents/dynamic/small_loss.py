@@ -11,7 +11,8 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent, check_shares
-from dynprune_env.selection.ranking import draws_among, keep_top
+from dynprune_env.selection.drawing import keep_random
+from dynprune_env.selection.ranking import keep_top
 
 
 @dataclass
@@ -42,5 +43,4 @@ class SmallLoss(PeriodicAgent):
         share = self.start + (self.end - self.start) * self.progress(observation)
         below = np.maximum(1, np.rint(share * n)).astype(np.int64)
         candidates = keep_top(-observation["loss"], below, self.rng)
-        draws = draws_among(candidates, self.rng)
-        return keep_top(draws, np.minimum(count, below), self.rng)
+        return keep_random(n, np.minimum(count, below), self.rng, candidates)

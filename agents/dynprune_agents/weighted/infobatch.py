@@ -15,7 +15,8 @@ import numpy as np
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents._losses import START, below_mean
 from dynprune_env.common.jit import HAS_NUMBA
-from dynprune_env.selection.ranking import count_true, draws_among, keep_top, where
+from dynprune_env.selection.drawing import keep_random
+from dynprune_env.selection.ranking import count_true, where
 
 
 @dataclass
@@ -52,8 +53,8 @@ class InfoBatch(Agent):
         easy = below_mean(scores)
         if self.anneal:
             easy &= ~self.annealing(observation, self.delta)[..., None]
-        draws = draws_among(easy, self.rng)
-        dropped = keep_top(draws, (self.r * count_true(easy)).astype(np.int64), self.rng)
+        count = (self.r * count_true(easy)).astype(np.int64)
+        dropped = keep_random(easy.shape[-1], count, self.rng, easy)
         kept = np.float32(1 / (1 - self.r) if self.rescale else 1)
         if not HAS_NUMBA:
             return (easy ^ dropped) * kept + ~easy  # of the easy ones, those that are not dropped

@@ -13,7 +13,7 @@ import numpy as np
 
 from dynprune_agents._agent import Observation
 from dynprune_agents.weighted.infobatch import InfoBatch
-from dynprune_env.selection.ranking import keep_top
+from dynprune_env.selection.drawing import keep_random
 
 
 @dataclass
@@ -36,7 +36,7 @@ class RandomInfoBatch(InfoBatch):
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
         n = self.episode.num_samples
-        kept = keep_top(self.rng.random(n), n - int(self.r * n), self.rng)
+        kept = keep_random(n, n - int(self.r * n), self.rng)
         weights = kept * np.float32(1 / (1 - self.r) if self.rescale else 1)
         weights[self.annealing(observation, self.delta) & self.anneal] = 1
         return weights
