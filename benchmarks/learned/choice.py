@@ -2,10 +2,10 @@
 
 Short runs of Digits, long ones of a wide net on few samples, nets too small to fit, classes that
 overlap, a hundred classes, and a small CNN on cluttered pictures, with rare classes too; up to 40 %
-of the labels redrawn. Leads are over dynamic random in
-points, of sixteen paired runs a setting, on data seeds and run seeds that no training and no table
-of test accuracy uses; test data play no part. Intervals are over runs, not over data seeds: on four
-others the same policy's mean lead over the short runs differed by up to 0.6.
+of the labels redrawn. Leads are over dynamic random in points, of sixteen paired runs a setting, on
+data seeds and run seeds that no training and no table of test accuracy uses; test data play no
+part. Intervals are over runs, not over data seeds: on four others the same policy's mean lead over
+the short runs differed by up to 0.6.
 
     python -m benchmarks.learned.choice       # half an hour on one core
 """
