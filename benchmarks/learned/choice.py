@@ -56,14 +56,12 @@ KINDS = {
 
 def main(
     agents: Annotated[list[str] | None, typer.Option("--agents", help="Repeatable.")] = None,
-    kinds: Annotated[list[str] | None, typer.Option("--kinds", help="Repeatable.")] = None,
     table: Path = Path("benchmarks/results/choice.md"),
 ) -> None:
     """Plays the agents and writes one table a kind of run."""
     torch.set_num_threads(1)
     pieces = [__doc__ or ""]
-    for name in kinds or KINDS:
-        settings = KINDS[name]
+    for name, settings in KINDS.items():
         base = val_accuracies(dynprune_agents.make("dynamic_random"), settings)
         heads = [f"{100 * s.env_kwargs['label_noise']:.0f} %, {s.budget:g}" for s in settings]
         lines = [
