@@ -94,7 +94,7 @@ def today_rows(size: int, rounds: int, clock: Clock) -> list[Row]:
     )
     name = f"CIFAR10Small, n = {size:,}: "
     scored, info = "DataLoader, PIL, scoring pass, half kept", "the InfoBatch loop's steps"
-    fair = "; its model in bf16 and channels last too"
+    fair = "; its model in our precision and layout too"
     return [
         compare(f"{name}{scored}", seconds["env"], seconds["usual"], ">= 2"),
         compare(f"{name}{scored}{fair}", seconds["env"], seconds["tuned"], ">= 2"),
