@@ -13,8 +13,8 @@ from dynprune_env.common.provenance import machine
 def cpu_is_faster_in_bf16() -> bool:
     """By its AMX tiles, or on AMD by AVX-512's bf16 instructions.
 
-    Intel's processors have these too, without tiles slower than float32's: a step of `small_cnn`
-    takes 1.5 times as long. Where there are neither, bf16 is emulated.
+    Intel's processors have these too, but without tiles they are slower than float32's. Where there
+    are neither, bf16 is emulated.
     """
     if _has("amx_tile"):
         return True
