@@ -16,6 +16,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.speed.clock import Row, compare, take_turns, wall_clock
+from benchmarks.speed.convolutions import convolution_seconds
 from benchmarks.speed.tasks import make_env, masks
 from dynprune_env.common.tf32 import without_tf32
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
@@ -69,7 +70,7 @@ def gpu_rows(device: str, scale: Scale) -> list[Row]:
         rows += epoch_rows(device, scale, name, settings)
     rows += share_rows(device, scale) + small_rows(device, scale)
     if torch.device(device).type == "cuda":
-        rows.append(recorded_row(device, scale))
+        rows += [convolutions_row(device, scale), recorded_row(device, scale)]
     return rows + stack_rows(device, scale)
 
 
@@ -223,6 +224,21 @@ def small_rows(device: str, scale: Scale) -> list[Row]:
         name = f"{env.settings.resolved.model}, n = {size:,}, R = {replicas}, half kept"
         rows.append(_rate(name, seconds, replicas))
     return rows
+
+
+def convolutions_row(device: str, scale: Scale) -> Row:
+    """What the convolutions of an epoch take by themselves, over the roofline: the least there is.
+
+    Of whole batches at bf16; the last images of an epoch, too few for one, count in proportion.
+    """
+    env = make_env(scale.task, scale.images, device=device)
+    trainer, size = env.vector.trainer, env.settings.recipe.batch_size
+    x = torch.randn(size, *env.settings.resolved.info.input_shape, device=device)
+    epoch = convolution_seconds(trainer.learner.module(0), x) * scale.images / size
+    ideal = roofline(device, scale.images)
+    ratio = epoch / (ideal or np.nan)
+    what = f"{env.settings.resolved.model}, bf16: its convolutions alone / roofline"
+    return Row(what, f"{epoch:.4g} s", f"{ideal:.4g} s" if ideal else "unknown", *[ratio] * 3)
 
 
 def recorded_row(device: str, scale: Scale) -> Row:

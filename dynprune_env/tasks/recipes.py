@@ -57,6 +57,7 @@ _REALS = {
     "budget_exponent": ("a number", "(-inf, inf)"),
     "budget_floor": ("a share", "[0, 1]"),
     "budget_ceiling": ("a share", "(0, 1]"),
+    "exponent_above": ("a number", "(-inf, inf)"),
 }
 """What the numbers of a recipe are, and where they lie."""
 
@@ -71,7 +72,8 @@ class Recipe:
     Attributes:
         epochs: T, the epochs of a full run.
         batch_size: samples per gradient step, but for the last of an epoch (`batch_sizes`).
-        learning_rate: at the peak of the schedule of a full run.
+        learning_rate: at the peak of the schedule of a run whose budget is `budget_ceiling`: of a
+            full run, where none is named.
         warmup: share of the run in which the learning rate of "one_cycle" rises, in [0, 1); other
             schedules do not use it.
         momentum: Nesterov momentum of "sgd", in [0, 1); other optimisers do not use it.
@@ -85,6 +87,7 @@ class Recipe:
             for small nets, and smaller ones (below 0) for nets with batch norm.
         budget_floor: b is the budget, but at least this, in [0, 1],
         budget_ceiling: and at most this, in (0, 1].
+        exponent_above: the same exponent for budgets above the ceiling; 0 keeps its rate there.
         optimizer: "sgd", "adam" (Kingma & Ba 2015) or "adamw" (Loshchilov & Hutter 2019), the last
             two with betas 0.9 and 0.999 and epsilon 1e-8, as torch has them.
         schedule: "one_cycle", a linear rise from 4 % of the peak and a cosine fall to 0; "cosine",
@@ -106,6 +109,7 @@ class Recipe:
     budget_exponent: float = 0.0
     budget_floor: float = 0.0
     budget_ceiling: float = 1.0
+    exponent_above: float = 0.0
     optimizer: str = "sgd"
     schedule: str = "one_cycle"
     loss: str = "cross_entropy"
@@ -144,13 +148,13 @@ class Recipe:
         Raises:
             ValueError: the rate would not be finite.
         """
-        share = min(max(budget, self.budget_floor), self.budget_ceiling) / self.budget_ceiling
+        share = max(budget, self.budget_floor) / self.budget_ceiling
         try:
-            shrunk = share**self.budget_exponent
+            shrunk = min(share, 1) ** self.budget_exponent * max(share, 1) ** self.exponent_above
         except OverflowError:
             shrunk = math.inf
         rate = self.learning_rate / shrunk if shrunk else math.inf
-        return replace(self, learning_rate=rate, budget_exponent=0.0)
+        return replace(self, learning_rate=rate, budget_exponent=0.0, exponent_above=0.0)
 
     def rate(self, progress: np.ndarray) -> np.ndarray:
         """Learning rate at a progress in [0, 1] (any shape).

@@ -106,6 +106,7 @@ _SMALL_CNN_RECIPE = Recipe(
     augmentation=Augmentation(crop=2, flip=True),
     budget_exponent=-0.6,
     budget_ceiling=0.5,
+    exponent_above=-1.2,
 )
 _CLUTTER_RECIPE = Recipe(
     epochs=8,

@@ -18,6 +18,7 @@ from dynprune_env import Augmentation, DynPruneVectorEnv, Recipe, Settings, Task
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import RunConfig
 from dynprune_env.tasks.datasets import DIGITS
+from dynprune_env.tasks.registry import find_task
 from dynprune_env.tasks.variants import Variant
 
 ID = "DynPrune-Digits-v0"
@@ -32,6 +33,7 @@ INTERVALS = {
     "budget_exponent": ("(-inf, inf)", ()),
     "budget_floor": ("[0, 1]", (-0.1, 1.1)),
     "budget_ceiling": ("(0, 1]", (0, 1.1)),
+    "exponent_above": ("(-inf, inf)", ()),
 }
 SHARES = {
     "label_noise": ("[0, 1]", (-0.1, 1.1)),
@@ -127,6 +129,18 @@ def test_a_rate_depends_on_the_budget_between_floor_and_ceiling() -> None:
     assert rates == pytest.approx({0.1: 0.3831, 0.2: 0.3831, 0.5: 0.1679, 1: 0.09}, abs=1e-4)
     rates = {budget: rising.at_budget(budget).learning_rate for budget in (0.1, 0.4, 1)}
     assert rates == pytest.approx({0.1: 0.05, 0.4: 0.1, 1: 0.1})
+    both = Recipe(1, 1, 0.1, budget_exponent=-0.5, budget_ceiling=0.4, exponent_above=-1.0)
+    rates = {budget: both.at_budget(budget).learning_rate for budget in (0.1, 0.4, 0.8, 1)}
+    assert rates == pytest.approx({0.1: 0.05, 0.4: 0.1, 0.8: 0.2, 1: 0.25})
+
+
+def test_rates_up_to_the_ceiling_are_the_same_bit_for_bit_whatever_comes_above() -> None:
+    for name in ("CIFAR10Small", "CIFAR100Small"):
+        own = find_task(name).recipe
+        for budget in (0.1, 0.3, 0.5):
+            known = 0.1 / (budget / 0.5) ** -0.6
+            assert own.at_budget(budget).learning_rate == known
+        assert own.at_budget(1.0).learning_rate == pytest.approx(0.1 * 2**1.2)
 
 
 def test_a_rate_that_grows_beyond_all_numbers_is_refused_with_its_budget() -> None:
