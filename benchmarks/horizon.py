@@ -74,6 +74,7 @@ class Plan:
 PLANS = (
     Plan("Digits", (5, 8, 10, 15, 20, 30, 40, 60, 100, 200)),
     Plan("Planted", (5, 8, 10, 15, 20, 30, 40, 60, 100, 200)),
+    Plan("Shifts", (10, 20, 30, 60, 100, 200)),
     Plan("Clutter", (5, 8, 15, 30, 60, 100), 5),
     Plan("Words", (5, 10, 15, 20, 30, 40, 60), 5, SMALL),
     Plan("WordsHashed", (5, 10, 15, 20, 30, 40, 60), 5, SMALL),

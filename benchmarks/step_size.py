@@ -29,7 +29,7 @@ FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 """Learning rates, as multiples of the recipe's for a full run."""
 NOISES = (0.0, 0.2, 0.4)
 TASKS = (
-    *("Digits", "Planted", "Overlap", "Crowd", "Clutter", "Words", "WordsHashed"),
+    *("Digits", "Planted", "Overlap", "Crowd", "Shifts", "Clutter", "Words", "WordsHashed"),
     *("FashionMNIST", "CIFAR10Small"),
 )
 KWARGS: dict[str, dict[str, Any]] = {

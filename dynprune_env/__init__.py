@@ -47,6 +47,7 @@ TASK_NAMES = (
     "Planted",
     "Overlap",
     "Crowd",
+    "Shifts",
     "Clutter",
     "Words",
     "WordsHashed",

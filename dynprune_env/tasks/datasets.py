@@ -176,6 +176,17 @@ def _read_digits(data_dir: str | None, download: bool) -> RawData:
     )
 
 
+def _read_digit_images(data_dir: str | None, download: bool) -> RawData:
+    """The same digits as images of one channel."""
+    digits = _read_digits(data_dir, download)
+
+    def images(split: Split) -> Split:
+        pixels = (255 * split.inputs).round().to(torch.uint8).view(-1, 1, 8, 8)
+        return Split(pixels, split.labels)
+
+    return RawData(train=images(digits.train), test=images(digits.test))
+
+
 def _read_gaussians(
     data_dir: str | None,
     download: bool,
@@ -299,6 +310,14 @@ CROWD = replace(
     num_val=600,
     num_classes=100,
     class_size=24,
+)
+SHIFTS = replace(
+    DIGITS,
+    name="Shifts",
+    read=_read_digit_images,
+    input_shape=(1, 8, 8),
+    mean=(0.305,),
+    std=(0.376,),
 )
 CLUTTER = replace(
     DIGITS, name="Clutter", read=_read_clutter, input_shape=(1, 12, 12), mean=(0.223,), std=(0.339,)

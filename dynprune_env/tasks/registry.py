@@ -21,6 +21,7 @@ from dynprune_env.tasks.datasets import (
     FASHION_MNIST,
     OVERLAP,
     PLANTED,
+    SHIFTS,
     DatasetInfo,
 )
 from dynprune_env.tasks.losses import LABELS
@@ -87,6 +88,16 @@ _DIGITS_RECIPE = Recipe(
 _PLANTED_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.07, budget_exponent=0.3)
 _OVERLAP_RECIPE = Recipe(epochs=20, batch_size=64, learning_rate=0.027, budget_exponent=0.8)
 
+_SHIFTS_RECIPE = Recipe(
+    epochs=60,
+    batch_size=64,
+    learning_rate=0.2,
+    augmentation=Augmentation(crop=2),
+    budget_exponent=0.5,
+    budget_floor=0.15,
+    budget_ceiling=0.3,
+)
+
 _CROP_AND_FLIP = Augmentation(crop=4, flip=True)
 
 # The recipe behind the published tables: 200 epochs of SGD 0.1, one cycle, label smoothing 0.1.
@@ -131,6 +142,7 @@ TASKS: dict[str, Task] = {
     "Crowd": Task(
         CROWD, "mlp", Recipe(epochs=8, batch_size=64, learning_rate=0.1, budget_exponent=0.9)
     ),
+    "Shifts": Task(SHIFTS, "mlp", _SHIFTS_RECIPE),
     "Clutter": Task(
         CLUTTER,
         "small_cnn(width=8)",

@@ -23,6 +23,7 @@ from dynprune_env.tasks.datasets import (
     DIGITS,
     FASHION_MNIST,
     PLANTED,
+    SHIFTS,
     DataNotFoundError,
     DatasetInfo,
     Split,
@@ -89,6 +90,17 @@ def test_the_declared_mean_and_deviation_are_those_of_the_pixels(source: Dataset
         channels = images.transpose(0, 1).flatten(1) / 255
         assert channels.mean(1).tolist() == pytest.approx(source.mean, abs=0.01)
         assert channels.std(1).tolist() == pytest.approx(source.std, abs=0.01)
+
+
+def test_shifts_are_the_digits_as_pixels_that_move_in_training_alone() -> None:
+    digits, images = (read_raw(info, None, False) for info in (DIGITS, SHIFTS))
+    for split in ("train", "test"):
+        features, pixels = (getattr(raw, split).inputs for raw in (digits, images))
+        assert torch.equal(pixels.flatten(1), torch.round(255 * features).to(torch.uint8))
+        assert torch.equal(getattr(digits, split).labels, getattr(images, split).labels)
+    env = make(task="Shifts", train_size=100, budget=1.0)
+    tables = env.trainer.learner.inputs
+    assert [tables[split].crop for split in ("train", "val", "test")] == [2, 0, 0]
 
 
 def test_train_and_val_share_out_the_pool_and_val_is_stratified(source: DatasetInfo) -> None:
