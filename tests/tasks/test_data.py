@@ -99,6 +99,7 @@ def test_shifts_are_the_digits_as_pixels_that_move_in_training_alone() -> None:
         assert torch.equal(pixels.flatten(1), torch.round(255 * features).to(torch.uint8))
         assert torch.equal(getattr(digits, split).labels, getattr(images, split).labels)
     env = make(task="Shifts", train_size=100, budget=1.0)
+    env.reset(seed=0)
     tables = env.trainer.learner.inputs
     assert [tables[split].crop for split in ("train", "val", "test")] == [2, 0, 0]
 
