@@ -40,7 +40,7 @@ class Settings:
             analysis, and where a signal at every step is wanted. "final_accuracy" or "final_loss",
             paid once at the end: for learning, since what an epoch brings is mostly noise. Or
             "my_module:function", a pure function of one's own, see `find_reward`.
-        observation: "samples", "summary" or "run".
+        observation: "samples", "summary", "run" or "diagnostics".
         action: "mask", "weights", "quantiles", "strategy", "tilts" or
             "weighted_tilts".
         weights: "mean_one" scales the gradient weights of an epoch to a mean of one: a rule chooses

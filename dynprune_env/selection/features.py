@@ -25,6 +25,12 @@ predicted correctly, and the share with a loss above that of a uniform predictio
 ln C, val accuracy, and val accuracy minus the share of visited samples predicted correctly, which
 wrong labels make positive."""
 
+LABEL_FEATURES = ("label_share", "label_implausible", "once_right")
+"""Per run, over the visited samples whose last prediction was wrong: the mean of their
+`label_shares`, the share of them below 0, and of those visited at least three times the share that
+was ever predicted correctly. Wrong labels lower the first and the last and raise the second; hard
+samples with right labels, such as augmented images, hardly do."""
+
 
 def quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """The numbers that `np.quantile` gives along the last axis (type 7 of Hyndman & Fan 1996).
@@ -102,3 +108,43 @@ def run_features(
         axis=-1,
     ).astype(np.float32)
     return features
+
+
+def label_shares(columns: Mapping[str, np.ndarray], num_classes: int | np.ndarray) -> np.ndarray:
+    """The part that a label has in the probability that the best other class leaves, (R, n).
+
+    As ln((C - 1) share) / ln(C - 1), at least -2: 1 where it has all of it, 0 where it has what a
+    label drawn at random has on average. A hard sample's label is often the second guess.
+
+    Args:
+        columns: `confidence` and `margin`, (R, n) each.
+        num_classes: C, one number or (R,).
+    """
+    others = np.maximum(2, np.asarray(num_classes) - 1)[..., None]
+    label = np.maximum(columns["confidence"], 1e-9)
+    best_other = np.minimum(label * np.exp(-columns["margin"]), 1 - 1e-6)
+    shares: np.ndarray = np.log(others * label / (1 - best_other)) / np.log(others)
+    return np.clip(shares, -2, 1)
+
+
+def label_features(columns: Mapping[str, np.ndarray], num_classes: int | np.ndarray) -> np.ndarray:
+    """The entries of LABEL_FEATURES, (R, 3) float32; 0 where there is no such sample.
+
+    Args:
+        columns: `visits`, `correct`, `confidence`, `margin` and `forgetting`, (R, n) each.
+        num_classes: C, one number or (R,).
+    """
+    wrong = (columns["visits"] > 0) & (columns["correct"] == 0)
+    often = wrong & (columns["visits"] >= 3)
+    shares = label_shares(columns, num_classes)
+
+    def mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.where(where, values, 0).sum(-1) / np.maximum(1, where.sum(-1))
+        return found
+
+    features = [
+        mean(shares, wrong),
+        mean(shares < 0, wrong),
+        mean(columns["forgetting"] > 0, often),
+    ]
+    return np.stack(features, axis=-1).astype(np.float32)

@@ -10,7 +10,13 @@ import numpy as np
 from gymnasium import spaces
 
 from dynprune_env.selection.budget import VisitBudget
-from dynprune_env.selection.features import RUN_FEATURES, quantiles, run_features
+from dynprune_env.selection.features import (
+    LABEL_FEATURES,
+    RUN_FEATURES,
+    label_features,
+    quantiles,
+    run_features,
+)
 from dynprune_env.selection.rewards import Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, own_copies
 
@@ -175,14 +181,14 @@ class Run:
     Bounded, on the same scale for every task, and few enough for a small policy to learn from.
     """
 
-    NAMES = ("one", *RUN_FEATURES)
+    NAMES: tuple[str, ...] = ("one", *RUN_FEATURES)
     LIMIT = 10.0
 
     def __init__(self, shape: TaskSize):
         self.shape = shape
 
     def space(self) -> spaces.Box:
-        """A bounded float32 Box of shape (12,)."""
+        """A bounded float32 Box of shape (len(NAMES),)."""
         return spaces.Box(-self.LIMIT, self.LIMIT, (len(self.NAMES),), np.float32)
 
     def observe(self, columns: Mapping[str, np.ndarray], progress: np.ndarray) -> np.ndarray:
@@ -193,8 +199,20 @@ class Run:
         return np.concatenate([one, features], axis=1).clip(-self.LIMIT, self.LIMIT)
 
 
+class Diagnostics(Run):
+    """`Run`, and LABEL_FEATURES: what tells wrong labels from samples that are merely hard."""
+
+    NAMES = (*Run.NAMES, *LABEL_FEATURES)
+
+    def observe(self, columns: Mapping[str, np.ndarray], progress: np.ndarray) -> np.ndarray:
+        """(R, 15) float32."""
+        of_labels = label_features(columns, self.shape.num_classes)
+        return np.concatenate([super().observe(columns, progress), of_labels], axis=1)
+
+
 OBSERVATIONS: dict[str, type[Observation]] = {
     "samples": Samples,
     "summary": Summary,
     "run": Run,
+    "diagnostics": Diagnostics,
 }

@@ -10,7 +10,7 @@ import pytest
 from helpers.episodes import make_vector
 
 import dynprune_agents
-from dynprune_env.selection.observations import PROGRESS, progress_entries
+from dynprune_env.selection.observations import OBSERVATIONS, PROGRESS, progress_entries
 
 T, N = 200, 40
 SEEDS = [3, 4]
@@ -102,7 +102,7 @@ def test_early_stopping_waits_for_a_tenth_of_the_run() -> None:
         assert trained == int(val_loss[:trained, row].argmin()) + 1 + T // 10
 
 
-@pytest.mark.parametrize("observation", ["samples", "summary", "run"])
+@pytest.mark.parametrize("observation", OBSERVATIONS)
 def test_observations_stay_in_their_space_for_200_epochs(observation: str) -> None:
     env = make_vector(2, **TINY, budget=1.0, observation=observation)
     seen, _ = env.reset(seed=SEEDS)

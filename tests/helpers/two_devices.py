@@ -10,6 +10,7 @@ import numpy as np
 
 from dynprune_agents import make
 from dynprune_env import DynPruneVectorEnv
+from dynprune_env.selection.observations import OBSERVATIONS
 from helpers.episodes import make_vector, random_masks
 
 CLOSE = 1e-4
@@ -34,7 +35,7 @@ NETS: dict[str, dict[str, Any]] = {
 ACTIONS = ("mask", "weights", "quantiles", "strategy", "tilts", "weighted_tilts")
 GAMES: dict[str, dict[str, Any]] = {
     **{f"action {name}": {"action": name} for name in ACTIONS},
-    **{f"observation {name}": {"observation": name} for name in ("samples", "summary", "run")},
+    **{f"observation {name}": {"observation": name} for name in OBSERVATIONS},
     "all": {"observe": "all"},
     "averages": {"averaging": 0.9},
     "raw weights": {"weights": "raw", "action": "weights"},

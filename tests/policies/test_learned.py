@@ -91,6 +91,10 @@ def test_run_features_are_means_over_the_visited_samples_only() -> None:
             "gap": 0.3,
             "recent_gap": 0.8,  # of the second sample alone
             "loss_spread": 0.5,
+            # Its margin is 0: it shares the probability with the best other class.
+            "label_share": math.log(9 * 0.2 / 0.8) / math.log(9),
+            "label_implausible": 0.0,
+            "once_right": 0.0,  # of none that was seen three times
         },
         abs=1e-6,
     )

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from gymnasium import spaces
 from helpers.episodes import assert_same, make_vector, random_masks
 
 from dynprune_agents.policies._features import sample_features
-from dynprune_env.selection.features import RUN_FEATURES, quantiles
-from dynprune_env.selection.observations import OBSERVATIONS, Run, TaskSize
+from dynprune_env import DynPruneVectorEnv
+from dynprune_env.selection.features import (
+    RUN_FEATURES,
+    label_features,
+    label_shares,
+    quantiles,
+)
+from dynprune_env.selection.observations import OBSERVATIONS, Diagnostics, Run, TaskSize
 from dynprune_env.selection.statistics import SampleStatistics
 
 
@@ -100,3 +109,49 @@ def test_zeros_which_libraries_fill_in_lie_in_every_space(kind: str) -> None:
     boxes = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     for box in boxes:
         assert box.contains(np.zeros(box.shape, box.dtype))
+
+
+def test_label_features_by_hand() -> None:
+    """Three classes; the best other one always has a probability of 0.6."""
+    confidence = np.array([[0.2, 0.3, 0.1, 0.7, 0.1]], dtype=np.float32)
+    margin = np.log(confidence / 0.6).astype(np.float32)
+    columns = {
+        "confidence": confidence,
+        "margin": margin,
+        "correct": np.array([[0, 0, 0, 1, 0]], dtype=np.float32),
+        "visits": np.array([[3, 4, 1, 5, 0]], dtype=np.float32),
+        "forgetting": np.array([[0, 2, 0, 1, 0]], dtype=np.float32),
+    }
+    shares = label_shares(columns, 3)[0]
+    # Of the 0.4 that is left: a half, three quarters, a quarter; more than all; unvisited.
+    assert shares[:4] == pytest.approx([0, math.log2(1.5), -1, 1], abs=1e-5)
+    mean = (0 + math.log2(1.5) - 1) / 3
+    found = label_features(columns, 3)[0]
+    assert found == pytest.approx([mean, 1 / 3, 0.5], abs=1e-5)
+
+
+def test_without_a_wrong_prediction_there_are_no_label_features() -> None:
+    columns = SampleStatistics(2, np.zeros(4, dtype=np.int64), 4).columns(np.zeros(2))
+    assert (label_features(columns, np.array([4, 2])) == 0).all()
+
+
+def test_diagnostics_tell_wrong_labels_from_hard_samples() -> None:
+    """Digits moved by up to two pixels are as hard as labels are wrong; means of the last half."""
+    found = {}
+    for noise in (0.0, 0.2):
+        kwargs = {"task": "Shifts", "label_noise": noise, "epochs": 20, "budget": 0.3}
+        env = DynPruneVectorEnv(4, "Disabled", observation="diagnostics", **kwargs)
+        env.reset(seed=0)
+        seen = [env.step(mask)[0] for mask in keep_shares(env, 0.3, 19)]
+        found[noise] = dict(zip(Diagnostics.NAMES, np.mean(seen[10:], axis=(0, 1)), strict=True))
+    clean, noisy = found[0.0], found[0.2]
+    assert clean["label_share"] > noisy["label_share"] + 0.2
+    assert noisy["label_implausible"] > clean["label_implausible"] + 0.1
+    assert clean["once_right"] > noisy["once_right"] + 0.1
+
+
+def keep_shares(env: DynPruneVectorEnv, share: float, epochs: int) -> Iterator[np.ndarray]:
+    """Random masks."""
+    rng = np.random.default_rng(0)
+    for _ in range(epochs):
+        yield (rng.random((env.num_envs, env.settings.num_samples)) < share).astype(np.int8)

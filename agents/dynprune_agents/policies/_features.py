@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynprune_env.selection.features import RUN_FEATURES, class_means, run_features
+from dynprune_env.selection.features import (
+    LABEL_FEATURES,
+    RUN_FEATURES,
+    class_means,
+    label_features,
+    label_shares,
+    run_features,
+)
 from dynprune_env.selection.observations import TASK_SIZE as TASK_SIZE
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
@@ -30,17 +37,18 @@ SAMPLE_FEATURES = (
     "margin",
     "deviation",
     "forgetting_rate",
+    "label_share",
 )
 """Per sample. z_: clipped z-scores over the samples of the run; the others as they are, scaled into
 about [-1, 1]: loss_mean over ln C minus 1 (0 is a uniform prediction), confidence, whether the last
 prediction was right, forgetting events (up to three, and per visit), whether it was never visited;
 margin over 10 and √loss_var over ln C, which tell a confident mistake from a hard sample of a weak
-model. class_loss is the mean loss_mean of the samples with the same label, loss_in_class what
-loss_mean exceeds it by: early in a run some classes are known and others are not, and a high loss
-says nothing of a label yet."""
+model, and that of `label_shares` for the same end (0 where never visited). class_loss is the mean
+loss_mean of the samples with the same label, loss_in_class what loss_mean exceeds it by: early in a
+run some classes are known and others are not, and a high loss says nothing of a label yet."""
 
 
-CONTEXT_FEATURES = (*RUN_FEATURES, "recent_gap", "loss_spread")
+CONTEXT_FEATURES = (*RUN_FEATURES, "recent_gap", "loss_spread", *LABEL_FEATURES)
 """Per run. recent_gap is the gap to what was visited in the last two epochs alone, whose
 predictions are not old; loss_spread the standard deviation of loss_mean over ln C among the
 visited samples."""
@@ -83,6 +91,7 @@ def sample_features(
             np.clip(columns["margin"] / 10, -2, 2),
             np.minimum(np.sqrt(columns["loss_var"]) / nat, 3),
             columns["forgetting"] / np.maximum(columns["visits"], 1),
+            np.where(visited, label_shares(columns, num_classes), 0),
         ],
         axis=-1,
     ).astype(np.float32)
@@ -95,7 +104,8 @@ def sample_features(
         np.where(recent.any(-1), known["val_accuracy"] - _mean(columns["correct"], recent), 0),
         np.sqrt(np.maximum(square - mean**2, 0)),
     ]
-    return samples, np.concatenate([run, np.stack(further, -1).astype(np.float32)], axis=1)
+    parts = [run, np.stack(further, -1).astype(np.float32), label_features(columns, num_classes)]
+    return samples, np.concatenate(parts, axis=1)
 
 
 def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
