@@ -124,7 +124,8 @@ def train(
     algo: Annotated[
         str,
         typer.Option(
-            "--algo", help="es, ppo, a2c, sac, td3, dqn; with sb3-contrib trpo, ars, tqc."
+            "--algo",
+            help="es, cloning, ppo, a2c, sac, td3, dqn; with sb3-contrib trpo, ars, tqc.",
         ),
     ] = "es",
     env: EnvsOption = None,
@@ -174,21 +175,24 @@ def train(
         typer.Option(
             "--twins",
             min=1,
-            help="Not for es: at most so many runs share everything but their actions. [8]",
+            help="Not for es and cloning: at most so many runs share everything but their "
+            "actions. [8]",
         ),
     ] = None,
     relative: Annotated[
         str | None,
         typer.Option(
             "--relative",
-            help="Not for es: the reward at the end is a run's rank among its twins, or its lead "
-            "over their mean or over dynamic random: rank, mean, random; none for --reward in "
-            "each epoch. [rank; sac, td3, tqc, dqn: random; ars: none]",
+            help="Not for es and cloning: the reward at the end is a run's rank among its twins, "
+            "or its lead over their mean or over dynamic random: rank, mean, random; none for "
+            "--reward in each epoch. [rank; sac, td3, tqc, dqn: random; ars: none]",
         ),
     ] = None,
     envs: Annotated[
         int | None,
-        typer.Option("--envs", min=1, help="R, training runs side by side. [32; es: 64]"),
+        typer.Option(
+            "--envs", min=1, help="R, training runs side by side. [32; es: 64; cloning: 4]"
+        ),
     ] = None,
     steps: Annotated[
         int, typer.Option("--steps", min=1, help="Environment steps: epochs of training runs.")
@@ -203,13 +207,13 @@ def train(
     start: Annotated[
         str | None, typer.Option("--start", help="The policy to go on from, name or path.")
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="es: processes.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="es, cloning: processes.")] = 1,
     out: Annotated[
         Path,
         typer.Option(
             "--out",
-            help="The policy's file. Not for es: one that ends in .zip is a whole model, to go on "
-            "from in Stable-Baselines3, and plays only with trust=True.",
+            help="The policy's file. Not for es and cloning: one that ends in .zip is a whole "
+            "model, to go on from in Stable-Baselines3, and plays only with trust=True.",
         ),
     ] = Path("policy.npz"),
     device: DeviceOption = "auto",
@@ -225,7 +229,8 @@ def train(
 
     Every draw of the mixture takes one value of each repeatable option, and data of its own. A
     training that was stopped goes on from its last checkpoint: run the same command again. Play
-    the result with --agent "learned(policy='policy.npz')" (es) or "sb3(policy='policy.npz')".
+    the result with --agent "learned(policy='policy.npz')" (es, cloning) or
+    "sb3(policy='policy.npz')".
 
     Example: dynprune train --algo es --budgets 0.3 --label-noise 0 --label-noise 0.4 --jobs 2
     """
@@ -284,7 +289,7 @@ def train(
             phase = what.partition(":")[0]
             if ":" not in what:  # what happens within a phase has shares of its own
                 progress.update(task, description=f"train {algo}: {what}, {share:.0%}")
-            if phase != told and phase.startswith("imitation") and not watched():
+            if phase != told and phase.startswith(("imitation", "cloning")) and not watched():
                 say(f"train {algo}: {phase}")
             told = phase
 

@@ -9,18 +9,18 @@ arXiv:1011.0686); evolution strategies then improve it on what counts, the end o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
-from torch import nn
+from torch import Tensor, nn
 
 from dynprune_agents._agent import Agent
 from dynprune_agents.learning.mixture import FIRST_SEED, TaskDraw
-from dynprune_agents.policies._features import sample_features
+from dynprune_agents.policies._features import CONTEXT_FEATURES, SAMPLE_FEATURES, sample_features
 from dynprune_agents.policies._networks import Scorer
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
@@ -67,17 +67,30 @@ def teach(observation: dict[str, np.ndarray], corrupted: np.ndarray) -> np.ndarr
     return found
 
 
-def collect(draw: TaskDraw, agent: Agent, seed: int, replicas: int = 4) -> Examples:
-    """Plays an agent, and notes the teacher's scores at every epoch.
+Teacher = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
+"""From what `teach` takes to (R, n) float32."""
+
+
+def collect(
+    draw: TaskDraw,
+    agent: Agent,
+    seed: int,
+    replicas: int = 4,
+    teacher: Teacher = teach,
+    share: float = 1.0,
+) -> Examples:
+    """Plays an agent, and notes what the teacher says at every epoch.
 
     Args:
         draw: what is played.
         agent: the agent.
         seed: of the runs, and of which samples become examples.
         replicas: R, runs side by side.
+        teacher: gives the targets.
+        share: of the epochs of each run that are noted, drawn at random.
 
     Returns:
-        SAMPLES examples of each epoch of each run.
+        SAMPLES examples of each noted epoch of each run.
     """
     rng = np.random.default_rng(seed)
     envs = draw.make(replicas, AutoresetMode.DISABLED)
@@ -89,8 +102,10 @@ def collect(draw: TaskDraw, agent: Agent, seed: int, replicas: int = 4) -> Examp
     returns, ended, steps = np.zeros(replicas), np.zeros(replicas, dtype=bool), 0
     while not ended.all():
         features = sample_features(observation, episode.epochs, episode.num_classes)
-        scores = teach(observation, envs.dataset.corrupted)
+        scores = teacher(observation, envs.dataset.corrupted)
         for row in np.flatnonzero(~ended):
+            if share < 1 and rng.random() >= share:
+                continue
             chosen = rng.choice(episode.num_samples, SAMPLES)
             samples.append(features[0][row, chosen])
             run.append(features[1][row])
@@ -100,7 +115,12 @@ def collect(draw: TaskDraw, agent: Agent, seed: int, replicas: int = 4) -> Examp
         returns += rewards
     visits = int(infos["run_visits"].sum())
     envs.close()
-    return Examples(np.stack(samples), np.stack(run), np.stack(targets), returns, steps, visits)
+    shapes = (SAMPLES, len(SAMPLE_FEATURES)), (len(CONTEXT_FEATURES),), (SAMPLES,)
+    noted = [
+        np.array(kind, dtype=np.float32).reshape(len(kind), *shape)  # there may be none
+        for kind, shape in zip((samples, run, targets), shapes, strict=True)
+    ]
+    return Examples(noted[0], noted[1], noted[2], returns, steps, visits)
 
 
 def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 10) -> np.ndarray:
@@ -108,28 +128,55 @@ def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 10) -
 
     An offset shared by all samples of a run changes no selection, so both sides are centred.
     """
+
+    def error(scores: Tensor, targets: Tensor) -> Tensor:
+        centred = scores - scores.mean(1, keepdim=True)
+        return (centred - (targets - targets.mean(1, keepdim=True))).square().mean()
+
+    found, _ = descend(scorer, examples, error, seed, passes, 0.02)
+    scorer.split(found)["bias"][0] = np.log10(TEMPERATURE)
+    return found
+
+
+def descend(
+    scorer: Scorer,
+    examples: Sequence[Examples],
+    error: Callable[[Tensor, Tensor], Tensor],
+    seed: int,
+    passes: int,
+    rate: float,
+) -> tuple[np.ndarray, float]:
+    """Parameters, (P,) float32, of least error (Adam, one cycle), and the last pass's mean error.
+
+    Args:
+        scorer: the network's shape.
+        examples: what it learns from.
+        error: of scores (E, SAMPLES) against targets of that shape, one number.
+        seed: of the start and of the batches.
+        passes: over all examples.
+        rate: the learning rate at its peak.
+    """
     samples, run, targets = (
         torch.from_numpy(np.concatenate([getattr(each, name) for each in examples]))
         for name in ("samples", "run", "targets")
     )
-    targets = targets - targets.mean(1, keepdim=True)
     rng = np.random.default_rng(seed)
     flat = nn.Parameter(torch.from_numpy(scorer.initial(rng)))
-    optimizer = torch.optim.Adam([flat], lr=0.02)
+    optimizer = torch.optim.Adam([flat], lr=rate)
     batches = -(-len(samples) // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, passes * batches)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, passes * batches)
+    errors = []
     for _ in range(passes):
         for ids in np.array_split(rng.permutation(len(samples)), batches):
             parameters = scorer.split(flat)
             _, scores = scorer.score(parameters, samples[ids], run[ids], torch.tanh)
-            error = (scores - scores.mean(1, keepdim=True) - targets[ids]).square().mean()
+            now = error(scores, targets[ids])
             optimizer.zero_grad()
-            error.backward()
+            now.backward()
             optimizer.step()
             schedule.step()
-    found = flat.detach().numpy()
-    scorer.split(found)["bias"][0] = np.log10(TEMPERATURE)
-    return found
+            errors.append(now.item())
+    return flat.detach().numpy(), float(np.mean(errors[-batches:]))
 
 
 def save_examples(path: Path, examples: Sequence[Examples]) -> None:

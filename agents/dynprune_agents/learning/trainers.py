@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dynprune_agents.learning.cloning import CloningSettings, CloningTrainer
 from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
 from dynprune_agents.learning.mixture import Mixture
 from dynprune_agents.learning.training import PolicyTrainer
 from dynprune_env.common.specs import checked_arguments, lookup
 
-ALGORITHMS = ("es", "ppo", "a2c", "sac", "td3", "dqn", "trpo", "ars", "tqc")
+ALGORITHMS = ("es", "cloning", "ppo", "a2c", "sac", "td3", "dqn", "trpo", "ars", "tqc")
 
 
 def make_trainer(
@@ -36,12 +37,27 @@ def make_trainer(
     """
     mixture.check()
     lookup(algo, dict.fromkeys(ALGORITHMS), "algorithm")
-    if algo == "es":
-        if (twins, relative) != (None, None):
+    if algo in ("es", "cloning") and (twins, relative) != (None, None):
+        raise ValueError(
+            "--twins and --relative are for the algorithms of Stable-Baselines3, "
+            f"got {twins} and {relative} for --algo {algo}"
+        )
+    if algo == "cloning":
+        if (observation or "samples", action or "mask", start) != ("samples", "mask", None):
             raise ValueError(
-                "--twins and --relative are for the algorithms of Stable-Baselines3, "
-                f"got {twins} and {relative} for --algo es"
+                "--algo cloning trains a scorer (observation samples, action mask) from the "
+                f"beginning, got {observation}, {action} and --start {start}"
             )
+        checked = checked_arguments(CloningSettings, settings, "--algo cloning")
+        return CloningTrainer(
+            mixture,
+            replicas=4 if num_envs is None else num_envs,
+            seed=seed,
+            steps=steps,
+            settings=CloningSettings(**checked),
+            jobs=jobs,
+        )
+    if algo == "es":
         action = action or "mask"
         fits = {"mask": "samples", "tilts": "run"}
         if action not in fits or observation not in (None, fits[action]):

@@ -1,0 +1,210 @@
+"""Behaviour cloning of the oracle, who draws at random among the samples with right labels.
+
+In training the environment says which labels were redrawn, and the oracle looks it up. The scorer
+learns to draw as it does from what every policy may see, in the states that it meets when it plays
+itself (DAgger; Ross, Gordon & Bagnell 2011, arXiv:1011.0686). Nothing is learned of val accuracy:
+where all labels are right the oracle is dynamic random, and what cannot tell wrong labels from
+hard samples is told by the games with clean labels to leave both alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor
+
+from dynprune_agents._agent import Agent
+from dynprune_agents.learning.candidates import InTraining
+from dynprune_agents.learning.imitation import (
+    Examples,
+    collect,
+    descend,
+    load_examples,
+    save_examples,
+)
+from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
+from dynprune_agents.policies._files import save_scorer
+from dynprune_agents.policies._networks import Scorer
+from dynprune_env.common.pulse import beat, doing
+
+MOST_EXAMPLES = 40_000
+"""About so many epochs become examples: 190 MB."""
+
+
+@dataclass(frozen=True)
+class CloningSettings:
+    """How to learn.
+
+    Attributes:
+        width: hidden units of the scorer.
+        rounds: of play and learning; the first plays dynamic random, each later one what was
+            learned before.
+        passes: over all examples, when the scorer is learned anew at the end of a round.
+        learning_rate: of Adam, at its peak.
+        sharpness: how much more decided than the clone the policy is: it draws in proportion to
+            this power of the clone's probabilities.
+    """
+
+    width: int = 24
+    rounds: int = 3
+    passes: int = 8
+    learning_rate: float = 0.01
+    sharpness: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Checks the values.
+
+        Raises:
+            ValueError: one is not positive.
+        """
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise ValueError(f"{name} is a number above 0, got {value}")
+
+
+def right_labels(observation: dict[str, np.ndarray], corrupted: np.ndarray) -> np.ndarray:
+    """What the oracle looks up: 1 where a label is right, (R, n) float32; see `Teacher`."""
+    return np.broadcast_to((~corrupted).astype(np.float32), observation["loss"].shape)
+
+
+def cross_entropy(scores: Tensor, right: Tensor) -> Tensor:
+    """Of draws from the softmax of the scores, against uniform draws among the right labels.
+
+    0 where they agree: the oracle's own entropy is taken off.
+
+    Args:
+        scores: (E, S).
+        right: (E, S), 1 where a label is right; a row without any counts for nothing.
+    """
+    counts = right.sum(1).clamp(min=1)
+    logs = torch.log_softmax(scores, dim=1)
+    return (-(right * logs).sum(1) / counts - torch.log(counts) * (right.sum(1) > 0)).mean()
+
+
+class CloningTrainer:
+    """Round by round, plays games and learns to draw as the oracle does; see `PolicyTrainer`.
+
+    Args:
+        mixture: what tasks are drawn from.
+        replicas: R, runs of each draw.
+        seed: of everything.
+        steps: environment steps that are planned, an equal part in each round.
+        settings: how to learn.
+        jobs: processes; they change the time, not the result.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        *,
+        replicas: int = 4,
+        seed: int = 0,
+        steps: int = 200_000,
+        settings: CloningSettings | None = None,
+        jobs: int = 1,
+    ):
+        fixed = {"observation": "samples", "action": "mask"}
+        self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **fixed})
+        self.mixture.check()
+        self.settings = settings or CloningSettings()
+        self.replicas, self.seed, self.planned, self.jobs = replicas, seed, steps, jobs
+        self.network = Scorer(self.settings.width)
+        self.flat = self.network.initial(np.random.default_rng([seed, 1]))
+        self.round = self.steps = self.visits = self.begun = 0
+        self.seconds_in_env = 0.0
+        self.examples: list[Examples] = []
+        self.of_earlier_rounds = 0
+        self.between: Callable[[], None] = lambda: None
+
+    def advance(self) -> dict[str, float]:
+        """One round: plays what is left of it, then learns from all rounds so far."""
+        games = self._games()
+        done = len(self.examples) - self.of_earlier_rounds
+        what = f"cloning, round {self.round + 1} of {self.settings.rounds}"
+        share = min(1.0, MOST_EXAMPLES / self.planned)
+        agent, start = self.agent(), time.perf_counter()
+        with doing(what):
+            beat(done / len(games))
+            found = Parallel(n_jobs=self.jobs, return_as="generator")(
+                delayed(collect)(draw, agent, seed, self.replicas, right_labels, share)
+                for draw, seed in games[done:]
+            )
+            for played in found:
+                self.examples.append(played)
+                self.steps += played.steps
+                self.visits += played.visits
+                done += 1
+                now = time.perf_counter()
+                self.seconds_in_env, start = self.seconds_in_env + now - start, now
+                if done < len(games):
+                    beat(done / len(games))
+                    self.between()
+                    start = time.perf_counter()
+            settings = self.settings
+            self.flat, error = descend(
+                self.network,
+                self.examples,
+                cross_entropy,
+                self.seed,
+                settings.passes,
+                settings.learning_rate,
+            )
+        self.network.split(self.flat)["bias"][0] = -np.log10(settings.sharpness)
+        own = self.examples[self.of_earlier_rounds :]
+        self.of_earlier_rounds, self.begun = len(self.examples), self.steps
+        self.round += 1
+        returns = float(np.mean([each.returns.mean() for each in own]))
+        return {"return": returns, "cross_entropy": error}
+
+    def _games(self) -> list[tuple[TaskDraw, int]]:
+        """What this round plays, with the seeds: as many as bring it to its share of the steps."""
+        rng = np.random.default_rng([self.seed, 5, self.round])
+        goal = self.planned * min(1.0, (self.round + 1) / self.settings.rounds)
+        games: list[tuple[TaskDraw, int]] = []
+        steps = self.begun
+        while steps < goal or not games:
+            draw = self.mixture.draw(rng)
+            games.append((draw, int(rng.integers(FIRST_SEED, 1 << 31))))
+            steps += self.replicas * draw.settings().recipe.epochs
+        return games
+
+    def agent(self) -> Agent:
+        """The scorer as it is now: dynamic random in the first round."""
+        return InTraining(self.network, self.flat)
+
+    def save(self, path: Path) -> None:
+        """Writes the scorer."""
+        origin: dict[str, Any] = {
+            "algorithm": "behaviour cloning of the oracle",
+            "mixture": asdict(self.mixture),
+            "settings": asdict(self.settings),
+            "seed": self.seed,
+            "rounds": self.round,
+            "steps": self.steps,
+            "visits": self.visits,
+        }
+        save_scorer(path, self.network, self.flat, origin)
+
+    _COUNTS = ("round", "steps", "visits", "begun", "seconds_in_env", "of_earlier_rounds")
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """Writes the examples and the scorer."""
+        np.save(folder / "scorer.npy", self.flat)
+        counts = {name: getattr(self, name) for name in self._COUNTS}
+        (folder / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
+        save_examples(folder / "examples.npz", self.examples)
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Goes on from a checkpoint."""
+        self.flat = np.load(folder / "scorer.npy", allow_pickle=False)
+        for name, value in json.loads((folder / "counts.json").read_text(encoding="utf-8")).items():
+            setattr(self, name, value)
+        self.examples = load_examples(folder / "examples.npz")

@@ -1,0 +1,134 @@
+"""Behaviour cloning: its error by hand, the oracle found again, and the same training again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from dynprune_agents.baselines.dynamic_random import DynamicRandom
+from dynprune_agents.learning.cloning import (
+    CloningSettings,
+    CloningTrainer,
+    cross_entropy,
+    right_labels,
+)
+from dynprune_agents.learning.imitation import SAMPLES, collect
+from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
+from dynprune_agents.policies._features import SAMPLE_FEATURES
+from dynprune_agents.policies.learned import Learned
+from dynprune_env import DynPruneVectorEnv
+
+SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "reward": "val_accuracy"}
+MIXTURE = Mixture(budgets=(0.3, 0.5), label_noise=(0.0, 0.4), env_kwargs=SMALL)
+FEW = CloningSettings(width=2, rounds=2, passes=2)
+
+
+def trainer(**changes: Any) -> CloningTrainer:
+    return CloningTrainer(MIXTURE, **{"seed": 3, "steps": 96, "settings": FEW, **changes})
+
+
+def test_the_error_is_the_cross_entropy_beyond_that_of_the_oracle() -> None:
+    right = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    assert cross_entropy(torch.tensor([[9.0, 9.0, -99.0, -99.0]]), right).item() == pytest.approx(0)
+    # Of four alike each is drawn with 1/4, the oracle's two with 1/2.
+    assert cross_entropy(torch.zeros(1, 4), right).item() == pytest.approx(math.log(2))
+    one_right = cross_entropy(torch.log(torch.tensor([[6.0, 2.0, 1.0, 1.0]])), right).item()
+    assert one_right == pytest.approx(-(math.log(0.6) + math.log(0.2)) / 2 - math.log(2))
+    assert cross_entropy(torch.randn(1, 4), torch.zeros(1, 4)).item() == 0.0
+
+
+def test_examples_are_what_the_oracle_looks_up_and_as_many_as_asked_for() -> None:
+    kwargs = {**SMALL, "label_noise": 0.4, "budget": 1.0, "data_seed": FIRST_SEED}
+    draw = TaskDraw("DynPrune-Digits-v0", {**kwargs, "observation": "samples", "action": "mask"})
+    whole = collect(draw, DynamicRandom(), 5, 2, right_labels)
+    assert whole.samples.shape == (6, SAMPLES, len(SAMPLE_FEATURES))
+    env = draw.make(1, AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    assert 1 - whole.targets.mean() == pytest.approx(env.dataset.corrupted.mean(), abs=0.1)
+    assert set(np.unique(whole.targets)) == {0.0, 1.0}
+    none = collect(draw, DynamicRandom(), 5, 2, right_labels, share=0.0)
+    assert (none.samples.shape[0], none.steps) == (0, whole.steps)
+
+
+@pytest.mark.slow
+def test_the_clone_keeps_right_labels_of_planted_data() -> None:
+    """Eight in ten labels are wrong there; dynamic random keeps as many."""
+    mixture = Mixture(
+        envs=("DynPrune-Planted-v0",), budgets=(0.1, 0.2), env_kwargs={"reward": "val_accuracy"}
+    )
+    one = CloningTrainer(mixture, steps=6_000, settings=CloningSettings(width=8))
+    while one.steps < 6_000:
+        one.advance()
+    env = DynPruneVectorEnv(4, "Disabled", task="Planted", budget=0.15, data_seed=1)
+    seen, _ = env.reset(seed=0)
+    agent = one.agent()
+    agent.reset(env.episode([0, 1, 2, 3]))
+    wrong = []
+    while not env.ended.all():
+        mask = agent.select(seen)
+        wrong.append(env.dataset.corrupted[np.nonzero(mask)[1]].mean())
+        seen, *_ = env.step(mask)
+    assert np.mean(wrong[:3]) > 0.6
+    assert np.mean(wrong[10:]) < 0.3
+
+
+def test_before_it_has_learned_it_is_dynamic_random_and_afterwards_sharp() -> None:
+    one = trainer(settings=CloningSettings(width=2, rounds=2, passes=2, sharpness=4.0))
+    assert not one.network.split(one.flat)["w"].any()
+    logged = one.advance()
+    assert set(logged) == {"return", "cross_entropy"}
+    assert one.network.split(one.flat)["bias"][0] == pytest.approx(-math.log10(4))
+    assert one.network.split(one.flat)["w"].any()
+
+
+def test_rounds_share_the_steps_and_go_on_from_within(tmp_path: Path) -> None:
+    whole = trainer()
+    whole.advance()
+    assert whole.steps >= 48
+    whole.advance()
+    assert whole.steps >= 96
+
+    class Interrupted(Exception):
+        pass
+
+    part, calls = trainer(), []
+
+    def stop() -> None:
+        calls.append(part.steps)
+        if len(calls) == 2:
+            part.save_checkpoint(tmp_path)
+            raise Interrupted
+
+    part.between = stop
+    with pytest.raises(Interrupted):
+        part.advance()
+    again = trainer()
+    again.load_checkpoint(tmp_path)
+    assert 0 < again.steps < whole.steps
+    again.advance()
+    again.advance()
+    np.testing.assert_array_equal(again.flat, whole.flat)
+    assert (again.steps, again.visits, again.round) == (whole.steps, whole.visits, 2)
+
+
+def test_processes_change_nothing_and_the_file_plays(tmp_path: Path) -> None:
+    one, two = trainer(), trainer(jobs=2)
+    for each in (one, two):
+        each.advance()
+    np.testing.assert_array_equal(one.flat, two.flat)
+    one.save(tmp_path / "clone.npz")
+    played = Learned(str(tmp_path / "clone.npz"))
+    assert played.env_kwargs == {}
+    np.testing.assert_array_equal(played.network()[1], one.flat)
+
+
+@pytest.mark.parametrize("name", ["width", "rounds", "passes", "learning_rate", "sharpness"])
+def test_settings_are_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a number above 0, got 0"):
+        CloningSettings(**{name: 0})
