@@ -26,6 +26,10 @@ ln C, val accuracy, and val accuracy minus the share of visited samples predicte
 wrong labels make positive."""
 
 
+RUN_COLUMNS = ("visits", "loss", "confidence", "correct")
+"""The columns that these are made from."""
+
+
 def quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """The numbers that `np.quantile` gives along the last axis (type 7 of Hyndman & Fan 1996).
 
@@ -68,7 +72,7 @@ def run_features(
     """The entries of RUN_FEATURES, (R, len(RUN_FEATURES)) float32.
 
     Args:
-        columns: `visits`, `loss`, `confidence` and `correct`, (R, n) each.
+        columns: those of RUN_COLUMNS, (R, n) each.
         known: the entries of `progress` by name, (R,) each.
         epochs: T, one number or (R,).
         num_classes: C, one number or (R,).

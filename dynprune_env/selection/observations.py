@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dynprune_env.selection.budget import VisitBudget
-from dynprune_env.selection.features import RUN_FEATURES, quantiles, run_features
+from dynprune_env.selection.features import RUN_COLUMNS, RUN_FEATURES, quantiles, run_features
 from dynprune_env.selection.rewards import Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, own_copies
 
@@ -60,17 +60,22 @@ def with_replica_axis(observation: Any) -> Any:
 
 @dataclass(frozen=True)
 class TaskSize:
-    """What a space must know: n samples, T epochs, C classes."""
+    """What a space must know: n samples, T epochs, C classes, and the columns to observe."""
 
     num_samples: int
     epochs: int
     num_classes: int
+    columns: tuple[str, ...] = SampleStatistics.COLUMNS
 
 
 class Observation(Protocol):
     """Declares a space and fills it for R replicas."""
 
     def __init__(self, shape: TaskSize): ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that `observe` asks for."""
 
     def space(self) -> spaces.Space[Any]:
         """The space of one replica's observation."""
@@ -85,10 +90,11 @@ class Observation(Protocol):
 
 
 class Samples:
-    """A Dict of (n,) columns, one per statistic of `SampleStatistics`, `progress`, `task_size`."""
+    """A Dict of (n,) columns, those of `shape.columns`, and of `progress` and `task_size`."""
 
     def __init__(self, shape: TaskSize):
         self.shape = shape
+        self.reads = shape.columns
 
     def space(self) -> spaces.Dict:
         """One bounded float32 Box per column, and of `progress` and `task_size`."""
@@ -99,7 +105,7 @@ class Samples:
                 (shape.num_samples,),
                 np.float32,
             )
-            for name in SampleStatistics.COLUMNS
+            for name in self.reads
         }
         boxes["progress"] = spaces.Box(np.zeros_like(_PROGRESS_HIGH), _PROGRESS_HIGH)
         # From 0: libraries fill with zeros where there is no observation.
@@ -112,7 +118,7 @@ class Samples:
         """Each column (R, n), progress (R, 7), task_size (R, 2)."""
         size = np.empty((len(progress), 2), dtype=np.float32)
         size[:] = self.shape.epochs, self.shape.num_classes
-        return {**own_copies(columns), "progress": progress, TASK_SIZE: size}
+        return {**own_copies(columns, self.reads), "progress": progress, TASK_SIZE: size}
 
 
 class Summary:
@@ -125,6 +131,7 @@ class Summary:
     """
 
     COLUMNS = (*SampleStatistics.COLUMNS[:6], "age", "visits", "forgetting")
+    reads = (*COLUMNS, "correct")
     NAMES = (
         *PROGRESS,
         *(f"{name}_{moment}" for name in COLUMNS for moment in ("median", "spread", "asymmetry")),
@@ -177,6 +184,7 @@ class Run:
 
     NAMES = ("one", *RUN_FEATURES)
     LIMIT = 10.0
+    reads = RUN_COLUMNS
 
     def __init__(self, shape: TaskSize):
         self.shape = shape
