@@ -74,7 +74,8 @@ class PruningSampler(Standing):
     Args:
         labels: (n,) the class of each sample, integers in [0, C); or n itself, where there are no
             classes: then record losses.
-        agent: chooses what an epoch visits, e.g. `dynprune_agents.make("ucb")`.
+        agent: chooses what an epoch visits, e.g. `dynprune_agents.make("ucb")`. Only the columns
+            that it reads are kept.
         epochs: T, the most epochs.
         budget: share of T n visits that the run may spend, in (0, 1].
         num_classes: C; None means one more than the largest label (2 without labels). Samples that
