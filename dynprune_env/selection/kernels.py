@@ -360,11 +360,12 @@ def record_values(orders, starts, epoch, values, limits, table, counts, scored, 
     losses, means, variances, confidences, margins, distances, rights = table
     forgetting, visits, last_visit = counts
     recorded = np.empty((5, _BLOCK), np.float32)
+    places = orders.view(np.uint64)  # of which no sign is looked at
     for row in range(len(averages)):
         total = 0.0
         for start in range(starts[row], starts[row + 1], _BLOCK):
             end = min(start + _BLOCK, starts[row + 1])
-            ids = orders[start:end]
+            ids = places[start:end]
             total = fill_recorded(values[:, start:end], limits, recorded, total)
             move_moments(means, variances, scored, row, ids, recorded[0])
             count_forgotten(forgetting, rights, row, ids, recorded[4])

@@ -233,6 +233,9 @@ class SampleStatistics:
             name: np.empty(self.shape, dtype) for name, dtype in _ARRAYS.items() if name in wanted
         }
         self.kept = tuple(name for name in self.COLUMNS if wanted.issuperset(_parts(name)))
+        self._columns = {name: self._table[_parts(name)[0]] for name in self.kept if _parts(name)}
+        arrays = tuple(self._table.get(name, nothing) for name, nothing in _NOTHING.items())
+        self._arrays = arrays[:7], arrays[7:10], arrays[10]
         self.reset(np.arange(num_replicas))
 
     @staticmethod
@@ -280,16 +283,13 @@ class SampleStatistics:
             sums = np.bincount(rows, weights=table[0], minlength=replicas)
             return sums / np.maximum(np.diff(starts), 1)
         means = np.empty(replicas)
-        arrays = tuple(self._table.get(name, nothing) for name, nothing in _NOTHING.items())
         _record_values()(
             ids,
             starts,
             np.full(replicas, -1) if epoch is None else epoch,
             np.ascontiguousarray(table),
             _LIMITS,
-            arrays[:7],
-            arrays[7:10],
-            arrays[10],
+            *self._arrays,
             means,
         )
         return means
@@ -352,10 +352,7 @@ class SampleStatistics:
         Raises:
             KeyError: one is not kept; the message says which are.
         """
-        lent = {n: self._lent(n, epoch) for n in (self.kept if names is None else names)}
-        return {
-            n: column if column.flags.writeable else column.copy() for n, column in lent.items()
-        }
+        return {name: self._fresh(name, epoch) for name in (self.kept if names is None else names)}
 
     def lend(self, epoch: np.ndarray) -> Mapping[str, np.ndarray]:
         """The columns that are kept, each made when it is first asked for.
@@ -366,28 +363,32 @@ class SampleStatistics:
         return _LentColumns(self, epoch)
 
     def _lent(self, name: str, epoch: np.ndarray) -> np.ndarray:
-        if name == "age":
-            # In float32, where whole numbers up to 2^24 are exact: an array of int64 takes longer.
-            return epoch[:, None].astype(np.float32) - self._held(name).astype(np.float32)
+        column = self._columns.get(name)
+        if column is None or column.dtype != np.float32:
+            return self._fresh(name, epoch)
+        return _read_only(column)
+
+    def _fresh(self, name: str, epoch: np.ndarray) -> np.ndarray:
         if name == "label":
             labels = np.empty(self.shape, dtype=np.float32)
             labels[...] = self.labels
             return labels
-        column = self._held(name)
-        return _read_only(column) if column.dtype == np.float32 else column.astype(np.float32)
+        column = self._held(name).astype(np.float32)
+        # In float32, where whole numbers up to 2^24 are exact: an array of int64 takes longer.
+        return epoch[:, None].astype(np.float32) - column if name == "age" else column
 
     def _held(self, name: str) -> np.ndarray:
-        """The array of a column, of its first part.
+        """The array of a column; of age, the last visits.
 
         Raises:
             KeyError: it is not kept.
         """
-        if name not in self.kept:
+        if name not in self._columns:
             raise KeyError(
                 f"the column {name!r} is not kept, only {', '.join(self.kept)}: the environment's "
                 "setting `columns`, or that attribute of an agent, says which are"
             )
-        return self._table[_parts(name)[0]]
+        return self._columns[name]
 
     def state(self) -> dict[str, Tensor]:
         """Everything as tensors."""

@@ -527,7 +527,7 @@ RESEALED: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
 @pytest.mark.parametrize("what", RESEALED)
 def test_a_state_that_somebody_made_must_still_fit(what: str) -> None:
     place, change = RESEALED[what]
-    sampler, twin, saved = new(), new(), new()
+    sampler, twin, saved = (new("small_loss") for _ in range(3))
     play(saved, 2)
     record(saved, saved.kept[:7])
     state = put(saved.state_dict(), place, change)
