@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,18 @@ def test_what_is_not_kept_is_refused_and_what_is_kept_is_named() -> None:
     for names in (["margins"], [["margin"]], [3]):
         with pytest.raises(ValueError, match=r"no column is called .*; there are loss, loss_mean"):
             table(columns=names)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda table: pickle.loads(pickle.dumps(table))])
+def test_a_copy_goes_on_alone(copied: Any) -> None:
+    first = table(columns=["loss_var", "visits"])
+    recorded(first, 0)
+    before, other = first.state(), copied(first)
+    recorded(other, 1)
+    assert_same(first.state(), before)
+    recorded(first, 1)
+    assert_same(other.columns(np.full(R, 4)), first.columns(np.full(R, 4)))
+    assert_same(other.state(), first.state())
 
 
 @given(some_columns, some_columns)
