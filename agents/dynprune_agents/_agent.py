@@ -43,6 +43,12 @@ class Agent(ABC):
     env_kwargs: ClassVar[dict[str, Any]] = {}
     """What the rule asks of the environment, e.g. {"action": "weights"}; masks are the default."""
 
+    columns: ClassVar[tuple[str, ...] | None] = None
+    """The columns that it reads, parts aside, e.g. ("loss", "visits"): a run keeps no others.
+
+    None for all. It is not inherited: a subclass may read others than its base.
+    """
+
     source: ClassVar[str] = ""
     """Where the rule is from, in one line: authors, venue, year, arXiv number; "" for one's own.
 
@@ -51,6 +57,8 @@ class Agent(ABC):
 
     def __init_subclass__(cls) -> None:
         """Keeps @dataclass from replacing the repr, which is the agent's label."""
+        if "columns" not in vars(cls):
+            cls.columns = None
         cls.__repr__ = Agent.__repr__  # type: ignore[method-assign]
 
     def files(self) -> list[Path]:
@@ -152,6 +160,11 @@ class Agent(ABC):
                     f"{self!r} plays with {name}={kind!r}, and the environment has "
                     f"{name}={found!r}: make it with gym.make(..., **agent.env_kwargs)"
                 )
+
+    def everything(self, observation: Observation) -> np.ndarray:
+        """All samples, (R, n) or (n,) bool."""
+        rows = observation["progress"].shape[:-1]
+        return np.ones((*rows, self.episode.num_samples), dtype=bool)
 
     def progress(self, observation: Observation) -> np.ndarray:
         """How far the run is, (R,) or () in [0, 1]; schedules of a rule run on it."""
@@ -264,7 +277,7 @@ class PeriodicAgent(Agent):
         self.watch(observation)
         since = self.epoch(observation) - self.warmup
         if since < 0:
-            return np.ones(observation["loss"].shape, dtype=bool)
+            return self.everything(observation)
         period = self.period or max(1, round(0.05 * self.episode.epochs))
         if self._kept is None or since % period == 0:
             self._kept = self.choose(observation, self.keep_count(observation))

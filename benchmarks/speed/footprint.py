@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from benchmarks.speed.selection import run_bytes
+
 PEAK = """
 def megabytes():
     # Not getrusage's: a child starts with its parent's peak.
@@ -60,6 +62,18 @@ def footprint_text(bytes_per_sample: float) -> str:
         f"Growth over 100 resets of Digits: {run(RESETS):.1f} MB (target: none).",
         f"Statistics: {bytes_per_sample:.0f} bytes a sample, {bytes_per_sample * 10:,.0f} MB for "
         "ten million (target 600).",
+        _kept_line(("dynamic_random", "epsilon_greedy", "linucb", "learned", "sb3")),
         f"`import dynprune_env` beyond gymnasium's own: {run(IMPORT):.3f} s (target 0.5).",
     ]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _kept_line(specs: tuple[str, ...]) -> str:
+    """What runs of agents keep of the statistics."""
+    each = [
+        f"`{spec}` {run_bytes(spec, True):.0f} ({run_bytes(spec, False):.0f})" for spec in specs
+    ]
+    return (
+        "Of these bytes every replica of a benchmark run has of its own (in brackets where nothing "
+        f"is recorded, as in a `PruningSampler`; target at most 49): {', '.join(each)}."
+    )

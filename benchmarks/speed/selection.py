@@ -12,7 +12,9 @@ import torch
 
 import dynprune_agents
 from dynprune_agents import PeriodicAgent
-from dynprune_env.selection.agent import Episode
+from dynprune_env import DynPruneVectorEnv
+from dynprune_env.benchmark.recording import RunLog
+from dynprune_env.selection.agent import Episode, columns_read
 from dynprune_env.selection.observations import PROGRESS
 from dynprune_env.selection.statistics import SampleStatistics, SampleValues, sample_values
 
@@ -148,5 +150,25 @@ def selection_table(sizes: tuple[int, ...], rounds: int = 5) -> str:
 def statistics_bytes(n: int = 100_000) -> float:
     """Bytes per sample of the table of statistics, labels included; of one replica."""
     table = SampleStatistics(1, np.zeros(n, dtype=np.int64), 10)
-    held = [table.labels, *(value.numpy() for value in table.state().values())]
-    return sum(each.nbytes for each in held) / n
+    return (table.labels.nbytes + held_bytes(table)) / n
+
+
+def held_bytes(table: SampleStatistics) -> int:
+    """Bytes of a table without the labels, which all replicas share."""
+    return sum(value.numpy().nbytes for value in table.state().values())
+
+
+def run_bytes(spec: str, recorded: bool) -> float:
+    """Bytes per sample that every replica of an agent's run keeps of it, on Digits.
+
+    Args:
+        spec: of the agent.
+        recorded: whether the run is one of the benchmark, which also records losses and visits.
+    """
+    agent = dynprune_agents.make(spec)
+    columns = columns_read(agent)
+    if columns is not None and recorded:
+        columns = (*columns, *RunLog.READS)
+    env = DynPruneVectorEnv(1, columns=columns, device="cpu", **agent.env_kwargs)
+    env.reset(seed=0)
+    return held_bytes(env.trainer.statistics) / env.settings.num_samples

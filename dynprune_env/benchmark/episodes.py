@@ -27,7 +27,7 @@ from dynprune_env.common.pulse import Listener, doing, listening
 from dynprune_env.common.threads import one_blas_thread, torch_threads
 from dynprune_env.envs.settings import Settings, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
-from dynprune_env.selection.agent import SelectionAgent, check_agent
+from dynprune_env.selection.agent import SelectionAgent, check_agent, columns_read, reading
 from dynprune_env.selection.agent_state import pack_agent, unpack_agent
 
 T = TypeVar("T")
@@ -86,7 +86,8 @@ def run_episodes(
         agent: chooses the actions; its repr is its label in the results.
         seeds: one run each, whole numbers from 0, none twice; a run's numbers depend on its own
             seed, not on the company.
-        env_kwargs: keyword arguments of the environment.
+        env_kwargs: keyword arguments of the environment. Unless they name `columns`, it keeps
+            those that the agent reads, and those that the results are made from.
         device: where to train; not part of a run's configuration.
         data_dir: folder of the data sets, likewise.
         imports: modules that register tasks: they count as code that decides numbers.
@@ -177,6 +178,9 @@ class _EpisodeRunner:
         self._best_epoch = best_epoch
         self._env_kwargs = {"budget": Settings.budget, **env_kwargs}
         self._arguments = dict(agent.env_kwargs) | self._env_kwargs
+        columns = self._arguments.get("columns", columns_read(agent))
+        if isinstance(columns, tuple | list):  # else all, or what the settings refuse
+            self._arguments["columns"] = [*columns, *RunLog.READS]
         self._trust = trust
         self._arguments |= {"device": device, "data_dir": data_dir}
         # As the runs begin: what is edited meanwhile has no part in them.
@@ -224,7 +228,7 @@ class _EpisodeRunner:
         self._observation, _ = self._vector.reset(seed=list(seeds))
         start = time.perf_counter()
         runs = self._vector.scoring_runs(seeds)
-        with doing("scoring beforehand"):
+        with doing("scoring beforehand"), reading(self._agent):
             self._agent.prepare(runs)
         self._spent["prepare"] = time.perf_counter() - start
         self._preparation = runs.visits
@@ -245,13 +249,15 @@ class _EpisodeRunner:
     def step(self) -> np.ndarray:
         """Plays one epoch; returns the (R,) progress, in [0, 1]."""
         began = time.perf_counter()
-        action = self._agent.select(self._observation)
+        with reading(self._agent):
+            action = self._agent.select(self._observation)
         self._spent["select"] += time.perf_counter() - began
         done = self._vector.trainer.budget.epoch.max()
         with doing(f"epoch {done + 1} of {self._vector.settings.recipe.epochs}"):
             observation, reward, terminated, _, self._info = self._vector.step(action)
         stepped, began = time.perf_counter() - began, time.perf_counter()
-        self._agent.update(self._observation, action, reward, observation)
+        with reading(self._agent):
+            self._agent.update(self._observation, action, reward, observation)
         self._spent["select"] += time.perf_counter() - began
         self._log.add(self._info, reward, stepped)
         if self._best is not None:

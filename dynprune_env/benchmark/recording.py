@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class RunLog:
     """Collects the history of the running replicas of a vector environment, epoch by epoch."""
 
+    READS = ("loss", "visits")
+    """The columns that the environment has to keep for it."""
+
     def __init__(self, env: DynPruneVectorEnv):
         self._statistics = env.trainer.statistics
         self._corrupted = env.trainer.dataset.corrupted

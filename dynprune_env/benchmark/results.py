@@ -60,7 +60,10 @@ class RunConfig:
         budget = plain(self.env_kwargs.get("budget"))
         if isinstance(budget, bool) or not isinstance(budget, int | float):
             raise ValueError(f"env_kwargs hold a budget in (0, 1], got {budget!r}")
-        kwargs = {name: plain(value) for name, value in self.env_kwargs.items()}
+        kwargs = {
+            name: list(value) if isinstance(value, tuple) else plain(value)  # as JSON gives it
+            for name, value in self.env_kwargs.items()
+        }
         kwargs["budget"] = float(budget)
         object.__setattr__(self, "env_kwargs", kwargs)
 

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from inspect import Parameter, signature
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from dynprune_env.common.checks import plain, shown
 
@@ -117,8 +117,8 @@ def checked_arguments(
     """Checks keyword arguments against a factory's signature and type hints.
 
     Returns:
-        The arguments, whole numbers turned into floats where floats are asked for, numpy's numbers
-        into Python's.
+        The arguments, whole numbers turned into floats where floats are asked for, lists into
+        tuples likewise, numpy's numbers into Python's.
 
     Raises:
         ValueError: one is unknown (the message lists those that exist) or of the wrong type.
@@ -137,8 +137,11 @@ def checked_arguments(
             raise ValueError(
                 f"{context} has no parameter {name!r}; it has {', '.join(known) or 'none'}"
             )
-        kinds = get_args(hints.get(name)) or (hints.get(name, type(value)),)
+        hinted = get_args(hints.get(name)) or (hints.get(name, type(value)),)
+        kinds = [get_origin(kind) or kind for kind in hinted]  # tuple of tuple[str, ...]
         value = plain(value)
+        if tuple in kinds and type(value) is list:
+            value = tuple(value)
         if float in kinds and type(value) is int and abs(value) < 2**1023:
             value = float(value)
         if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):

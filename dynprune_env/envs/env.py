@@ -52,8 +52,9 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
 
     ## Observation Space
 
-    "samples" (default): a Dict of (n,) float32 columns, one per statistic of `SampleStatistics`,
-    the vector `progress` (see `observations.PROGRESS`), and `task_size`, (T, C). "summary": a
+    "samples" (default): a Dict of (n,) float32 columns, one per statistic of `SampleStatistics` (or
+    those that the setting `columns` names), the vector `progress` (see `observations.PROGRESS`),
+    and `task_size`, (T, C). "summary": a
     vector of 36 numbers whatever n, see `Summary`. "run": one of 12 numbers, see `Run`; the
     fastest. "diagnostics": these and three more, see `Diagnostics`. Only visited samples are
     re-scored, from the losses that training computes anyway; unvisited ones carry the values of a

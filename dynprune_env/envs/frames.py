@@ -25,6 +25,9 @@ class Frames:
         rows: the epochs of each row, the reset state first.
     """
 
+    READS = ("loss",)
+    """The columns that are looked at, where they are wanted."""
+
     def __init__(self, num_rows: int, settings: Settings, wanted: bool):
         self.settings = settings
         self.wanted = wanted

@@ -17,6 +17,7 @@ from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.budget import WEIGHTS
 from dynprune_env.selection.observations import OBSERVATIONS
 from dynprune_env.selection.rewards import find_reward
+from dynprune_env.selection.statistics import SampleStatistics, check_columns
 from dynprune_env.tasks.models import check_model, is_mlp
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.registry import Task, find_task
@@ -67,6 +68,9 @@ class Settings:
         averaging: keeps an exponential moving average of each model, moved after every gradient
             step, for rules that ask for it (`Probe.models`): the weight of the old one, in [0, 1).
             None keeps none.
+        columns: names out of `SampleStatistics.COLUMNS`: of what training reveals about samples
+            only these are observed (kind "samples") and kept in memory, besides what the kinds of
+            action and observation need. No number of a run depends on it. None for all.
         data_dir: folder of the data sets; None searches $DYNPRUNE_DATA, then ~/.cache/dynprune.
         download: whether absent files may be downloaded.
     """
@@ -94,6 +98,7 @@ class Settings:
     compile: bool = False
     learner: str = "auto"
     averaging: float | None = None
+    columns: tuple[str, ...] | None = None
     data_dir: str | None = None
     download: bool = True
 
@@ -108,6 +113,8 @@ class Settings:
         real("budget is a share of a full run", self.budget, "(0, 1]")
         if self.averaging is not None:
             real("averaging is a weight", self.averaging, "[0, 1)")
+        if self.columns is not None:
+            object.__setattr__(self, "columns", check_columns(self.columns))
         whole("threads", self.threads, 1)
         find_reward(self.reward)
         for name, registry in (
@@ -163,6 +170,11 @@ class Settings:
     def num_samples(self) -> int:
         """The number of train samples, n."""
         return self.variant.num_samples(self.resolved.info)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """The columns that observations of kind "samples" have."""
+        return SampleStatistics.COLUMNS if self.columns is None else self.columns
 
     @property
     def most_threads(self) -> int:

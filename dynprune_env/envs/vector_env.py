@@ -85,7 +85,8 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         self.render_mode = render_mode
 
         task = self.settings.resolved
-        shape = TaskSize(self.settings.num_samples, task.recipe.epochs, task.info.num_classes)
+        size = self.settings.num_samples, task.recipe.epochs, task.info.num_classes
+        shape = TaskSize(*size, self.settings.observed)
         self._observation = OBSERVATIONS[self.settings.observation](shape)
         self._action: Action = ACTIONS[self.settings.action]()
         self._reward = find_reward(self.settings.reward)
@@ -297,16 +298,17 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         The next steps are the same, bit for bit on a CPU. The panel of `render` starts anew.
 
         Raises:
-            ValueError: the state is of a game with other settings.
+            ValueError: the state is of a game with other settings, or of one that kept fewer
+                columns.
         """
         if state["settings"] != self._signature():
             raise ValueError(
                 f"the state was made with the settings {state['settings']}, "
                 f"this environment has {self._signature()}"
             )
-        if self._trainer is None:
-            self._trainer = self._make_trainer()
-        self._trainer.load_state(state["trainer"])
+        trainer = self._trainer or self._make_trainer()
+        trainer.load_state(state["trainer"])
+        self._trainer = trainer
         self._metrics = Metrics(**{k: v.numpy().copy() for k, v in state["metrics"].items()})
         self._random = [np.random.default_rng() for _ in range(self.num_envs)]
         self._seeds = [-1] * self.num_envs
@@ -323,9 +325,9 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         return other
 
     def _signature(self) -> str:
-        """The settings that a state belongs to; where it runs is not one of them."""
+        """The settings that a state belongs to; where it runs and what it keeps are none."""
         settings, recipe = self.settings.as_dict(), self.settings.recipe
-        for name in ("device", "deterministic", "data_dir", "download"):
+        for name in ("device", "deterministic", "columns", "data_dir", "download"):
             del settings[name]
         settings |= {"num_envs": self.num_envs, "twins": self.twins}
         settings |= {name: getattr(recipe, name) for name in ("optimizer", "schedule", "loss")}
@@ -368,6 +370,12 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
             bf16=settings.use_bf16(device),
             torch_compile=settings.compile,
             deterministic=settings.deterministic,
+            columns={
+                *settings.observed,
+                *self._observation.reads,
+                *self._action.reads,
+                *(Frames.READS if self._frames.wanted else ()),
+            },
         )
 
     def _seed(self, rows: np.ndarray, seeds: list[int | None]) -> None:

@@ -36,8 +36,8 @@ from dynprune_env.sampler.state import (
     labels_hash,
     read_state,
 )
-from dynprune_env.selection.actions import decode
-from dynprune_env.selection.agent import Episode, SelectionAgent
+from dynprune_env.selection.actions import ACTIONS, decode
+from dynprune_env.selection.agent import Episode, SelectionAgent, columns_read, reading
 from dynprune_env.selection.agent_state import agent_label, pack_agent
 from dynprune_env.selection.budget import (
     WEIGHTS,
@@ -74,7 +74,8 @@ class PruningSampler(Standing):
     Args:
         labels: (n,) the class of each sample, integers in [0, C); or n itself, where there are no
             classes: then record losses.
-        agent: chooses what an epoch visits, e.g. `dynprune_agents.make("ucb")`.
+        agent: chooses what an epoch visits, e.g. `dynprune_agents.make("ucb")`. Only the columns
+            that it reads are kept.
         epochs: T, the most epochs.
         budget: share of T n visits that the run may spend, in (0, 1].
         num_classes: C; None means one more than the largest label (2 without labels). Samples that
@@ -145,11 +146,14 @@ class PruningSampler(Standing):
             "seed": whole("seed", seed, 0),
         }
         self._budget = VisitBudget(1, len(table), epochs, budget)
-        self._statistics = SampleStatistics(1, table, classes)
         self._records = Records(table, classes, known)
-        task_size = TaskSize(len(table), epochs, classes)
+        columns = columns_read(agent)
+        seen = SampleStatistics.COLUMNS if columns is None else columns
+        task_size = TaskSize(len(table), epochs, classes, seen)
         self._observation = OBSERVATIONS[wants["observation"]](task_size)
         self._action_kind = wants["action"]
+        kept = {*seen, *self._observation.reads, *ACTIONS[self._action_kind]().reads}
+        self._statistics = SampleStatistics(1, table, classes, columns=kept)
         uniform = np.array([math.log(classes)])
         self._metrics = Metrics(uniform, np.array([1 / classes]), uniform, np.array([False]))
         self._largest_batch = 0
@@ -234,7 +238,8 @@ class PruningSampler(Standing):
         self._records.clear()
         self._done = self._done[:0]
         reward = float(REWARDS["val_loss"](before, self._metrics)[0])
-        self.agent.update(seen, self._action, reward, self._observe())
+        with reading(self.agent):
+            self.agent.update(seen, self._action, reward, self._observe())
         self._choose()
 
     def forget_epoch(self) -> None:
@@ -354,9 +359,11 @@ class PruningSampler(Standing):
     def _choose(self) -> None:
         """Asks the agent, and hands out what it keeps as far as the budget reaches."""
         if self.finished:
-            self._hand_out(np.empty(0, dtype=np.int64), np.zeros_like(self._statistics.loss[0]))
+            weights = np.zeros(self._budget.num_samples, dtype=np.float32)
+            self._hand_out(np.empty(0, dtype=np.int64), weights)
             return
-        self._action = np.array(self.agent.select(self._observe()))
+        with reading(self.agent):
+            self._action = np.array(self.agent.select(self._observe()))
         run_seed = int(seeding.np_random(self.seed)[0].integers(2**31))  # as an environment's
         weights = decode(
             self._action_kind,

@@ -22,6 +22,10 @@ MAX_WEIGHT = 100.0
 class Action(Protocol):
     """Declares a space and turns batched actions into gradient weights."""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that `decode` and `random` ask for."""
+
     def space(self, num_samples: int) -> spaces.Space[Any]:
         """The space of one replica's action."""
 
@@ -38,6 +42,8 @@ class Action(Protocol):
 
 class Mask:
     """One bit per sample: 1 keeps, 0 drops."""
+
+    reads = ()
 
     def space(self, num_samples: int) -> spaces.MultiBinary:
         """MultiBinary(n)."""
@@ -64,6 +70,8 @@ class Weights:
     it, up to MAX_WEIGHT, since importance weights such as 1 / p do.
     """
 
+    reads = ()
+
     def space(self, num_samples: int) -> spaces.Box:
         """Box(0, 1, (n,))."""
         return spaces.Box(0.0, 1.0, (num_samples,), np.float32)
@@ -86,6 +94,7 @@ class Quantiles:
     """
 
     COUNT = 10
+    reads = ("loss",)
 
     def space(self, num_samples: int) -> spaces.Box:
         """Box(-1, 1, (10,))."""
@@ -102,9 +111,13 @@ class Quantiles:
 
     def random(self, context: ActionContext) -> np.ndarray:
         """The same probability for all deciles: an even pace on average."""
-        n = context.statistics.loss.shape[1]
+        n = context.statistics.shape[1]
         share = np.minimum(context.visits_per_epoch / n, 1)
         return np.tile((2 * share - 1)[:, None], self.COUNT).astype(np.float32)
+
+
+STRATEGY_COLUMNS = ("loss", "margin", "age")
+"""The columns that `strategy_scores` reads."""
 
 
 def strategy_scores(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -126,6 +139,7 @@ class Strategy:
     """
 
     NAMES = ("random", "hardest", "easiest", "boundary", "stalest", "hard_half", "easy_half")
+    reads = STRATEGY_COLUMNS
 
     def space(self, num_samples: int) -> spaces.Discrete:
         """Discrete(7), for DQN and bandits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -195,3 +196,43 @@ def check_agent(agent: Any) -> None:
     """
     if isinstance(agent, type) or not callable(getattr(agent, "select", None)):
         raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {shown(agent)}')
+
+
+def columns_read(agent: Any) -> tuple[str, ...] | None:
+    """The columns that an agent and its parts read, as their attributes `columns` say.
+
+    None for all: so reads an agent, or a part of it, that does not say.
+
+    Raises:
+        ValueError: it names what is no column.
+    """
+    from dynprune_env.selection.statistics import check_columns  # which loads torch
+
+    parts = agent.parts() if hasattr(agent, "parts") else []
+    read: list[str] = []
+    for names in (getattr(agent, "columns", None), *map(columns_read, parts)):
+        if names is None:
+            return None
+        read.extend(names)
+    return check_columns(read)
+
+
+@contextmanager
+def reading(agent: Any) -> Iterator[None]:
+    """For all that asks an agent: says so where it reads a column that it has not declared.
+
+    Raises:
+        KeyError: it does; the message says which it has.
+    """
+    from dynprune_env.selection.statistics import SampleStatistics
+
+    try:
+        yield
+    except KeyError as error:
+        declared = columns_read(agent)
+        if declared is None or not {*error.args} & {*SampleStatistics.COLUMNS} - {*declared}:
+            raise
+        raise KeyError(
+            f"{type(agent).__name__} reads the column {error.args[0]!r}, but its `columns` are "
+            f"{declared}: add it there, or leave `columns` out to read all"
+        ) from error

@@ -46,7 +46,7 @@ class ActionContext:
 
     def random_mask(self) -> np.ndarray:
         """A uniformly random subset at an even pace, (R, n) bool: what dynamic random keeps."""
-        n = self.statistics.loss.shape[1]
+        n = self.statistics.shape[1]
         counts = np.rint(self.visits_per_epoch).astype(np.int64)
         return keep_random(n, counts, self.rng)
 

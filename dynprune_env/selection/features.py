@@ -31,6 +31,13 @@ LABEL_FEATURES = ("label_share", "label_implausible", "once_right")
 was ever predicted correctly. Wrong labels lower the first and the last and raise the second; hard
 samples with right labels, such as augmented images, hardly do."""
 
+LABEL_COLUMNS = ("visits", "correct", "confidence", "margin", "forgetting")
+"""The columns that these are made from."""
+
+
+RUN_COLUMNS = ("visits", "loss", "confidence", "correct")
+"""The columns that these are made from."""
+
 
 def quantiles(values: np.ndarray, shares: Sequence[float]) -> np.ndarray:
     """The numbers that `np.quantile` gives along the last axis (type 7 of Hyndman & Fan 1996).
@@ -74,7 +81,7 @@ def run_features(
     """The entries of RUN_FEATURES, (R, len(RUN_FEATURES)) float32.
 
     Args:
-        columns: `visits`, `loss`, `confidence` and `correct`, (R, n) each.
+        columns: those of RUN_COLUMNS, (R, n) each.
         known: the entries of `progress` by name, (R,) each.
         epochs: T, one number or (R,).
         num_classes: C, one number or (R,).
@@ -131,7 +138,7 @@ def label_features(columns: Mapping[str, np.ndarray], num_classes: int | np.ndar
     """The entries of LABEL_FEATURES, (R, 3) float32; 0 where there is no such sample.
 
     Args:
-        columns: `visits`, `correct`, `confidence`, `margin` and `forgetting`, (R, n) each.
+        columns: those of LABEL_COLUMNS, (R, n) each.
         num_classes: C, one number or (R,).
     """
     wrong = (columns["visits"] > 0) & (columns["correct"] == 0)

@@ -266,10 +266,85 @@ def fill_sample_values(logits, labels, values):
 
 
 @jit
-def record_values(
-    orders, starts, epoch, values, limits, table, counts, last_visit, scored, averages
-):
+def fill_recorded(values, limits, recorded, total):
+    """Sample values as they are recorded: clipped, and wrong where one is not finite.
+
+    Args:
+        values: (5, B) float32.
+        limits: see `record_values`.
+        recorded: (5, B) float32, filled.
+        total: float64, the sum of the losses before these.
+
+    Returns:
+        The sum with these, as they are.
+    """
+    max_loss, max_margin, wrong = limits
+    for k in range(values.shape[1]):
+        loss, confidence, margin = values[0, k], values[1, k], values[2, k]
+        distance, right = values[3, k], values[4, k]
+        total += loss
+        finite = np.isfinite(loss) and np.isfinite(confidence) and np.isfinite(margin)
+        if not (finite and np.isfinite(distance) and np.isfinite(right)):
+            loss, confidence, margin = wrong[0], wrong[1], wrong[2]
+            distance, right = wrong[3], wrong[4]
+        recorded[0, k] = min(max(loss, _ZERO), max_loss)
+        recorded[1, k] = min(max(confidence, _ZERO), _ONE)
+        recorded[2, k] = min(max(margin, -max_margin), max_margin)
+        recorded[3, k] = min(max(distance, _ZERO), wrong[3])
+        recorded[4, k] = right
+    return total
+
+
+@jit
+def put(column, row, ids, values):
+    """Writes values (B,) of samples (B,) into a replica's row of a column, if it is kept."""
+    if column.size:
+        for k in range(len(ids)):
+            column[row, ids[k]] = values[k]
+
+
+@jit
+def move_moments(means, variances, scored, row, ids, losses):
+    """Moves the averages of samples (B,) by their new losses, as far as they are kept."""
+    half = np.float32(0.5)
+    if means.size:
+        for k in range(len(ids)):
+            i = ids[k]
+            mean, seen = means[row, i], scored[row, i]
+            change = losses[k] - mean
+            means[row, i] = mean + half * change if seen else mean + change
+            scored[row, i] = True
+            if variances.size:
+                square = change * change if seen else _ZERO
+                variances[row, i] += half * (square - variances[row, i])
+
+
+@jit
+def count_forgotten(forgetting, rights, row, ids, right):
+    """Counts the samples (B,) that were predicted correctly and are not any more, if it is kept."""
+    if forgetting.size:
+        for k in range(len(ids)):
+            i = ids[k]
+            if rights[row, i] > _ZERO and right[k] == _ZERO:
+                forgetting[row, i] += 1
+
+
+@jit
+def count_visits(visits, last_visit, row, ids, epoch):
+    """Counts a visit of samples (B,), and notes when it was, as far as it is kept."""
+    if visits.size:
+        for k in range(len(ids)):
+            visits[row, ids[k]] += 1
+    if last_visit.size:
+        for k in range(len(ids)):
+            last_visit[row, ids[k]] = epoch
+
+
+@jit
+def record_values(orders, starts, epoch, values, limits, table, counts, scored, averages):
     """What `SampleStatistics.record` does, replica by replica, and their mean losses.
+
+    What is not kept is (0, 0), of the same type.
 
     Args:
         orders: (V,) int64, samples of replica after replica, none twice in one.
@@ -278,44 +353,27 @@ def record_values(
         values: (5, V) float32, their sample values.
         limits: highest loss and margin, and the values (5,) float32 of a broken prediction.
         table: loss, its mean and variance, confidence, margin, el2n, correct, (R, n) float32 each.
-        counts: forgetting and visits, (R, n) int32 each.
-        last_visit: (R, n) int32.
+        counts: forgetting, visits and last visit, (R, n) int32 each.
         scored: (R, n) bool.
         averages: (R,) float64, filled with the means of the losses as they are; 0 of none.
     """
     losses, means, variances, confidences, margins, distances, rights = table
-    forgetting, visits = counts
-    max_loss, max_margin, wrong = limits
-    half, root = np.float32(0.5), wrong[3]
+    forgetting, visits, last_visit = counts
+    recorded = np.empty((5, _BLOCK), np.float32)
+    places = orders.view(np.uint64)  # of which no sign is looked at
     for row in range(len(averages)):
         total = 0.0
-        for k in range(starts[row], starts[row + 1]):
-            i = orders[k]
-            loss, confidence, margin = values[0, k], values[1, k], values[2, k]
-            distance, right = values[3, k], values[4, k]
-            total += loss
-            finite = np.isfinite(loss) and np.isfinite(confidence) and np.isfinite(margin)
-            if not (finite and np.isfinite(distance) and np.isfinite(right)):
-                loss, confidence, margin = wrong[0], wrong[1], wrong[2]
-                distance, right = wrong[3], wrong[4]
-            loss = min(max(loss, _ZERO), max_loss)
-            mean = means[row, i]
-            change = loss - mean
-            if scored[row, i]:
-                means[row, i] = mean + half * change
-                variances[row, i] += half * (change * change - variances[row, i])
-            else:
-                means[row, i] = mean + change
-                variances[row, i] += half * (_ZERO - variances[row, i])
-            scored[row, i] = True
-            if rights[row, i] > _ZERO and right == _ZERO:
-                forgetting[row, i] += 1
-            losses[row, i] = loss
-            confidences[row, i] = min(max(confidence, _ZERO), _ONE)
-            margins[row, i] = min(max(margin, -max_margin), max_margin)
-            distances[row, i] = min(max(distance, _ZERO), root)
-            rights[row, i] = right
+        for start in range(starts[row], starts[row + 1], _BLOCK):
+            end = min(start + _BLOCK, starts[row + 1])
+            ids = places[start:end]
+            total = fill_recorded(values[:, start:end], limits, recorded, total)
+            move_moments(means, variances, scored, row, ids, recorded[0])
+            count_forgotten(forgetting, rights, row, ids, recorded[4])
+            put(losses, row, ids, recorded[0])
+            put(confidences, row, ids, recorded[1])
+            put(margins, row, ids, recorded[2])
+            put(distances, row, ids, recorded[3])
+            put(rights, row, ids, recorded[4])
             if epoch[row] >= 0:
-                visits[row, i] += 1
-                last_visit[row, i] = epoch[row]
+                count_visits(visits, last_visit, row, ids, epoch[row])
         averages[row] = total / max(1, starts[row + 1] - starts[row])

@@ -11,7 +11,9 @@ from gymnasium import spaces
 
 from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.features import (
+    LABEL_COLUMNS,
     LABEL_FEATURES,
+    RUN_COLUMNS,
     RUN_FEATURES,
     label_features,
     quantiles,
@@ -66,17 +68,22 @@ def with_replica_axis(observation: Any) -> Any:
 
 @dataclass(frozen=True)
 class TaskSize:
-    """What a space must know: n samples, T epochs, C classes."""
+    """What a space must know: n samples, T epochs, C classes, and the columns to observe."""
 
     num_samples: int
     epochs: int
     num_classes: int
+    columns: tuple[str, ...] = SampleStatistics.COLUMNS
 
 
 class Observation(Protocol):
     """Declares a space and fills it for R replicas."""
 
     def __init__(self, shape: TaskSize): ...
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that `observe` asks for."""
 
     def space(self) -> spaces.Space[Any]:
         """The space of one replica's observation."""
@@ -91,10 +98,11 @@ class Observation(Protocol):
 
 
 class Samples:
-    """A Dict of (n,) columns, one per statistic of `SampleStatistics`, `progress`, `task_size`."""
+    """A Dict of (n,) columns, those of `shape.columns`, and of `progress` and `task_size`."""
 
     def __init__(self, shape: TaskSize):
         self.shape = shape
+        self.reads = shape.columns
 
     def space(self) -> spaces.Dict:
         """One bounded float32 Box per column, and of `progress` and `task_size`."""
@@ -105,7 +113,7 @@ class Samples:
                 (shape.num_samples,),
                 np.float32,
             )
-            for name in SampleStatistics.COLUMNS
+            for name in self.reads
         }
         boxes["progress"] = spaces.Box(np.zeros_like(_PROGRESS_HIGH), _PROGRESS_HIGH)
         # From 0: libraries fill with zeros where there is no observation.
@@ -118,7 +126,7 @@ class Samples:
         """Each column (R, n), progress (R, 7), task_size (R, 2)."""
         size = np.empty((len(progress), 2), dtype=np.float32)
         size[:] = self.shape.epochs, self.shape.num_classes
-        return {**own_copies(columns), "progress": progress, TASK_SIZE: size}
+        return {**own_copies(columns, self.reads), "progress": progress, TASK_SIZE: size}
 
 
 class Summary:
@@ -131,6 +139,7 @@ class Summary:
     """
 
     COLUMNS = (*SampleStatistics.COLUMNS[:6], "age", "visits", "forgetting")
+    reads = (*COLUMNS, "correct")
     NAMES = (
         *PROGRESS,
         *(f"{name}_{moment}" for name in COLUMNS for moment in ("median", "spread", "asymmetry")),
@@ -183,6 +192,7 @@ class Run:
 
     NAMES: tuple[str, ...] = ("one", *RUN_FEATURES)
     LIMIT = 10.0
+    reads: tuple[str, ...] = RUN_COLUMNS
 
     def __init__(self, shape: TaskSize):
         self.shape = shape
@@ -203,6 +213,7 @@ class Diagnostics(Run):
     """`Run`, and LABEL_FEATURES: what tells wrong labels from samples that are merely hard."""
 
     NAMES = (*Run.NAMES, *LABEL_FEATURES)
+    reads = tuple(dict.fromkeys((*RUN_COLUMNS, *LABEL_COLUMNS)))
 
     def observe(self, columns: Mapping[str, np.ndarray], progress: np.ndarray) -> np.ndarray:
         """(R, 15) float32."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynprune_env.common.checks import shown
 from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.common.specs import lookup
 
 MAX_LOSS = 20.0
 """Losses are clipped here, in nats: the probability of the true class is then 2e-9."""
@@ -120,15 +122,60 @@ def _record_values() -> Callable[..., None]:
     return record_values
 
 
-def own_copies(lent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def own_copies(lent: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
     """Columns that may be kept and written into: copies of those that are for reading only."""
     if isinstance(lent, _LentColumns):
-        return lent.copies()
-    return {name: c if c.flags.writeable else c.copy() for name, c in lent.items()}
+        return lent.copies(names)
+    return {name: lent[name] if lent[name].flags.writeable else lent[name].copy() for name in names}
+
+
+_ARRAYS: dict[str, type[np.generic]] = {
+    "loss": np.float32,
+    "loss_mean": np.float32,
+    "loss_var": np.float32,
+    "confidence": np.float32,
+    "margin": np.float32,
+    "el2n": np.float32,
+    "correct": np.float32,
+    "forgetting": np.int32,
+    "visits": np.int32,
+    "last_visit": np.int32,
+    "scored": np.bool_,
+}
+"""What the table may hold, (R, n) each; in the order of `kernels.record_values`."""
+
+_NOTHING = {name: np.empty((0, 0), dtype) for name, dtype in _ARRAYS.items()}
+"""Stands for what it does not hold, where compiled code asks for an array of that type."""
+
+_MADE_FROM = {
+    "loss_mean": ("loss_mean", "scored"),
+    "loss_var": ("loss_var", "loss_mean", "scored"),
+    "forgetting": ("forgetting", "correct"),
+    "age": ("last_visit",),
+    "label": (),
+}
+"""From which arrays a column is made and updated, where that is not the one of its name alone."""
+
+
+def _parts(column: str) -> tuple[str, ...]:
+    return _MADE_FROM.get(column, (column,))
 
 
 class SampleStatistics:
     """The table that observations are made from. Only visited samples are re-scored.
+
+    Args:
+        num_replicas: R.
+        labels: (n,) whole numbers in [0, C).
+        num_classes: C.
+        start: what unvisited samples carry, by column; None for a uniform prediction.
+        columns: which are wanted: memory is held for these only, and for what they are made from.
+
+    Attributes:
+        labels, num_classes: as given.
+        shape: (R, n).
+        kept: the columns that may be asked for, in the order of COLUMNS: the wanted ones, and those
+            that come with them at no cost.
 
     Columns, each (R, n); unvisited samples carry the values of a uniform prediction. What loss,
     confidence, margin, el2n and correct are where a sample has no class, `Objective` says; C is
@@ -169,8 +216,9 @@ class SampleStatistics:
         labels: np.ndarray,
         num_classes: int,
         start: Mapping[str, float] | None = None,
+        columns: Iterable[str] = COLUMNS,
     ):
-        shape = (num_replicas, len(labels))
+        self.shape = (num_replicas, len(labels))
         uniform = {
             "loss": math.log(num_classes),
             "confidence": 1 / num_classes,
@@ -180,14 +228,14 @@ class SampleStatistics:
         self._start["loss_mean"] = self._start["loss"]
         self.labels = _read_only(np.array(labels))  # a copy: they may be the caller's
         self.num_classes = num_classes
+        wanted = {part for name in check_columns(columns) for part in _parts(name)}
         self._table = {
-            name: np.empty(
-                shape, dtype=np.int32 if name in ("forgetting", "visits") else np.float32
-            )
-            for name in self.COLUMNS[:9]
+            name: np.empty(self.shape, dtype) for name, dtype in _ARRAYS.items() if name in wanted
         }
-        self._last_visit = np.empty(shape, dtype=np.int32)
-        self._scored = np.empty(shape, dtype=bool)
+        self.kept = tuple(name for name in self.COLUMNS if wanted.issuperset(_parts(name)))
+        self._columns = {name: self._table[_parts(name)[0]] for name in self.kept if _parts(name)}
+        arrays = tuple(self._table.get(name, nothing) for name, nothing in _NOTHING.items())
+        self._arrays = arrays[:7], arrays[7:10], arrays[10]
         self.reset(np.arange(num_replicas))
 
     @staticmethod
@@ -211,8 +259,6 @@ class SampleStatistics:
         """Forgets everything about these replicas."""
         for name, column in self._table.items():
             column[rows] = self._start.get(name, 0)
-        self._last_visit[rows] = 0
-        self._scored[rows] = False
 
     def record_rows(
         self, ids: np.ndarray, starts: np.ndarray, table: np.ndarray, epoch: np.ndarray | None
@@ -237,17 +283,13 @@ class SampleStatistics:
             sums = np.bincount(rows, weights=table[0], minlength=replicas)
             return sums / np.maximum(np.diff(starts), 1)
         means = np.empty(replicas)
-        columns = tuple(self._table.values())
         _record_values()(
             ids,
             starts,
             np.full(replicas, -1) if epoch is None else epoch,
             np.ascontiguousarray(table),
             _LIMITS,
-            columns[:7],
-            columns[7:],
-            self._last_visit,
-            self._scored,
+            *self._arrays,
             means,
         )
         return means
@@ -263,42 +305,57 @@ class SampleStatistics:
         table = {name: column.reshape(-1) for name, column in self._table.items()}
         loss, confidence, margin, el2n, correct = finite_values(values)
         loss = np.clip(loss, 0, MAX_LOSS)
-        scored = self._scored.reshape(-1)
-        seen = scored[where]
-        scored[where] = True
-        mean = table["loss_mean"][where]
-        deviation = np.where(seen, (loss - mean) ** 2, 0)
-        weight = np.where(seen, np.float32(SMOOTHING), np.float32(1))
-        table["loss_mean"][where] = mean + weight * (loss - mean)
-        variance = table["loss_var"][where]
-        table["loss_var"][where] = variance + SMOOTHING * (deviation - variance)
-        table["forgetting"][where] += (table["correct"][where] > 0) & (correct == 0)
-        table["loss"][where] = loss
-        table["confidence"][where] = np.clip(confidence, 0, 1)
-        table["margin"][where] = np.clip(margin, -MAX_MARGIN, MAX_MARGIN)
-        table["el2n"][where] = np.clip(el2n, 0, math.sqrt(2))
-        table["correct"][where] = correct
-        if epoch is not None:
+        if "loss_mean" in table:
+            seen, mean = table["scored"][where], table["loss_mean"][where]
+            table["scored"][where] = True
+            weight = np.where(seen, np.float32(SMOOTHING), np.float32(1))
+            table["loss_mean"][where] = mean + weight * (loss - mean)
+            if "loss_var" in table:
+                deviation = np.where(seen, (loss - mean) ** 2, 0)
+                variance = table["loss_var"][where]
+                table["loss_var"][where] = variance + SMOOTHING * (deviation - variance)
+        if "forgetting" in table:
+            table["forgetting"][where] += (table["correct"][where] > 0) & (correct == 0)
+        last = {
+            "loss": loss,
+            "confidence": np.clip(confidence, 0, 1),
+            "margin": np.clip(margin, -MAX_MARGIN, MAX_MARGIN),
+            "el2n": np.clip(el2n, 0, math.sqrt(2)),
+            "correct": correct,
+        }
+        for name in table.keys() & last.keys():
+            table[name][where] = last[name]
+        if epoch is not None and "visits" in table:
             table["visits"][where] += 1
-            self._last_visit.reshape(-1)[where] = epoch
+        if epoch is not None and "last_visit" in table:
+            table["last_visit"][where] = epoch
 
     @property
     def loss(self) -> np.ndarray:
         """The last losses, (R, n) float32: the table itself, for reading only."""
-        return _read_only(self._table["loss"])
+        return _read_only(self._held("loss"))
 
     @property
     def visits(self) -> np.ndarray:
         """How often each sample was trained, (R, n) int32: the table itself, for reading only."""
-        return _read_only(self._table["visits"])
+        return _read_only(self._held("visits"))
 
-    def columns(self, epoch: np.ndarray) -> dict[str, np.ndarray]:
-        """Fresh copies of all columns after `epoch` (R,) epochs, each (R, n) float32."""
-        found = {name: column.astype(np.float32) for name, column in self._table.items()}
-        return {**found, "age": self._age(epoch), "label": self._float_labels()}
+    def columns(
+        self, epoch: np.ndarray, names: Iterable[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Fresh copies of columns after `epoch` (R,) epochs, each (R, n) float32.
+
+        Args:
+            epoch: of each replica.
+            names: which; None for all that are kept.
+
+        Raises:
+            KeyError: one is not kept; the message says which are.
+        """
+        return {name: self._fresh(name, epoch) for name in (self.kept if names is None else names)}
 
     def lend(self, epoch: np.ndarray) -> Mapping[str, np.ndarray]:
-        """The same columns, each made when it is first asked for.
+        """The columns that are kept, each made when it is first asked for.
 
         Those that lie in the table as float32 are the table itself, for reading only, and as it
         is until the next `record`.
@@ -306,35 +363,59 @@ class SampleStatistics:
         return _LentColumns(self, epoch)
 
     def _lent(self, name: str, epoch: np.ndarray) -> np.ndarray:
-        if name == "age":
-            return self._age(epoch)
+        column = self._columns.get(name)
+        if column is None or column.dtype != np.float32:
+            return self._fresh(name, epoch)
+        return _read_only(column)
+
+    def _fresh(self, name: str, epoch: np.ndarray) -> np.ndarray:
         if name == "label":
-            return self._float_labels()
-        column = self._table[name]
-        return _read_only(column) if column.dtype == np.float32 else column.astype(np.float32)
-
-    def _age(self, epoch: np.ndarray) -> np.ndarray:
+            labels = np.empty(self.shape, dtype=np.float32)
+            labels[...] = self.labels
+            return labels
+        column = self._held(name).astype(np.float32)
         # In float32, where whole numbers up to 2^24 are exact: an array of int64 takes longer.
-        return epoch[:, None].astype(np.float32) - self._last_visit.astype(np.float32)
+        return epoch[:, None].astype(np.float32) - column if name == "age" else column
 
-    def _float_labels(self) -> np.ndarray:
-        labels = np.empty(self._last_visit.shape, dtype=np.float32)
-        labels[...] = self.labels
-        return labels
+    def _held(self, name: str) -> np.ndarray:
+        """The array of a column; of age, the last visits.
+
+        Raises:
+            KeyError: it is not kept.
+        """
+        if name not in self._columns:
+            raise KeyError(
+                f"the column {name!r} is not kept, only {', '.join(self.kept)}: the environment's "
+                "setting `columns`, or that attribute of an agent, says which are"
+            )
+        return self._columns[name]
 
     def state(self) -> dict[str, Tensor]:
         """Everything as tensors."""
-        state = {name: torch.from_numpy(column.copy()) for name, column in self._table.items()}
-        state["last_visit"] = torch.from_numpy(self._last_visit.copy())
-        state["scored"] = torch.from_numpy(self._scored.copy())
-        return state
+        return {name: torch.from_numpy(column.copy()) for name, column in self._table.items()}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes what `state` gave."""
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Checks that a state holds what is kept here; it may hold more.
+
+        Raises:
+            ValueError: it does not.
+        """
+        missing = [name for name in self._table if name not in state]
+        if missing:
+            raise ValueError(
+                f"the state is of a run that did not keep {', '.join(missing)}: "
+                "load it with the `columns` that it was saved with"
+            )
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes what `state` gave, of a table that kept as many columns or more.
+
+        Raises:
+            ValueError: it kept fewer.
+        """
+        self.check_state(state)
         for name, column in self._table.items():
             column[...] = state[name].numpy()
-        self._last_visit[...] = state["last_visit"].numpy()
-        self._scored[...] = state["scored"].numpy()
 
 
 class _LentColumns(Mapping[str, np.ndarray]):
@@ -349,15 +430,28 @@ class _LentColumns(Mapping[str, np.ndarray]):
             self._made[name] = self._statistics._lent(name, self._epoch)
         return self._made[name]
 
-    def copies(self) -> dict[str, np.ndarray]:
-        """All of them, to be kept and written into."""
-        return self._statistics.columns(self._epoch)
+    def copies(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Some of them, to be kept and written into."""
+        return self._statistics.columns(self._epoch, names)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(SampleStatistics.COLUMNS)
+        return iter(self._statistics.kept)
 
     def __len__(self) -> int:
-        return len(SampleStatistics.COLUMNS)
+        return len(self._statistics.kept)
+
+
+def check_columns(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of columns, each once, in the order of `SampleStatistics.COLUMNS`.
+
+    Raises:
+        ValueError: one is no column; the message lists them.
+    """
+    known = dict.fromkeys(SampleStatistics.COLUMNS)
+    given = list(names)
+    for name in given:
+        lookup(name if isinstance(name, str) else shown(name), known, "column")
+    return tuple(name for name in known if name in given)
 
 
 def _read_only(table: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ class Tilts:
     )
     NAMES: tuple[str, ...] = (*FEATURES, "temperature")
     SCALE = 2.0
+    reads = ("loss_mean", "loss_var", "margin", "visits", "age")
 
     def space(self, num_samples: int) -> spaces.Box:
         """A Box(-1, 1) of len(NAMES) numbers."""

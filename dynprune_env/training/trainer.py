@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -67,6 +67,7 @@ class Trainer:
         bf16: whether modules train under bf16 autocast.
         torch_compile: whether modules run as `torch.compile` makes them.
         deterministic: whether cuDNN takes only algorithms that give the same numbers again.
+        columns: of `statistics`, see there.
 
     Attributes:
         budget: what the runs may spend and have spent.
@@ -99,6 +100,7 @@ class Trainer:
         bf16: bool = False,
         torch_compile: bool = False,
         deterministic: bool = False,
+        columns: Iterable[str] = SampleStatistics.COLUMNS,
     ):
         self.num_samples = len(dataset.train)
         self.budget = VisitBudget(num_replicas, self.num_samples, recipe.epochs, budget)
@@ -126,7 +128,7 @@ class Trainer:
         if dataset.info.labels != CLASSES:
             labels = np.zeros(len(labels), dtype=np.int64)
         start = self.learner.objective.start
-        self.statistics = SampleStatistics(num_replicas, labels, classes, start)
+        self.statistics = SampleStatistics(num_replicas, labels, classes, start, columns)
         self._first_loss = np.log(classes) if start is None else start["loss"]
         self.seeds = np.zeros(num_replicas, dtype=np.int64)
         self.diverged = np.zeros(num_replicas, dtype=bool)
@@ -337,7 +339,12 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes what `state` gave; the next epoch is then the same, bit for bit on a CPU."""
+        """Takes what `state` gave; the next epoch is then the same, bit for bit on a CPU.
+
+        Raises:
+            ValueError: it is of runs that kept fewer columns; nothing has changed then.
+        """
+        self.statistics.check_state(state["statistics"])
         with self.computing():
             self.learner.load_state(state["learner"])
         self.statistics.load_state(state["statistics"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -35,14 +36,15 @@ def train(
     own = dist.get_rank() if dist.is_initialized() else 0
 
     def start() -> tuple[PruningSampler, DataLoader]:
-        sampler = PruningSampler(
-            labels,
-            dynprune_agents.make(agent),
-            epochs=6,
-            budget=0.55,
-            seed=5 + (own if mistake == "seed" else 0),
-            drop_last=drop_last,
-        )
+        with patch("dynprune_env.sampler.sampler.columns_read", return_value=None):  # keep all
+            sampler = PruningSampler(
+                labels,
+                dynprune_agents.make(agent),
+                epochs=6,
+                budget=0.55,
+                seed=5 + (own if mistake == "seed" else 0),
+                drop_last=drop_last,
+            )
         return sampler, DataLoader(Indexed(TensorDataset(labels)), batch_size=4, sampler=sampler)
 
     sampler, loader = start()

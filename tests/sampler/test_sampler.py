@@ -290,7 +290,7 @@ def test_progress_rises_with_every_record_to_one() -> None:
 
 
 def test_records_leave_the_graph_and_the_callers_tensors_alone() -> None:
-    sampler = new_sampler("full_data", budget=1.0)
+    sampler = new_sampler("ucb", budget=1.0)
     logits = torch.randn(N, CLASSES, requires_grad=True)
     values = (logits * 1).clone()
     sampler.record(torch.arange(N), values)

@@ -28,6 +28,7 @@ class EXP3(ArmBandit):
 
     source: ClassVar[str] = "Auer, Cesa-Bianchi, Freund, Schapire 2002, on arms of ours"
     num_arms: ClassVar[int] = 5
+    columns = ("loss",)
 
     gamma: float = 0.2
 

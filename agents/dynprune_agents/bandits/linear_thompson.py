@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dynprune_agents.bandits._linear import LinearBandit
+from dynprune_agents.bandits._linear import FEATURES, LinearBandit
 
 
 @dataclass
@@ -21,6 +21,7 @@ class LinearThompson(LinearBandit):
     """
 
     source: ClassVar[str] = "Agrawal & Goyal, ICML 2013, arXiv:1209.3352, on features of ours"
+    columns = FEATURES
 
     v: float = 1.0
 

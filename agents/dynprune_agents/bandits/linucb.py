@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dynprune_agents.bandits._linear import LinearBandit
+from dynprune_agents.bandits._linear import FEATURES, LinearBandit
 
 
 @dataclass
@@ -21,6 +21,7 @@ class LinUCB(LinearBandit):
     """
 
     source: ClassVar[str] = "Li et al., WWW 2010, arXiv:1003.0146, on features of ours"
+    columns = FEATURES
 
     alpha: float = 1.0
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents.bandits._arms import StrategyBandit
+from dynprune_env.selection.actions import STRATEGY_COLUMNS
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Thompson(StrategyBandit):
     """
 
     source: ClassVar[str] = "Thompson 1933; Agrawal & Goyal 2013, on strategies of ours"
+    columns = STRATEGY_COLUMNS
 
     sigma: float = 0.5
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents.bandits._arms import StrategyBandit
+from dynprune_env.selection.actions import STRATEGY_COLUMNS
 
 
 @dataclass
@@ -21,6 +22,7 @@ class UCB1(StrategyBandit):
     """
 
     source: ClassVar[str] = "Auer, Cesa-Bianchi, Fischer 2002, on strategies of ours"
+    columns = STRATEGY_COLUMNS
 
     c: float = 0.5
 

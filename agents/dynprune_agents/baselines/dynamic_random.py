@@ -32,6 +32,11 @@ class DynamicRandom(PeriodicAgent):
     warmup: int = 0
     replacement: bool = True
 
+    @property
+    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Without replacement it reads who was visited least."""
+        return () if self.replacement else ("visits",)
+
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """Uniform, or uniform among the samples visited least often."""
         if self.replacement:

@@ -26,6 +26,7 @@ class EarlyStopping(Agent):
     """
 
     source: ClassVar[str] = "the usual baseline; Prechelt 1998, Early Stopping - But When?"
+    columns = ()
 
     patience: int | None = None
 
@@ -48,4 +49,4 @@ class EarlyStopping(Agent):
         self._since = np.where(better, 0, self._since + 1)
         patience = self.patience or max(2, round(0.1 * self.episode.epochs))
         going = np.asarray(self._since < patience)[..., None]
-        return np.broadcast_to(going, observation["loss"].shape).copy()
+        return self.everything(observation) & going

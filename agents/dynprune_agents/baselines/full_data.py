@@ -13,7 +13,8 @@ class FullData(Agent):
     """Keeps all samples: at budget 1 the reference, below it full data at equal compute."""
 
     source: ClassVar[str] = "the usual baseline"
+    columns = ()
 
     def select(self, observation: Observation) -> np.ndarray:
         """Everything."""
-        return np.ones(observation["loss"].shape, dtype=bool)
+        return self.everything(observation)

@@ -25,6 +25,7 @@ class RandomControl(WrappingAgent):
     """
 
     source: ClassVar[str] = "a control of ours"
+    columns = ()
 
     rule: str = "infobatch"
 

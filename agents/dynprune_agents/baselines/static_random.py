@@ -15,6 +15,7 @@ class StaticRandom(Agent):
     """One uniform random subset for the whole run: the baseline of static pruning."""
 
     source: ClassVar[str] = "the usual baseline of static pruning"
+    columns = ()
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""

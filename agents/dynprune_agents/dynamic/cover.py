@@ -46,6 +46,7 @@ class Cover(PeriodicAgent):
     source: ClassVar[str] = (
         "second-hand: after RL-Selector, Yang et al., ICCV 2025, arXiv:2506.21037"
     )
+    columns = ("label",)
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""
@@ -62,7 +63,7 @@ class Cover(PeriodicAgent):
                 labels = np.atleast_2d(observation["label"]).astype(np.int64)
                 counts = np.broadcast_to(paid, len(rows))
                 kept = [self._top(*each) for each in zip(rows, labels, counts, strict=True)]
-                return np.stack(kept).reshape(observation["loss"].shape)
+                return np.stack(kept).reshape(observation["label"].shape)
         draws = self.rng.random(self.episode.num_samples)
         return keep_top(draws if self._kept is None else draws + self._kept, count, self.rng)
 

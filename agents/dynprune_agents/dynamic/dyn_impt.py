@@ -33,6 +33,7 @@ class DynImpt(PeriodicAgent):
     source: ClassVar[str] = (
         "second-hand: after the abstract of Huang et al., TKDE 2024, 10.1109/TKDE.2024.3482466"
     )
+    columns = ("loss", "visits")
 
     period: int | None = 1
     window: int | None = None

@@ -21,6 +21,7 @@ class DynamicEL2N(PeriodicAgent):
     source: ClassVar[str] = (
         "second-hand: Raju et al. 2021, by the EL2N of Paul et al. 2021, arXiv:2107.07075"
     )
+    columns = ("el2n",)
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top scores."""

@@ -28,6 +28,7 @@ class EMP(PeriodicAgent):
     """
 
     source: ClassVar[str] = "second-hand: Xiao et al. 2024, arXiv:2408.16031"
+    columns = ("loss", "confidence")
 
     period: int | None = 1
     beta: float = 0.5

@@ -28,6 +28,7 @@ class EpsilonGreedy(PeriodicAgent):
     """
 
     source: ClassVar[str] = "Raju, Daruwalla, Lipasti 2021, arXiv:2111.12621"
+    columns = ("loss", "visits")
 
     epsilon: float = 0.1
     a: float = 0.8

@@ -26,6 +26,7 @@ class ESWP(ES):
 
     source: ClassVar[str] = "second-hand: Cheng, Li, Bian 2025, arXiv:2509.23461"
     env_kwargs: ClassVar[dict[str, Any]] = {}
+    columns = ("loss", "age")
 
     b2: float = 0.8
     least: float = 0.01

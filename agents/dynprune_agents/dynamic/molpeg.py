@@ -30,6 +30,7 @@ class MolPeg(Agent):
     """
 
     source: ClassVar[str] = "Chen et al., NeurIPS 2024, arXiv:2409.01081"
+    columns = ("visits", "age")
 
     beta: float = 0.5
 
@@ -52,7 +53,7 @@ class MolPeg(Agent):
     def select(self, observation: Observation) -> np.ndarray:
         """The top scores, unseen samples first."""
         if self._scores is None:
-            self._scores = np.full(observation["loss"].shape, np.inf, np.float32)
+            self._scores = np.full(observation["visits"].shape, np.inf, np.float32)
         self._scores = self._scored(observation, self._scores)
         count = self.keep_count(observation).astype(np.float64)
         if self.epoch(observation) < self.episode.epochs - 1:  # the next selection scores these

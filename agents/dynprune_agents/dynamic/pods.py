@@ -26,6 +26,7 @@ class PODS(WrappingAgent):
     """
 
     source: ClassVar[str] = "second-hand: Yang et al. 2026, arXiv:2605.14773"
+    columns = ()
 
     rule: str = "dynamic_random"
     swing: float = 0.4

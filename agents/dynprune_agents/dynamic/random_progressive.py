@@ -25,6 +25,7 @@ class RandomProgressive(ProgressiveDropout):
     source: ClassVar[str] = (
         "Progressive Data Dropout, NeurIPS 2025, arXiv:2505.22342: its random twin"
     )
+    columns = ("confidence",)
 
     def drawn(self, kept: np.ndarray) -> np.ndarray:
         """A random draw of as many."""

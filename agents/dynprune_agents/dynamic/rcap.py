@@ -29,6 +29,7 @@ class RCAP(Agent):
     """
 
     source: ClassVar[str] = "Hassan, Khare, Paik, UAI 2025, PMLR v286"
+    columns = ("loss", "label")
 
     beta: float = 0.5
 

@@ -29,6 +29,7 @@ class RhoLoss(PeriodicAgent):
     """
 
     source: ClassVar[str] = "Mindermann et al., ICML 2022, arXiv:2206.07137"
+    columns = ("loss",)
 
     period: int | None = 1
 

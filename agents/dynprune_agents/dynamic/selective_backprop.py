@@ -29,6 +29,7 @@ class SelectiveBackprop(Agent):
     """
 
     source: ClassVar[str] = "Jiang et al. 2019, arXiv:1910.00762"
+    columns = ("loss",)
 
     beta: float | None = None
 

@@ -27,6 +27,7 @@ class SmallLoss(PeriodicAgent):
     """
 
     source: ClassVar[str] = "Kumar et al., NeurIPS 2010; Han et al. 2018, arXiv:1804.06872"
+    columns = ("loss",)
 
     period: int | None = 1
     start: float = 0.4

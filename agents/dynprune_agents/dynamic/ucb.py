@@ -29,6 +29,7 @@ class UCB(PeriodicAgent):
     """
 
     source: ClassVar[str] = "Raju, Daruwalla, Lipasti 2021, arXiv:2111.12621"
+    columns = ("loss", "visits")
 
     c: float = 1.0
     a: float = 0.8

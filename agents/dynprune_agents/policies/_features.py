@@ -15,6 +15,7 @@ from dynprune_env.selection.features import (
 from dynprune_env.selection.observations import TASK_SIZE as TASK_SIZE
 from dynprune_env.selection.observations import progress_entries
 from dynprune_env.selection.ranking import standardise
+from dynprune_env.selection.statistics import SampleStatistics
 
 TASK_SIZE_KEYS = (TASK_SIZE, "game")
 """All keys that it ever had: policies trained before 0.2 know the last one."""
@@ -46,6 +47,10 @@ margin over 10 and √loss_var over ln C, which tell a confident mistake from a 
 model, and that of `label_shares` for the same end (0 where never visited). class_loss is the mean
 loss_mean of the samples with the same label, loss_in_class what loss_mean exceeds it by: early in a
 run some classes are known and others are not, and a high loss says nothing of a label yet."""
+
+
+SAMPLE_COLUMNS = tuple(name for name in SampleStatistics.COLUMNS if name != "el2n")
+"""The columns that `sample_features` reads."""
 
 
 CONTEXT_FEATURES = (*RUN_FEATURES, "recent_gap", "loss_spread", *LABEL_FEATURES)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation
-from dynprune_agents.policies._features import sample_features
+from dynprune_agents.policies._features import SAMPLE_COLUMNS, sample_features
 from dynprune_agents.policies._files import find_policy, load_scorer
 from dynprune_agents.policies._networks import Scorer, gumbel
 from dynprune_env.selection.agent import Episode
@@ -30,6 +30,7 @@ class Learned(Agent):
     """
 
     source: ClassVar[str] = "trained by us with this package, by evolution strategies"
+    columns = SAMPLE_COLUMNS
 
     policy: str = "generalist"
 

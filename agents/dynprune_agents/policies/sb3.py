@@ -82,6 +82,11 @@ class SB3(Agent):
         trained = self._trained()
         return {"observation": trained.observation, "action": trained.action}
 
+    @property
+    def columns(self) -> tuple[str, ...] | None:  # type: ignore[override]
+        """All, or none where the policy sees no samples."""
+        return None if self._trained().observation == "samples" else ()
+
     def files(self) -> list[Path]:
         """The policy's; none for a live model's."""
         own = [] if self._live is not None else [find_policy(self.policy)]

@@ -29,6 +29,7 @@ class AUM(StaticAgent):
     """
 
     source: ClassVar[str] = "Pleiss et al., NeurIPS 2020, arXiv:2001.10528"
+    columns = ("margin",)
 
     hard: bool = False
 

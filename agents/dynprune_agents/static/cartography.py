@@ -19,6 +19,7 @@ class Cartography(StaticAgent):
     """Keeps the most ambiguous samples: the highest deviation of p (Swayamdipta et al. 2020)."""
 
     source: ClassVar[str] = "Swayamdipta et al., EMNLP 2020, arXiv:2009.10795"
+    columns = ("confidence",)
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """Standard deviation of the confidence over one full run."""

@@ -46,6 +46,7 @@ class CCS(StaticAgent):
     """
 
     source: ClassVar[str] = "Zheng et al., ICLR 2023, arXiv:2210.15809"
+    columns = ("confidence", "margin")
 
     cut: float = 0.2
     bins: int = 50

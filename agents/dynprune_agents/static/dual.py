@@ -34,6 +34,7 @@ class Dual(StaticAgent):
     """
 
     source: ClassVar[str] = "Cho, Shin et al., ICML 2025, arXiv:2502.06905"
+    columns = ("confidence",)
 
     early: float = 0.15
     window: int | None = None

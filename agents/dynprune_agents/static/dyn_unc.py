@@ -26,6 +26,7 @@ class DynUnc(StaticAgent):
     """
 
     source: ClassVar[str] = "He et al., CVPR 2024 workshops, arXiv:2306.05175"
+    columns = ("confidence",)
 
     window: int = 10
     last: bool = False

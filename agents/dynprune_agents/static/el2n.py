@@ -25,6 +25,7 @@ class EL2N(StaticAgent):
     """
 
     source: ClassVar[str] = "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075"
+    columns = ()
 
     nets: int = 10
     early: float = 0.1

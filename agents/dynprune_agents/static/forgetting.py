@@ -19,6 +19,7 @@ class Forgetting(StaticAgent):
     """Keeps the most forgotten samples, never-learned ones first (Toneva et al. 2019)."""
 
     source: ClassVar[str] = "Toneva et al., ICLR 2019, arXiv:1812.05159"
+    columns = ("correct", "forgetting")
 
     def score(self, runs: ScoringRuns) -> np.ndarray:
         """Forgetting events over one full run; T + 1 for never learned."""

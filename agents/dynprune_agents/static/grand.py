@@ -26,6 +26,7 @@ class GraNd(StaticAgent):
     """
 
     source: ClassVar[str] = "Paul, Ganguli, Dziugaite, NeurIPS 2021, arXiv:2107.07075"
+    columns = ()
 
     nets: int = 10
     early: float = 0.1

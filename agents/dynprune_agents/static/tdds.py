@@ -33,6 +33,7 @@ class TDDS(StaticAgent):
     """
 
     source: ClassVar[str] = "Zhang et al., CVPR 2024, arXiv:2311.13613"
+    columns = ()
 
     early: float = 0.35
     window: int = 10

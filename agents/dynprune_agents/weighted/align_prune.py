@@ -38,6 +38,7 @@ class AlignPrune(InfoBatch):
     """
 
     source: ClassVar[str] = "second-hand: Qin et al., CVPR 2026 Findings, arXiv:2604.07306"
+    columns = ("loss", "visits")
 
     window: int | None = None
 

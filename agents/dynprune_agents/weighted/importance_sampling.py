@@ -94,6 +94,7 @@ class ImportanceSampling(Agent):
 
     source: ClassVar[str] = "Katharopoulos & Fleuret, ICML 2018, arXiv:1803.00942"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
+    columns = ("loss",)
 
     uniform: float = 0.1
     rescale: bool = True

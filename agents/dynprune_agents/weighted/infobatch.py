@@ -32,6 +32,7 @@ class InfoBatch(Agent):
 
     source: ClassVar[str] = "Qin et al., ICLR 2024, arXiv:2303.04947"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
+    columns: ClassVar[tuple[str, ...] | None] = ("loss", "visits")
 
     r: float = 0.5
     delta: float = 0.875

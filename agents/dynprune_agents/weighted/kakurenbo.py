@@ -32,6 +32,7 @@ class Kakurenbo(Agent):
 
     source: ClassVar[str] = "Thao Nguyen et al., NeurIPS 2023, arXiv:2310.10102"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights", "observe": "all"}
+    columns = ("loss", "confidence", "correct")
 
     fraction: float = 0.3
     tau: float = 0.7

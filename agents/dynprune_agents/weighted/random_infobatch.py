@@ -30,6 +30,7 @@ class RandomInfoBatch(InfoBatch):
     source: ClassVar[str] = (
         "a control of ours, after reviewers of InfoBatch (Qin et al., ICLR 2024)"
     )
+    columns = ()
 
     r: float = 0.25
 

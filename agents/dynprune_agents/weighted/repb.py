@@ -31,6 +31,7 @@ class RePB(Agent):
 
     source: ClassVar[str] = "second-hand: Inconsistency Biases in Dynamic Data Pruning, ICLR 2026"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
+    columns = ("loss", "visits", "age")
 
     rho: float = 0.5
     batch: int = 128
