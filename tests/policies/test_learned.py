@@ -336,9 +336,9 @@ def test_a_shipped_policy_is_small_and_has_a_card(path: Path) -> None:
         assert word in card, word
 
 
-def test_the_shipped_generalist_is_the_default() -> None:
+def test_the_shipped_clone_is_the_default() -> None:
     assert repr(dynprune_agents.make("learned")) == "learned"
-    assert load_scorer(Learned().policy)[1].shape == (load_scorer("generalist")[0].num_parameters,)
+    assert load_scorer(Learned().policy)[1].shape == (load_scorer("clone")[0].num_parameters,)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Learned: a small network scores every sample from what training revealed about it.
 
-Trained by evolution strategies on many short training runs (`dynprune train --algo es`); the cards
-beside the shipped policies, in `policies/`, say with what and how they do.
+Trained on many short training runs, by cloning an oracle or by evolution strategies (`dynprune
+train --algo cloning` or `es`); the cards beside the shipped policies, in `policies/`, say with what
+and how they do.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ class Learned(Agent):
         policy: a shipped policy's name, or the path of a file that `dynprune train` wrote.
     """
 
-    source: ClassVar[str] = "trained by us with this package, by evolution strategies"
+    source: ClassVar[str] = "trained by us with this package, by cloning an oracle"
     columns = SAMPLE_COLUMNS
 
-    policy: str = "generalist"
+    policy: str = "clone"
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""
