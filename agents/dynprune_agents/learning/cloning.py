@@ -57,7 +57,7 @@ class CloningSettings:
     rounds: int = 3
     passes: int = 8
     learning_rate: float = 0.01
-    sharpness: float = 2.0
+    sharpness: float = 1.5
 
     def __post_init__(self) -> None:
         """Checks the values.
