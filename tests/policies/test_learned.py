@@ -278,9 +278,7 @@ def test_a_file_that_was_overwritten_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_wrong_policy_is_refused_with_what_would_be_right(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"no policy file 'nobody'; the shipped ones are clone, "
-    ):
+    with pytest.raises(ValueError, match=r"no policy file 'nobody'; the shipped ones are clone, "):
         load_scorer("nobody")
     (tmp_path / "text.zip").write_text("hello")
     with pytest.raises(ValueError, match=r"text\.zip is not a policy that `dynprune train` wrote"):
