@@ -26,7 +26,7 @@ from dynprune_env.tasks.registry import find_task
 
 BUDGETS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
-"""Learning rates, as multiples of the recipe's for a full run."""
+"""Learning rates, as multiples of the recipe's `learning_rate`: that at its `budget_ceiling`."""
 NOISES = (0.0, 0.2, 0.4)
 TASKS = (
     *("Digits", "Planted", "Overlap", "Crowd", "Shifts", "Clutter", "Words", "WordsHashed"),

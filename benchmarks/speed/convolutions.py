@@ -20,7 +20,7 @@ def convolution_seconds(model: nn.Module, x: Tensor) -> float:
     inputs that are at hand: batch norm, activations, loss and optimizer are left out.
 
     Args:
-        model: on CUDA; left as it is.
+        model: on CUDA; in evaluation mode afterwards.
         x: (B, C, H, W) float32, on CUDA.
     """
     seen: list[tuple[nn.Conv2d, torch.Size]] = []

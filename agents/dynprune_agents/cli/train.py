@@ -151,7 +151,7 @@ def train(
         str | None,
         typer.Option(
             "--observation",
-            help="run, summary or samples. [samples for masks and weights, else run]",
+            help="run, diagnostics, summary or samples. [samples for masks and weights, else run]",
         ),
     ] = None,
     action: Annotated[
