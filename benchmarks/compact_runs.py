@@ -23,6 +23,10 @@ COLUMNS = (
 selection included."""
 
 
+SEVERAL = " or "
+"""Between origins of which a run has one, and which is not known; see `expand_runs`."""
+
+
 def compact(results: Iterable[Result], out: Path) -> int:
     """Writes one row per run, and what all runs share; returns how many there are."""
     rows: list[list[Any]] = []
@@ -50,7 +54,7 @@ def compact(results: Iterable[Result], out: Path) -> int:
         )
         versions |= result.versions
         for name, values in shared.items():
-            values.add(str(getattr(result, name)))
+            values.update(str(getattr(result, name)).split(SEVERAL))
     content = {
         "columns": COLUMNS,
         "versions": versions,

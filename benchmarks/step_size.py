@@ -29,8 +29,8 @@ FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 """Learning rates, as multiples of the recipe's `learning_rate`: that at its `budget_ceiling`."""
 NOISES = (0.0, 0.2, 0.4)
 TASKS = (
-    *("Digits", "Planted", "Overlap", "Crowd", "Shifts", "Clutter", "Words", "WordsHashed"),
-    *("FashionMNIST", "CIFAR10Small"),
+    *("Digits", "Planted", "Overlap", "Crowd", "Shifts", "Pairs", "Clutter"),
+    *("Words", "WordsHashed", "FashionMNIST", "CIFAR10Small"),
 )
 KWARGS: dict[str, dict[str, Any]] = {
     "Words": {"train_size": 10_000},

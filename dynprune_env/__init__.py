@@ -48,6 +48,7 @@ TASK_NAMES = (
     "Overlap",
     "Crowd",
     "Shifts",
+    "Pairs",
     "Clutter",
     "Words",
     "WordsHashed",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,26 @@ def _read_digit_images(data_dir: str | None, download: bool) -> RawData:
     return RawData(train=images(digits.train), test=images(digits.test))
 
 
+def _read_pairs(data_dir: str | None, download: bool) -> RawData:
+    """Two of those images side by side; the label is the number that they read as, 0 to 99."""
+    digits = _read_digit_images(data_dir, download)
+    rng = np.random.default_rng(0)
+
+    def pairs(split: Split, per_class: int) -> Split:
+        ids = [np.flatnonzero(split.labels == digit) for digit in range(10)]
+        images, labels = [], []
+        for left, right in product(range(10), repeat=2):
+            halves = [
+                split.inputs[torch.from_numpy(rng.choice(ids[digit], per_class, replace=False))]
+                for digit in (left, right)
+            ]
+            images.append(torch.cat(halves, dim=3))
+            labels += [10 * left + right] * per_class
+        return Split(torch.cat(images), torch.tensor(labels))
+
+    return RawData(train=pairs(digits.train, 30), test=pairs(digits.test, 10))
+
+
 def _read_gaussians(
     data_dir: str | None,
     download: bool,
@@ -316,6 +337,14 @@ SHIFTS = replace(
     name="Shifts",
     read=_read_digit_images,
     input_shape=(1, 8, 8),
+    mean=(0.305,),
+    std=(0.376,),
+)
+PAIRS = replace(
+    CROWD,
+    name="Pairs",
+    read=_read_pairs,
+    input_shape=(1, 8, 16),
     mean=(0.305,),
     std=(0.376,),
 )

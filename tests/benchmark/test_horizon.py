@@ -38,7 +38,7 @@ def test_a_row_says_what_was_tried_and_whether_it_was_long_enough() -> None:
 
 def test_every_plan_tries_the_tasks_default_and_longer_runs_on_clean_labels() -> None:
     assert {plan.task for plan in PLANS} == {
-        *("Digits", "Planted", "Shifts", "Clutter", "Words", "WordsHashed"),
+        *("Digits", "Planted", "Shifts", "Pairs", "Clutter", "Words", "WordsHashed"),
         *("FashionMNIST", "CIFAR10Small", "CIFAR100Small"),
     }
     for plan in PLANS:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import dynprune_agents
-from benchmarks import leaderboard
+from benchmarks import expand_runs, leaderboard
 from benchmarks.committed_runs import Game, parse_variant, read_runs
 from benchmarks.compact_runs import compact
 from benchmarks.leaderboard import by_agent, regime_table, replay, standings
 from dynprune_env import run_episodes
-from dynprune_env.benchmark.results import RunConfig
+from dynprune_env.benchmark.results import RunConfig, load_results
 from dynprune_env.report.metrics import stratified_interval
 
 DIGITS = "DynPrune-Digits-v0"
@@ -224,3 +224,19 @@ def test_runs_made_small_hold_what_the_leaderboard_needs_and_a_row_replays(
 def test_the_committed_runs_rank_dynamic_random_and_the_bandits() -> None:
     found = standings(by_agent(read_runs()), "short noisy")
     assert {"dynamic_random", "ucb"} <= {each.agent for each in found if each.rank is not None}
+
+
+def test_committed_runs_become_result_files_of_the_same_runs_again(tmp_path: Path) -> None:
+    kwargs = {"budget": 0.5, "train_size": 60, "epochs": 2, "model": "mlp(width=4)"}
+    results = run_episodes(
+        DIGITS, dynprune_agents.make("dynamic_random"), [0, 1], env_kwargs=kwargs, best_epoch=True
+    )
+    compact(results, tmp_path / "runs.json")
+    expand_runs.main(tmp_path / "runs.json", tmp_path / "results")
+    again = {result.config.key: result for result in load_results([tmp_path / "results"])}
+    for result in results:
+        other = again[result.config.key]
+        assert (other.config, other.num_samples, other.visits) == (result.config, 60, 60)
+        assert other.test_accuracy == pytest.approx(result.test_accuracy, abs=5e-5)
+    compact(again.values(), tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "runs.json").read_text()

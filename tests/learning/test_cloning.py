@@ -16,13 +16,14 @@ from dynprune_agents.learning.cloning import (
     CloningSettings,
     CloningTrainer,
     cross_entropy,
-    right_labels,
+    oracle_draws,
 )
 from dynprune_agents.learning.imitation import SAMPLES, collect
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.policies._features import SAMPLE_FEATURES
 from dynprune_agents.policies.learned import Learned
 from dynprune_env import DynPruneVectorEnv
+from dynprune_env.selection.observations import PROGRESS
 
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "reward": "val_accuracy"}
 MIXTURE = Mixture(budgets=(0.3, 0.5), label_noise=(0.0, 0.4), env_kwargs=SMALL)
@@ -40,19 +41,42 @@ def test_the_error_is_the_cross_entropy_beyond_that_of_the_oracle() -> None:
     assert cross_entropy(torch.zeros(1, 4), right).item() == pytest.approx(math.log(2))
     one_right = cross_entropy(torch.log(torch.tensor([[6.0, 2.0, 1.0, 1.0]])), right).item()
     assert one_right == pytest.approx(-(math.log(0.6) + math.log(0.2)) / 2 - math.log(2))
+    three_to_one = torch.tensor([[3.0, 1.0, 0.0, 0.0]])
+    agrees = cross_entropy(torch.log(three_to_one + 1e-12), three_to_one).item()
+    assert agrees == pytest.approx(0, abs=1e-6)
+    even = 0.75 * math.log(0.75) + 0.25 * math.log(0.25) - math.log(0.25)
+    assert cross_entropy(torch.zeros(1, 4), three_to_one).item() == pytest.approx(even)
     assert cross_entropy(torch.randn(1, 4), torch.zeros(1, 4)).item() == 0.0
 
 
-def test_examples_are_what_the_oracle_looks_up_and_as_many_as_asked_for() -> None:
+@pytest.mark.parametrize(("accuracy", "trust"), [(0.5, 0.0), (0.85, 0.0), (0.9, 0.5), (0.97, 1.0)])
+def test_the_oracle_draws_what_waited_long_and_small_margins_once_the_model_is_good(
+    accuracy: float, trust: float
+) -> None:
+    progress = np.zeros((1, len(PROGRESS)), dtype=np.float32)
+    progress[0, PROGRESS.index("val_accuracy")] = accuracy
+    observation = {
+        "age": np.array([[0.0, 2.0, 0.0, 2.0]], dtype=np.float32),  # z-scores -1, 1, -1, 1
+        "margin": np.array([[3.0, 3.0, 1.0, 1.0]], dtype=np.float32),  # 1, 1, -1, -1
+        "progress": progress,
+    }
+    wrong = np.array([False, False, False, True])
+    draws = oracle_draws(observation, wrong)
+    expected = np.exp([-1 - 2 * trust, 1 - 2 * trust, -1 + 2 * trust]).tolist()
+    assert draws[0].tolist() == pytest.approx([*expected, 0.0], rel=1e-5)
+
+
+def test_examples_are_what_the_oracle_draws_and_as_many_as_asked_for() -> None:
     kwargs = {**SMALL, "label_noise": 0.4, "budget": 1.0, "data_seed": FIRST_SEED}
     draw = TaskDraw("DynPrune-Digits-v0", {**kwargs, "observation": "samples", "action": "mask"})
-    whole = collect(draw, DynamicRandom(), 5, 2, right_labels)
+    whole = collect(draw, DynamicRandom(), 5, 2, oracle_draws)
     assert whole.samples.shape == (6, SAMPLES, len(SAMPLE_FEATURES))
     env = draw.make(1, AutoresetMode.DISABLED)
     env.reset(seed=0)
-    assert 1 - whole.targets.mean() == pytest.approx(env.dataset.corrupted.mean(), abs=0.1)
-    assert set(np.unique(whole.targets)) == {0.0, 1.0}
-    none = collect(draw, DynamicRandom(), 5, 2, right_labels, share=0.0)
+    drawn = whole.targets > 0
+    assert 1 - drawn.mean() == pytest.approx(env.dataset.corrupted.mean(), abs=0.1)
+    assert set(np.unique(whole.targets)) == {0.0, 1.0}  # all are visited, no model is good yet
+    none = collect(draw, DynamicRandom(), 5, 2, oracle_draws, share=0.0)
     assert (none.samples.shape[0], none.steps) == (0, whole.steps)
 
 

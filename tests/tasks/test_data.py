@@ -22,6 +22,7 @@ from dynprune_env.tasks.datasets import (
     CIFAR10,
     DIGITS,
     FASHION_MNIST,
+    PAIRS,
     PLANTED,
     SHIFTS,
     DataNotFoundError,
@@ -102,6 +103,20 @@ def test_shifts_are_the_digits_as_pixels_that_move_in_training_alone() -> None:
     env.reset(seed=0)
     tables = env.trainer.learner.inputs
     assert [tables[split].crop for split in ("train", "val", "test")] == [2, 0, 0]
+
+
+def test_pairs_are_two_digits_side_by_side_and_every_class_is_as_large() -> None:
+    digits, pairs = (read_raw(info, None, False) for info in (SHIFTS, PAIRS))
+    for split, per_class in (("train", 30), ("test", 10)):
+        own, two = getattr(digits, split), getattr(pairs, split)
+        assert np.bincount(two.labels).tolist() == [per_class] * 100
+        of_digit = [
+            {image.numpy().tobytes() for image in own.inputs[own.labels == digit]}
+            for digit in range(10)
+        ]
+        for image, label in zip(two.inputs[::7], two.labels[::7].tolist(), strict=True):
+            for half, digit in zip(image.split(8, dim=2), divmod(label, 10), strict=True):
+                assert half.contiguous().numpy().tobytes() in of_digit[digit]
 
 
 def test_train_and_val_share_out_the_pool_and_val_is_stratified(source: DatasetInfo) -> None:

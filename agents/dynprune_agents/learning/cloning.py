@@ -1,10 +1,10 @@
-"""Behaviour cloning of the oracle, who draws at random among the samples with right labels.
+"""Behaviour cloning of an oracle, who draws among the samples with right labels alone.
 
 In training the environment says which labels were redrawn, and the oracle looks it up. The scorer
 learns to draw as it does from what every policy may see, in the states that it meets when it plays
-itself (DAgger; Ross, Gordon & Bagnell 2011, arXiv:1011.0686). Nothing is learned of val accuracy:
-where all labels are right the oracle is dynamic random, and what cannot tell wrong labels from
-hard samples is told by the games with clean labels to leave both alone.
+itself (DAgger; Ross, Gordon & Bagnell 2011, arXiv:1011.0686). No return is maximised: where all
+labels are right the oracle is nearly dynamic random, and what cannot tell wrong labels from hard
+samples is told by the games with clean labels to leave both alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.policies._files import save_scorer
 from dynprune_agents.policies._networks import Scorer
 from dynprune_env.common.pulse import beat, doing
+from dynprune_env.selection.observations import progress_entries
+from dynprune_env.selection.ranking import standardise
 
 MOST_EXAMPLES = 40_000
 """About so many epochs become examples: 190 MB."""
@@ -51,6 +54,7 @@ class CloningSettings:
         learning_rate: of Adam, at its peak.
         sharpness: how much more decided than the clone the policy is: it draws in proportion to
             this power of the clone's probabilities.
+        hard_from: val accuracy from which on the oracle favours hard samples.
     """
 
     width: int = 24
@@ -58,6 +62,7 @@ class CloningSettings:
     passes: int = 8
     learning_rate: float = 0.01
     sharpness: float = 1.5
+    hard_from: float = 0.85
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -70,23 +75,35 @@ class CloningSettings:
                 raise ValueError(f"{name} is a number above 0, got {value}")
 
 
-def right_labels(observation: dict[str, np.ndarray], corrupted: np.ndarray) -> np.ndarray:
-    """What the oracle looks up: 1 where a label is right, (R, n) float32; see `Teacher`."""
-    return np.broadcast_to((~corrupted).astype(np.float32), observation["loss"].shape)
+def oracle_draws(
+    observation: dict[str, np.ndarray], corrupted: np.ndarray, hard_from: float = 0.85
+) -> np.ndarray:
+    """What the oracle draws in proportion to, (R, n) float32; see `Teacher`.
+
+    0 where a label is wrong. Among the others e^(age - 2 trust margin) of z-scores favours what was
+    not visited for long, so that all are visited about as often, and small margins once the model
+    is good: it has little to learn from the rest. Trust rises from 0 at a val accuracy of
+    `hard_from` to 1 at 0.1 above it.
+    """
+    accuracy = progress_entries(observation["progress"])["val_accuracy"][:, None]
+    trust = np.clip((accuracy - hard_from) / 0.1, 0, 1)
+    scores = standardise(observation["age"]) - 2 * trust * standardise(observation["margin"])
+    draws: np.ndarray = np.where(corrupted, 0, np.exp(scores)).astype(np.float32)
+    return draws
 
 
-def cross_entropy(scores: Tensor, right: Tensor) -> Tensor:
-    """Of draws from the softmax of the scores, against uniform draws among the right labels.
+def cross_entropy(scores: Tensor, draws: Tensor) -> Tensor:
+    """Of the softmax of the scores, against the distribution that the oracle draws from.
 
     0 where they agree: the oracle's own entropy is taken off.
 
     Args:
         scores: (E, S).
-        right: (E, S), 1 where a label is right; a row without any counts for nothing.
+        draws: (E, S), what the oracle draws in proportion to; a row of zeros counts for nothing.
     """
-    counts = right.sum(1).clamp(min=1)
+    shares = draws / draws.sum(1, keepdim=True).clamp(min=1e-9)
     logs = torch.log_softmax(scores, dim=1)
-    return (-(right * logs).sum(1) / counts - torch.log(counts)).mean()
+    return (torch.xlogy(shares, shares) - shares * logs).sum(1).mean()
 
 
 class CloningTrainer:
@@ -131,10 +148,11 @@ class CloningTrainer:
         what = f"cloning, round {self.round + 1} of {self.settings.rounds}"
         share = min(1.0, MOST_EXAMPLES / self.planned)
         agent, start = self.agent(), time.perf_counter()
+        teacher = partial(oracle_draws, hard_from=self.settings.hard_from)
         with doing(what):
             beat(done / len(games))
             found = Parallel(n_jobs=self.jobs, return_as="generator")(
-                delayed(collect)(draw, agent, seed, self.replicas, right_labels, share)
+                delayed(collect)(draw, agent, seed, self.replicas, teacher, share)
                 for draw, seed in games[done:]
             )
             for played in found:
