@@ -50,20 +50,22 @@ def test_the_error_is_the_cross_entropy_beyond_that_of_the_oracle() -> None:
 
 
 @pytest.mark.parametrize(("accuracy", "trust"), [(0.5, 0.0), (0.85, 0.0), (0.9, 0.5), (0.97, 1.0)])
-def test_the_oracle_draws_what_waited_long_and_small_margins_once_the_model_is_good(
+def test_the_oracle_draws_right_labels_and_without_wrong_ones_what_is_old_or_hard(
     accuracy: float, trust: float
 ) -> None:
     progress = np.zeros((1, len(PROGRESS)), dtype=np.float32)
     progress[0, PROGRESS.index("val_accuracy")] = accuracy
     observation = {
+        "loss": np.ones((1, 4), dtype=np.float32),
         "age": np.array([[0.0, 2.0, 0.0, 2.0]], dtype=np.float32),  # z-scores -1, 1, -1, 1
         "margin": np.array([[3.0, 3.0, 1.0, 1.0]], dtype=np.float32),  # 1, 1, -1, -1
         "progress": progress,
     }
     wrong = np.array([False, False, False, True])
-    draws = oracle_draws(observation, wrong)
-    expected = np.exp([-1 - 2 * trust, 1 - 2 * trust, -1 + 2 * trust]).tolist()
-    assert draws[0].tolist() == pytest.approx([*expected, 0.0], rel=1e-5)
+    assert oracle_draws(observation, wrong).tolist() == [[1.0, 1.0, 1.0, 0.0]]
+    draws = oracle_draws(observation, np.zeros(4, dtype=bool))
+    expected = np.exp([-1 - 2 * trust, 1 - 2 * trust, -1 + 2 * trust, 1 + 2 * trust])
+    assert draws[0].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_examples_are_what_the_oracle_draws_and_as_many_as_asked_for() -> None:

@@ -80,15 +80,18 @@ def oracle_draws(
 ) -> np.ndarray:
     """What the oracle draws in proportion to, (R, n) float32; see `Teacher`.
 
-    0 where a label is wrong. Among the others e^(age - 2 trust margin) of z-scores favours what was
-    not visited for long, so that all are visited about as often, and small margins once the model
-    is good: it has little to learn from the rest. Trust rises from 0 at a val accuracy of
-    `hard_from` to 1 at 0.1 above it.
+    Where labels are wrong: 1 for the right ones, 0 for the wrong ones. Where all are right:
+    e^(age - 2 trust margin) of z-scores, for what was not visited for long, so that all are visited
+    about as often, and for small margins once the model is good: it has little to learn from the
+    rest. Trust rises from 0 at a val accuracy of `hard_from` to 1 at 0.1 above it. Among wrong
+    labels neither helps a policy that cannot be sure which they are: they are old and hard too.
     """
+    if corrupted.any():
+        return np.broadcast_to((~corrupted).astype(np.float32), observation["loss"].shape)
     accuracy = progress_entries(observation["progress"])["val_accuracy"][:, None]
     trust = np.clip((accuracy - hard_from) / 0.1, 0, 1)
     scores = standardise(observation["age"]) - 2 * trust * standardise(observation["margin"])
-    draws: np.ndarray = np.where(corrupted, 0, np.exp(scores)).astype(np.float32)
+    draws: np.ndarray = np.exp(scores).astype(np.float32)
     return draws
 
 
