@@ -12,7 +12,13 @@ from benchmarks.learned.tables import ORACLE, REFERENCE, Setting, all_groups
 from dynprune_env import run_episodes
 from dynprune_env.benchmark.episodes import RunGroup
 
-LEARNED = ("learned", "learned(policy='weighted')", "learned(policy='robust')", "sb3")
+LEARNED = (
+    "learned",
+    "learned(policy='cautious')",
+    "learned(policy='weighted')",
+    "learned(policy='robust')",
+    "sb3",
+)
 NAMED = (
     "dynamic_random",
     "full_data",

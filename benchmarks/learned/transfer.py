@@ -5,7 +5,8 @@
     python -m benchmarks.learned.transfer --short     # the short one: an hour
 
 Both go on where they stopped, one training run a core, and print first what is left and how long
-it takes. The tables hold every data set whose runs are all there.
+it takes. The tables hold every data set whose runs are all there, but for those of learned
+policies: a policy has a row where it played all settings.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from benchmarks.learned.tables import (
     accuracy_table,
     all_groups,
     duel_table,
+    load_runs,
     play,
 )
 from dynprune_env.common.files import write_text
@@ -57,6 +59,7 @@ def main(
     ] = None,
     short: Annotated[bool, typer.Option("--short", help="The study of short runs.")] = False,
     only_estimate: Annotated[bool, typer.Option("--only-estimate", help="Plays nothing.")] = False,
+    only_tables: Annotated[bool, typer.Option("--only-tables", help="Of what is there.")] = False,
     accept_stale: Annotated[
         bool, typer.Option("--accept-stale", help="What other code made stands.")
     ] = False,
@@ -70,7 +73,7 @@ def main(
     if data_dir is not None:
         os.environ["DYNPRUNE_DATA"] = data_dir  # the oracle looks there too, in every process
     if short:
-        if only_estimate or seeds or epochs or learned or accept_stale:
+        if only_estimate or only_tables or seeds or epochs or learned or accept_stale:
             raise typer.BadParameter(
                 "--short takes --parts, --jobs, --out, --table and --data-dir alone"
             )
@@ -84,11 +87,14 @@ def main(
     out, table = out or Path("results/long"), table or TABLES / "long.md"
     chosen = [own_length(part, seeds, epochs) for part in find_parts(parts)]
     policies = [repr(dynprune_agents.make(spec)) for spec in learned or LEARNED]
+    everything = [own_length(each, seeds, epochs) for each in find_parts(None)]
+    if only_tables:
+        write(load_runs(out), everything, policies, out, table, picture)
+        return
     for part in chosen:
         print(estimate(part, part.settings(), part.agents(policies), out, jobs), flush=True)
     if only_estimate:
         return
-    everything = [own_length(each, seeds, epochs) for each in find_parts(None)]
     for part in chosen:
         agents = part.agents(policies)
         runs = play(
@@ -122,29 +128,39 @@ def write(
     columns: list[Column] = []
     pieces: list[str] = []
     keys: set[str] = set()
+    throughout = list(learned)
     for part in parts:
-        settings, agents = part.settings(), part.agents(learned)
+        settings = part.settings()
+        here = [each for each in learned if played(part, [each], out)]
+        agents = part.agents(here)
         groups = all_groups(settings, agents, part.together)
-        if not complete(groups, out):
+        if not here or not complete(groups, out):
             pieces.append(f"## {part.name}\n\nNot played yet.")
             continue
+        throughout = [each for each in throughout if each in here]
         keys |= {config.key for group in groups for config in group.configs()}
         rules = [agent for agent in agents if agent not in (*learned, ORACLE)]
         columns += [Column(part.name, setting, tuple(rules)) for setting in settings]
-        pieces += part_tables(runs, part, settings, agents, rules, learned)
-    best, reached = bars(runs, columns, learned)
-    rows = [*learned, *(rule for rule in everywhere(columns) if rule != BASELINE), ORACLE]
-    over_all = [
-        HEAD,
-        "## Bars of success",
-        f"Of `{best}`, the best learned policy by interquartile mean:",
-        "\n".join(map(str, reached)),
-        "## Over all settings",
-        standings_table(runs, columns, rows),
-    ]
+        pieces += part_tables(runs, part, settings, agents, rules, here)
+    over_all = [HEAD]
+    if throughout and columns:
+        best, reached = bars(runs, columns, throughout)
+        rules = [rule for rule in everywhere(columns) if rule != BASELINE]
+        over_all += [
+            "## Bars of success",
+            f"Of `{best}`, the best learned policy by interquartile mean:",
+            "\n".join(map(str, reached)),
+            "## Over all settings",
+            standings_table(runs, columns, [*throughout, *rules, ORACLE]),
+        ]
+        draw(runs, columns, throughout, picture)
     write_text(table, "\n\n".join([*over_all, *pieces]) + "\n")
-    draw(runs, columns, learned, picture)
     compact((runs[key] for key in keys), table.with_suffix("") / "runs.json")
+
+
+def played(part: Part, agents: Sequence[str], out: Path) -> bool:
+    """Whether agents have played all of a part."""
+    return complete(all_groups(part.settings(), agents, part.together), out)
 
 
 def part_tables(

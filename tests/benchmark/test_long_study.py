@@ -197,6 +197,14 @@ def test_the_study_goes_on_where_it_stopped_and_writes_tables_picture_and_runs(
     transfer.main(parts=["tiny"], **where, **plain)
     assert "tiny: 14 runs, 0 of them left" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*.json")} == before
+    (tmp_path / "long.md").unlink()
+    two = {**where, "learned": ["learned", "learned(policy='robust')"], "only_tables": True}
+    transfer.main(parts=None, **two, **plain)
+    assert (tmp_path / "long.md").read_text(encoding="utf-8") == text  # robust has not played
+    transfer.main(parts=None, **{**two, "learned": ["learned(policy='robust')"]}, **plain)
+    none = (tmp_path / "long.md").read_text(encoding="utf-8")
+    assert none.count("Not played yet.") == 2
+    assert "Bars of success" not in none
 
 
 def test_the_picture_leaves_room_where_bandits_collapse(tmp_path: Path) -> None:

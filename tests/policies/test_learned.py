@@ -278,7 +278,9 @@ def test_a_file_that_was_overwritten_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_wrong_policy_is_refused_with_what_would_be_right(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no policy file 'nobody'; the shipped ones are clone, "):
+    with pytest.raises(
+        ValueError, match=r"no policy file 'nobody'; the shipped ones are cautious, clone, "
+    ):
         load_scorer("nobody")
     (tmp_path / "text.zip").write_text("hello")
     with pytest.raises(ValueError, match=r"text\.zip is not a policy that `dynprune train` wrote"):
@@ -340,7 +342,13 @@ def test_the_shipped_clone_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["learned", "learned(policy='weighted')", "learned(policy='robust')"]
+    "name",
+    [
+        "learned",
+        "learned(policy='cautious')",
+        "learned(policy='weighted')",
+        "learned(policy='robust')",
+    ],
 )
 def test_shipped_policies_beat_dynamic_random_where_labels_are_wrong(name: str) -> None:
     kwargs = {"budget": 0.5, "label_noise": 0.4, "data_seed": 7}

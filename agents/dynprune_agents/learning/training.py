@@ -315,6 +315,7 @@ def plot_curve(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -341,6 +342,7 @@ def plot_curve(
     right.set_ylabel("val accuracy above dynamic random\n(points, 95 % interval)")
     for axes in (left, right):
         axes.set_xlabel("environment steps")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 150k: longer labels would overlap
         axes.grid(color=PALE, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
