@@ -5,6 +5,7 @@ python -m benchmarks.compact_runs results/digits benchmarks/results/digits/runs.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import typer
 
 from dynprune_env.benchmark.results import Result, load_results
-from dynprune_env.common.files import write_text
+from dynprune_env.common.files import atomic_write, write_text
 
 COLUMNS = (
     *("env", "variant", "agent", "budget", "seed", "accuracy", "loss", "visits", "saved"),
@@ -28,7 +29,10 @@ SEVERAL = " or "
 
 
 def compact(results: Iterable[Result], out: Path) -> int:
-    """Writes one row per run, and what all runs share; returns how many there are."""
+    """Writes one row per run, and what all runs share; returns how many there are.
+
+    Packed if the file's name ends in .gz, as where a table rests on tens of thousands of runs.
+    """
     rows: list[list[Any]] = []
     shared: dict[str, set[str]] = {"device": set(), "machine": set(), "commit": set()}
     versions: dict[str, str] = {}
@@ -61,7 +65,12 @@ def compact(results: Iterable[Result], out: Path) -> int:
         **{name: sorted(values) for name, values in shared.items()},
         "rows": sorted(rows, key=lambda row: row[:5]),
     }
-    write_text(out, json.dumps(content, separators=(",", ":")).replace("],[", "],\n["))
+    text = json.dumps(content, separators=(",", ":")).replace("],[", "],\n[")
+    if out.suffix == ".gz":
+        with atomic_write(out) as temporary:
+            temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+    else:
+        write_text(out, text)
     return len(rows)
 
 

@@ -9,6 +9,7 @@ so it plays them again unless it is told to accept what is stale.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,8 @@ def expand(path: Path) -> Iterator[Result]:
     Raises:
         ValueError: the file lacks a column.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
+    written = path.read_bytes()
+    content = json.loads(gzip.decompress(written) if path.suffix == ".gz" else written)
     if lacking := set(COLUMNS) - set(content["columns"]):
         raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
     origin = {name: SEVERAL.join(content[name]) for name in ("device", "machine", "commit")}

@@ -20,6 +20,7 @@ import numpy as np
 import typer
 
 import dynprune_agents
+from benchmarks.compact_runs import compact
 from benchmarks.learned.constant import PLANS, Constant, LargerSteps
 from benchmarks.learned.tables import (
     Setting,
@@ -112,6 +113,7 @@ def main(
         parts += ["## Raw weights", accuracy_table(runs, raw, specs)]
         parts += [mean_leads(runs, raw, specs, BASELINE)]
     write_text(table, "\n\n".join(parts) + "\n")
+    compact(runs.values(), table.with_suffix("") / "runs.json.gz")
     print(table.read_text(encoding="utf-8"))
 
 

@@ -232,6 +232,9 @@ def test_committed_runs_become_result_files_of_the_same_runs_again(tmp_path: Pat
         DIGITS, dynprune_agents.make("dynamic_random"), [0, 1], env_kwargs=kwargs, best_epoch=True
     )
     compact(results, tmp_path / "runs.json")
+    compact(results, tmp_path / "runs.json.gz")
+    plain, packed = (list(expand_runs.expand(tmp_path / f"runs.json{end}")) for end in ("", ".gz"))
+    assert plain == packed
     expand_runs.main(tmp_path / "runs.json", tmp_path / "results")
     again = {result.config.key: result for result in load_results([tmp_path / "results"])}
     for result in results:
