@@ -1,9 +1,13 @@
-"""The committed runs, read from the `runs*.json` files that `benchmarks.compact_runs` writes."""
+"""The committed runs, read from the `runs*.json` files that `benchmarks.compact_runs` writes.
+
+Packed files (`.json.gz`) are read where their path is given, and are no part of the leaderboard.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,6 +112,22 @@ def _parts(text: str) -> Iterator[str]:
         yield text[begin:].strip()
 
 
+def read_rows(
+    path: Path, needed: Sequence[str] = NEEDED
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A file of `benchmarks.compact_runs`, packed or not: all of it, and its rows by column.
+
+    Raises:
+        ValueError: it lacks a column.
+    """
+    written = path.read_bytes()
+    content = json.loads(gzip.decompress(written) if path.suffix == ".gz" else written)
+    if lacking := set(needed) - set(content.get("columns", ())):
+        raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
+    columns = content["columns"]
+    return content, [dict(zip(columns, values, strict=True)) for values in content["rows"]]
+
+
 def read_runs(folder: Path = RESULTS) -> list[Run]:
     """All runs in the files `runs*.json` below a folder, each once.
 
@@ -117,11 +137,7 @@ def read_runs(folder: Path = RESULTS) -> list[Run]:
     found: dict[tuple[Game, str, int], Run] = {}
     paths = sorted(folder.rglob("runs*.json"), key=lambda path: (CONTRIBUTED in path.parts, path))
     for path in paths:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if lacking := set(NEEDED) - set(content.get("columns", ())):
-            raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
-        for values in content["rows"]:
-            row = dict(zip(content["columns"], values, strict=True))
+        for row in read_rows(path)[1]:
             game = Game(row["env"], row["variant"], row["budget"])
             best, selection = row.get("best_epoch_accuracy"), row.get("selection")
             run = Run(

@@ -1,24 +1,23 @@
 """Committed runs as result files again: a table is made anew though few of its rows are played.
 
     python -m benchmarks.expand_runs benchmarks/results/long/runs.json results/long
-    python -m benchmarks.learned.transfer --accept-stale
+    python -m benchmarks.learned.transfer
 
-They hold what tables read, and neither histories nor selections. To a sweep they are of other code,
-so it plays them again unless it is told to accept what is stale.
+They hold neither histories, selections nor fingerprints, nor what was scored or diverged: enough
+for the tables of the studies, not for `dynprune report`. A sweep keeps them whatever made them,
+also where a policy's file has changed since: name such agents with `--without`.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
-from benchmarks.committed_runs import parse_variant
+from benchmarks.committed_runs import Game, read_rows
 from benchmarks.compact_runs import COLUMNS, SEVERAL
 from dynprune_env.benchmark import masks
 from dynprune_env.benchmark.best_epoch import BestEpoch
@@ -29,19 +28,19 @@ from dynprune_env.envs.settings import settings_of
 def expand(path: Path) -> Iterator[Result]:
     """The runs in a file as `benchmarks.compact_runs` writes it, with empty histories.
 
-    Device, machine and commit are one of those that the file names: it does not say which.
+    Device, machine and commit are one of those that the file names, "None" where some are unknown:
+    it does not say which. Threads and replicas are not recorded, and said to be 1.
 
     Raises:
         ValueError: the file lacks a column.
     """
-    written = path.read_bytes()
-    content = json.loads(gzip.decompress(written) if path.suffix == ".gz" else written)
-    if lacking := set(COLUMNS) - set(content["columns"]):
-        raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
-    origin = {name: SEVERAL.join(content[name]) for name in ("device", "machine", "commit")}
-    for values in content["rows"]:
-        row: dict[str, Any] = dict(zip(content["columns"], values, strict=True))
-        kwargs = {**parse_variant(row["variant"]), "budget": row["budget"]}
+    content, rows = read_rows(path, COLUMNS)
+    origin = {
+        name: SEVERAL.join(sorted(content[name], key=lambda each: each != "None"))
+        for name in ("device", "machine", "commit")
+    }
+    for row in rows:
+        kwargs = Game(row["env"], row["variant"], row["budget"]).env_kwargs
         best = row["best_epoch_accuracy"]
         yield Result(
             config=RunConfig(row["env"], kwargs, row["agent"], row["seed"]),
@@ -65,12 +64,19 @@ def expand(path: Path) -> Iterator[Result]:
         )
 
 
-def main(path: Path, folder: Path) -> None:
+def main(
+    path: Path,
+    folder: Path,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="An agent to leave out, repeatable.")
+    ] = None,
+) -> None:
     """Writes the runs of a file that are not in the folder yet."""
     folder.mkdir(parents=True, exist_ok=True)
     written = 0
     for result in expand(path):
-        if not (folder / f"{result.config.key}.json").exists():
+        there = (folder / f"{result.config.key}.json").exists()
+        if not there and result.config.agent not in (without or ()):
             result.save(folder)
             written += 1
     print(f"{written:,} runs: {folder}")

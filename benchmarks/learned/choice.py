@@ -26,7 +26,7 @@ from dynprune_env.common.files import write_text
 
 DATA_SEEDS, SEEDS = tuple(range(60, 64)), tuple(range(600, 604))
 AGENTS = (
-    *("sb3", "learned", *VARIANTS, SEEDS_OF_PPO[0], LONGER_PPO),
+    *("sb3", "learned", "learned(policy='cautious')", *VARIANTS, SEEDS_OF_PPO[0], LONGER_PPO),
     *("kakurenbo", "small_loss", "full_data"),
 )
 

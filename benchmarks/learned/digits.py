@@ -26,6 +26,7 @@ from benchmarks.learned.tables import (
     Setting,
     accuracies,
     accuracy_table,
+    all_groups,
     duel_table,
     mean_leads,
     play,
@@ -87,6 +88,7 @@ def main(
     everyone = [*dynprune_agents.names(), *VARIANTS, *SEEDS_OF_PPO, LONGER_PPO, *CONTROLS]
     specs = [repr(dynprune_agents.make(spec)) for spec in agents or everyone]
     runs = play(settings(), specs, out, jobs)
+    played = [(settings(), specs)]
     plans = [spec for spec in specs if spec in CONTROLS]
 
     def mean(spec: str) -> float:
@@ -110,10 +112,13 @@ def main(
     if not agents:
         raw, specs = settings(weights="raw"), [repr(dynprune_agents.make(spec)) for spec in RAW]
         runs = play(raw, specs, out, jobs)
+        played.append((raw, specs))
         parts += ["## Raw weights", accuracy_table(runs, raw, specs)]
         parts += [mean_leads(runs, raw, specs, BASELINE)]
     write_text(table, "\n\n".join(parts) + "\n")
-    compact(runs.values(), table.with_suffix("") / "runs.json.gz")
+    groups = [group for columns, rows in played for group in all_groups(columns, rows, True)]
+    keys = dict.fromkeys(config.key for group in groups for config in group.configs())
+    compact((runs[key] for key in keys), table.with_suffix("") / "runs.json.gz")
     print(table.read_text(encoding="utf-8"))
 
 

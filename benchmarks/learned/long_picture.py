@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from dynprune_env.report.styles import clean, new_figure, set_title
 BANDITS = {"epsilon_greedy": LINES[3], "ucb": LINES[4]}
 RULES = {"dynamic_random": LINES[5], **BANDITS}
 """Dynamic random and the bandits of the paper, with their colours."""
-POLICIES = (LINES[0], LINES[2], LINES[1], "#332288")
+POLICIES = (LINES[0], "#882255", LINES[2], LINES[1], "#332288")
 """Colours of the learned policies, in their order."""
 ACROSS = 3
 """Panels in a row."""
@@ -36,7 +37,7 @@ def lines(learned: Sequence[str]) -> list[tuple[str, bool, bool, str, dict[str, 
     found += [(rule, False, False, rule, {"color": c, "marker": "o"}) for rule, c in RULES.items()]
     found += [
         (policy, False, False, policy, {"color": colour, "marker": "D", "linewidth": 1.8})
-        for policy, colour in zip(learned, POLICIES, strict=False)
+        for policy, colour in zip(learned, cycle(POLICIES), strict=False)
     ]
     return found
 

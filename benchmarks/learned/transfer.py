@@ -4,9 +4,11 @@
     python -m benchmarks.learned.transfer --parts fashion-mnist     # one data set of it
     python -m benchmarks.learned.transfer --short     # the short one: an hour
 
-Both go on where they stopped, one training run a core, and print first what is left and how long
-it takes. The tables hold every data set whose runs are all there, but for those of learned
-policies: a policy has a row where it played all settings.
+    python -m benchmarks.learned.transfer --only-tables    # of the runs that are there
+
+The long and the short one go on where they stopped, one training run a core, and print first what
+is left and how long it takes. A data set has tables once all rules and a learned policy have played
+all of it; a policy that has not has no row there, and none over all settings.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ Made by `python -m benchmarks.learned.transfer`. Test accuracy in percent, mean 
 of its 95 % interval. *Last model*: at the end of the run. *Best epoch*: at the epoch whose val
 accuracy was best, as early stopping would have it. The `oracle` knows which labels are wrong and
 draws at random among the right ones; where none is wrong it is dynamic random. †: spent more than
-the budget. Policies were trained and chosen on other data."""
+the budget. Policies were trained and chosen on other data; one that has not played all of a data
+set has no row there, and none over all settings."""
 
 TABLES = Path("benchmarks/results")
 
@@ -55,7 +58,8 @@ def main(
     seeds: Annotated[int | None, typer.Option("--seeds", help="[5, or 3 for CNNs]")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="T. [each data set's]")] = None,
     learned: Annotated[
-        list[str] | None, typer.Option("--learned", help="Policies, repeatable. [all shipped]")
+        list[str] | None,
+        typer.Option("--learned", help="Policies, repeatable. [the study's]"),
     ] = None,
     short: Annotated[bool, typer.Option("--short", help="The study of short runs.")] = False,
     only_estimate: Annotated[bool, typer.Option("--only-estimate", help="Plays nothing.")] = False,
@@ -89,7 +93,10 @@ def main(
     policies = [repr(dynprune_agents.make(spec)) for spec in learned or LEARNED]
     everything = [own_length(each, seeds, epochs) for each in find_parts(None)]
     if only_tables:
+        if parts or only_estimate or accept_stale:
+            raise typer.BadParameter("--only-tables plays nothing and is of all data sets")
         write(load_runs(out), everything, policies, out, table, picture)
+        print(table.read_text(encoding="utf-8"))
         return
     for part in chosen:
         print(estimate(part, part.settings(), part.agents(policies), out, jobs), flush=True)
@@ -155,7 +162,8 @@ def write(
         ]
         draw(runs, columns, throughout, picture)
     write_text(table, "\n\n".join([*over_all, *pieces]) + "\n")
-    compact((runs[key] for key in keys), table.with_suffix("") / "runs.json")
+    if keys:
+        compact((runs[key] for key in keys), table.with_suffix("") / "runs.json")
 
 
 def played(part: Part, agents: Sequence[str], out: Path) -> bool:

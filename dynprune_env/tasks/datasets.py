@@ -189,7 +189,10 @@ def _read_digit_images(data_dir: str | None, download: bool) -> RawData:
 
 
 def _read_pairs(data_dir: str | None, download: bool) -> RawData:
-    """Two of those images side by side; the label is the number that they read as, 0 to 99."""
+    """Two of those images side by side; the label is the number that they read as, 0 to 99.
+
+    Each image is in several pairs, so train and val share images; those of test are others.
+    """
     digits = _read_digit_images(data_dir, download)
     rng = np.random.default_rng(0)
 
@@ -345,8 +348,8 @@ PAIRS = replace(
     name="Pairs",
     read=_read_pairs,
     input_shape=(1, 8, 16),
-    mean=(0.305,),
-    std=(0.376,),
+    mean=SHIFTS.mean,
+    std=SHIFTS.std,
 )
 CLUTTER = replace(
     DIGITS, name="Clutter", read=_read_clutter, input_shape=(1, 12, 12), mean=(0.223,), std=(0.339,)

@@ -8,14 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from helpers.results import run
 
 import dynprune_agents
 from benchmarks.learned import long_study, transfer
-from benchmarks.learned.long_picture import draw
+from benchmarks.learned.long_picture import draw, lines
 from benchmarks.learned.long_study import NAMED, PARTS, find_parts
 from benchmarks.learned.long_tables import Column, bars, standing, standings_table
-from benchmarks.learned.tables import ORACLE, Runs, Setting, accuracies, accuracy_table, all_groups
+from benchmarks.learned.tables import (
+    ORACLE,
+    Runs,
+    Setting,
+    accuracies,
+    accuracy_table,
+    all_groups,
+    play,
+)
 from dynprune_env import Result
 from dynprune_env.benchmark.best_epoch import BestEpoch
 from dynprune_env.report.metrics import stratified_interval
@@ -205,6 +214,36 @@ def test_the_study_goes_on_where_it_stopped_and_writes_tables_picture_and_runs(
     none = (tmp_path / "long.md").read_text(encoding="utf-8")
     assert none.count("Not played yet.") == 2
     assert "Bars of success" not in none
+
+
+def test_every_policy_of_the_study_has_a_line_of_its_own_colour() -> None:
+    drawn = {label: look["color"] for *_, label, look in lines(long_study.LEARNED)}
+    assert len({drawn[policy] for policy in long_study.LEARNED}) == len(long_study.LEARNED)
+
+
+def test_a_policy_that_has_not_played_all_has_rows_where_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kwargs, rules = {"train_size": 100}, (*RULES, "epsilon_greedy")
+    one = long_study.Part("one", "Digits", 5, 2, rules, kwargs, ({"label_noise": 0.4},), (0.3,))
+    parts = (one, replace(one, name="two", epochs=6))
+    monkeypatch.setattr(long_study, "PARTS", parts)
+    part, whole = "learned(policy='robust')", "learned"
+    for each, policies in zip(parts, ([part, whole], [whole]), strict=True):
+        play(each.settings(), each.agents(policies), tmp_path / "out", 1, best_epoch=True)
+    where = {"out": tmp_path / "out", "table": tmp_path / "a.md", "picture": tmp_path / "a.png"}
+    transfer.main(
+        **{name: None for name in ("parts", "seeds", "epochs", "data_dir")},
+        **{name: False for name in ("short", "only_estimate", "accept_stale")},
+        **where, learned=[part, whole], only_tables=True, jobs=1,
+    )  # fmt: skip
+    text = (tmp_path / "a.md").read_text(encoding="utf-8")
+    over_all, first, second = (text.split("## ")[place] for place in (2, 3, 4))
+    assert [f"| `{part}` |" in each for each in (over_all, first, second)] == [False, True, False]
+    assert all(f"| `{whole}` |" in each for each in (over_all, first, second))
+    with pytest.raises(typer.BadParameter, match="of all data sets"):
+        transfer.main(parts=["one"], **where, only_tables=True, only_estimate=False,
+                      accept_stale=False, short=False, seeds=None, epochs=None)  # fmt: skip
 
 
 def test_the_picture_leaves_room_where_bandits_collapse(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def test_the_oracle_draws_right_labels_and_without_wrong_ones_what_is_old_or_har
     draws = oracle_draws(observation, np.zeros(4, dtype=bool))
     expected = np.exp([-1 - 2 * trust, 1 - 2 * trust, -1 + 2 * trust, 1 + 2 * trust])
     assert draws[0].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    late = oracle_draws(observation, np.zeros(4, dtype=bool), hard_from=1.0)
+    assert late[0].tolist() == pytest.approx(np.exp([-1, 1, -1, 1]).tolist(), rel=1e-5)
 
 
 def test_examples_are_what_the_oracle_draws_and_as_many_as_asked_for() -> None:
@@ -77,7 +80,13 @@ def test_examples_are_what_the_oracle_draws_and_as_many_as_asked_for() -> None:
     env.reset(seed=0)
     drawn = whole.targets > 0
     assert 1 - drawn.mean() == pytest.approx(env.dataset.corrupted.mean(), abs=0.1)
-    assert set(np.unique(whole.targets)) == {0.0, 1.0}  # all are visited, no model is good yet
+    assert set(np.unique(whole.targets)) == {
+        0.0,
+        1.0,
+    }
+    clean = {**kwargs, "label_noise": 0.0, "budget": 0.5, "observation": "samples"}
+    right = collect(TaskDraw("DynPrune-Digits-v0", clean), DynamicRandom(), 5, 2, oracle_draws)
+    assert len(np.unique(right.targets)) > 2  # what waited longer is preferred
     none = collect(draw, DynamicRandom(), 5, 2, oracle_draws, share=0.0)
     assert (none.samples.shape[0], none.steps) == (0, whole.steps)
 
@@ -154,7 +163,7 @@ def test_processes_change_nothing_and_the_file_plays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(played.network()[1], one.flat)
 
 
-@pytest.mark.parametrize("name", ["width", "rounds", "passes", "learning_rate", "sharpness"])
+@pytest.mark.parametrize("name", [field.name for field in fields(CloningSettings)])
 def test_settings_are_positive(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is a number above 0, got 0"):
         CloningSettings(**{name: 0})

@@ -2,9 +2,9 @@
 
 In training the environment says which labels were redrawn, and the oracle looks it up. The scorer
 learns to draw as it does from what every policy may see, in the states that it meets when it plays
-itself (DAgger; Ross, Gordon & Bagnell 2011, arXiv:1011.0686). No return is maximised: where all
-labels are right the oracle is nearly dynamic random, and what cannot tell wrong labels from hard
-samples is told by the games with clean labels to leave both alone.
+itself (DAgger; Ross, Gordon & Bagnell 2011, arXiv:1011.0686). No return is maximised. The games
+with clean labels tell the scorer to leave hard samples in: where all labels are right the oracle
+prefers what was not visited for long and, once the model is good, small margins.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class CloningSettings:
         learning_rate: of Adam, at its peak.
         sharpness: how much more decided than the clone the policy is: it draws in proportion to
             this power of the clone's probabilities.
-        hard_from: val accuracy from which on the oracle favours hard samples.
+        hard_from: val accuracy above which the oracle favours hard samples, where all labels are
+            right.
     """
 
     width: int = 24
@@ -80,11 +81,12 @@ def oracle_draws(
 ) -> np.ndarray:
     """What the oracle draws in proportion to, (R, n) float32; see `Teacher`.
 
-    Where labels are wrong: 1 for the right ones, 0 for the wrong ones. Where all are right:
-    e^(age - 2 trust margin) of z-scores, for what was not visited for long, so that all are visited
-    about as often, and for small margins once the model is good: it has little to learn from the
-    rest. Trust rises from 0 at a val accuracy of `hard_from` to 1 at 0.1 above it. Among wrong
-    labels neither helps a policy that cannot be sure which they are: they are old and hard too.
+    Where any label is wrong: 1 for the right ones, 0 for the wrong ones. Where all are right:
+    e^(age - 2 trust margin), of z-scores clipped at 3. Age has all samples visited about as often;
+    small margins are preferred once the model is good, since it has little to learn from the rest.
+    Trust rises from 0 at a val accuracy of `hard_from` to 1 at 0.1 above it. Neither is preferred
+    where labels are wrong: wrong ones are old and of small margin too, and a policy is never sure
+    which they are.
     """
     if corrupted.any():
         return np.broadcast_to((~corrupted).astype(np.float32), observation["loss"].shape)
