@@ -50,14 +50,14 @@ class one_blas_thread:
             if _Limit.holders == 1:
                 _Limit.before = _with_more_threads()
                 for library, _ in _Limit.before:
-                    library.set_num_threads(1)
+                    _set_threads(library, 1)
 
     def __exit__(self, *error: object) -> None:
         with _Limit.lock:
             _Limit.holders -= 1
             if _Limit.holders == 0:
                 for library, number in _Limit.before:
-                    library.set_num_threads(number)
+                    _set_threads(library, number)
 
 
 class _Limit:
@@ -70,6 +70,16 @@ class _Limit:
 
 if hasattr(os, "register_at_fork"):  # another thread may hold it when a process is forked off
     os.register_at_fork(after_in_child=_Limit.lock._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def _set_threads(library: LibController, number: int) -> None:
+    """From whichever thread: threadpoolctl 3.8 lets one alone set it, and ignores all others."""
+    free = getattr(library, "clear_controlling_thread", None)
+    if free is not None:
+        free(force=True)
+    library.set_num_threads(number)
+    if free is not None:
+        free(force=True)
 
 
 def _with_more_threads() -> list[tuple[LibController, int]]:

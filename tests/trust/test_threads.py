@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers.episodes import assert_same, make, make_vector, play, random_masks
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor, nn
 
 import dynprune_agents
@@ -263,13 +265,49 @@ def test_a_state_belongs_to_a_number_of_threads() -> None:
         make(threads=1, learner="modules").set_state(env.get_state())
 
 
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
 def test_numpys_linear_algebra_can_be_held_to_one_thread() -> None:
-    from threadpoolctl import threadpool_info
-
-    def numbers() -> list[int]:
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-
-    before = numbers()
+    before = blas_threads()
     with one_blas_thread():
-        assert set(numbers()) == {1}
-    assert numbers() == before
+        assert blas_threads() == {1}
+    assert blas_threads() == before
+
+
+def test_any_thread_can_hold_it_and_the_last_one_puts_the_number_back() -> None:
+    found: dict[str, set[int]] = {}
+    entered, left = Event(), Event()
+
+    def leaves_last() -> None:
+        with one_blas_thread():
+            found["inside"] = blas_threads()
+            entered.set()
+            left.wait(60)
+            found["first has left"] = blas_threads()
+
+    other = Thread(target=leaves_last)
+    with threadpool_limits(CALLER, user_api="blas"):  # set by this thread, which lives on
+        with one_blas_thread():
+            other.start()
+            entered.wait(60)
+        left.set()
+        other.join()
+        found["after"] = blas_threads()
+    assert found == {"inside": {1}, "first has left": {1}, "after": {CALLER}}
+
+
+def test_a_thread_holds_it_while_another_that_set_it_lives() -> None:
+    found: list[set[int]] = []
+
+    def hold() -> None:
+        with one_blas_thread():
+            found.append(blas_threads())
+        found.append(blas_threads())
+
+    with threadpool_limits(CALLER, user_api="blas"):
+        other = Thread(target=hold)
+        other.start()
+        other.join()
+    assert found == [{1}, {CALLER}]
