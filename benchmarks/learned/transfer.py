@@ -138,6 +138,8 @@ def write(
     throughout = list(learned)
     for part in parts:
         settings = part.settings()
+        everyone = all_groups(settings, part.agents(learned), part.together)
+        keys |= {config.key for group in everyone for config in group.configs()}
         here = [each for each in learned if played(part, [each], out)]
         agents = part.agents(here)
         groups = all_groups(settings, agents, part.together)
@@ -145,7 +147,6 @@ def write(
             pieces.append(f"## {part.name}\n\nNot played yet.")
             continue
         throughout = [each for each in throughout if each in here]
-        keys |= {config.key for group in groups for config in group.configs()}
         rules = [agent for agent in agents if agent not in (*learned, ORACLE)]
         columns += [Column(part.name, setting, tuple(rules)) for setting in settings]
         pieces += part_tables(runs, part, settings, agents, rules, here)
@@ -162,7 +163,7 @@ def write(
         ]
         draw(runs, columns, throughout, picture)
     write_text(table, "\n\n".join([*over_all, *pieces]) + "\n")
-    if keys:
+    if keys := keys & set(runs):  # what is not complete too: the study goes on from it
         compact((runs[key] for key in keys), table.with_suffix("") / "runs.json")
 
 
