@@ -39,7 +39,7 @@ def profile_text(samples: int = 1_280_000) -> str:
     half = masks(1000, 0.5)
     parts = [profiled("A Digits step that keeps half", lambda: env.step(half), 300)]
     observation = observe(samples, 51, np.random.default_rng(0))
-    for name in ("linucb", "linear_thompson", "selective_backprop", "infobatch"):
+    for name in ("dyn_impt", "align_prune", "selective_backprop", "rcap"):
         agent = dynprune_agents.make(name)
         runs = RandomRuns(samples)
         agent.reset(Episode(samples, 10, EPOCHS, 0.5, 0, runs))  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ GAMES: dict[str, dict[str, Any]] = {
     "averages": {"averaging": 0.9},
     "raw weights": {"weights": "raw", "action": "weights"},
     "noise": {"label_noise": 0.4, "duplicates": 0.2},
-    "a loss that is not finite": {"learning_rate": 1e9},
+    "a loss that is not finite": {"learning_rate": 1e30},
 }
 
 
