@@ -236,7 +236,8 @@ def put_values(e, z, label, values, i):
     top, other, others, squares = z[label], -np.float32(np.inf), _ZERO, _ZERO
     for j in range(len(z)):
         if j != label:
-            other = max(other, z[j])
+            if z[j] > other or np.isnan(z[j]):  # as torch's amax: once NaN, it stays so
+                other = z[j]
             others += e[j]
             squares += e[j] * e[j]
     top = max(top, other)

@@ -188,6 +188,16 @@ def test_a_tie_for_the_largest_logit_is_not_correct(values_of: Any) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("logits", [[1, math.nan, 0], [1, 0, math.nan], [math.nan, 0, 1]], ids=str)
+def test_a_logit_that_is_no_number_makes_a_val_sample_wrong(
+    values_of: Any, logits: list[float]
+) -> None:
+    _, _, margin, _, correct = values_of(torch.tensor([logits]), torch.tensor([0]))
+    assert np.isnan(margin).all()
+    assert correct == [0]
+
+
+@BOTH
 @pytest.mark.parametrize(
     "logits",
     [[math.nan] * 3, [0, math.nan, 0], [math.inf, 0, 0], [0, math.inf, 0], [-math.inf, 0, 0]],
