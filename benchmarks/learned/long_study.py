@@ -14,7 +14,6 @@ from dynprune_env.benchmark.episodes import RunGroup
 
 LEARNED = (
     "learned",
-    "learned(policy='cautious')",
     "learned(policy='weighted')",
     "learned(policy='robust')",
     "sb3",

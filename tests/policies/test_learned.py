@@ -279,7 +279,7 @@ def test_a_file_that_was_overwritten_is_read_again(tmp_path: Path) -> None:
 
 def test_a_wrong_policy_is_refused_with_what_would_be_right(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no policy file 'nobody'; the shipped ones are cautious, clone, "
+        ValueError, match=r"no policy file 'nobody'; the shipped ones are cautious, "
     ):
         load_scorer("nobody")
     (tmp_path / "text.zip").write_text("hello")
@@ -337,15 +337,14 @@ def test_a_shipped_policy_is_small_and_has_a_card(path: Path) -> None:
 
 
 def test_the_shipped_clone_is_the_default() -> None:
-    assert repr(dynprune_agents.make("learned")) == "learned"
-    assert load_scorer(Learned().policy)[1].shape == (load_scorer("clone")[0].num_parameters,)
+    assert repr(dynprune_agents.make("learned(policy='cautious')")) == "learned"
+    assert dynprune_agents.make("learned").files() == [FOLDER / "cautious.npz"]
 
 
 @pytest.mark.parametrize(
     "name",
     [
         "learned",
-        "learned(policy='cautious')",
         "learned(policy='weighted')",
         "learned(policy='robust')",
     ],

@@ -367,7 +367,7 @@ def test_a_text_among_the_parameters_is_not_taken_from_a_state() -> None:
     packed["state"]["parts"]["policy"] = "/tmp/of_a_stranger.npz"
     fresh = dynprune_agents.make("learned")
     unpack_agent(resealed(packed), fresh, probe_of)()
-    assert fresh.policy == "clone"
+    assert fresh.policy == "cautious"
 
 
 @dataclass

@@ -22,7 +22,7 @@ from dynprune_agents.policies._files import FOLDER, load_scorer
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env.benchmark.sweeps import load_sweep, parse_sweep
 
-POLICIES = ("clone", "ppo")
+POLICIES = ("cautious", "ppo")
 
 
 def parts(name: str) -> dict[str, np.ndarray]:
@@ -33,7 +33,7 @@ def parts(name: str) -> dict[str, np.ndarray]:
 
 def load(path: Path, name: str) -> Any:
     """Reads a file as the kind of policy that the shipped one of this name is."""
-    return load_scorer(str(path)) if name == "clone" else SB3(str(path)).env_kwargs
+    return load_scorer(str(path)) if name == "cautious" else SB3(str(path)).env_kwargs
 
 
 def check_refused(path: Path, name: str, match: str = ".") -> None:
@@ -186,8 +186,8 @@ WIDTHS = [0, -1, 10**9, 10**12, 10**30, 13]
 def test_a_scorer_of_another_width_than_its_arrays_is_refused_unread(
     tmp_path: Path, width: int
 ) -> None:
-    path = with_head(tmp_path / "x.npz", "clone", lambda h: h["scorer"].update(width=width))
-    check_refused_cheaply(path, "clone")
+    path = with_head(tmp_path / "x.npz", "cautious", lambda h: h["scorer"].update(width=width))
+    check_refused_cheaply(path, "cautious")
 
 
 @pytest.mark.parametrize(
@@ -300,18 +300,18 @@ def test_a_zip_bomb_is_refused_unpacked(tmp_path: Path, name: str, packing: int)
 
 def test_a_member_that_is_there_twice_or_locked_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
-    path.write_bytes((FOLDER / "clone.npz").read_bytes())
+    path.write_bytes((FOLDER / "cautious.npz").read_bytes())
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("A.npy", archive.read("A.npy"))
-    check_refused(path, "clone", "twice")
-    content = bytearray((FOLDER / "clone.npz").read_bytes())
+    check_refused(path, "cautious", "twice")
+    content = bytearray((FOLDER / "cautious.npz").read_bytes())
     for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         start = 0
         while (start := content.find(mark, start)) >= 0:
             content[start + offset] |= 1  # encrypted
             start += 4
     (tmp_path / "locked.npz").write_bytes(bytes(content))
-    check_refused(tmp_path / "locked.npz", "clone", "encrypted")
+    check_refused(tmp_path / "locked.npz", "cautious", "encrypted")
 
 
 def test_names_that_no_file_can_have_are_answered_with_the_shipped_policies(

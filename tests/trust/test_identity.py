@@ -203,7 +203,7 @@ def test_an_overwritten_policy_is_played_again(place: Workplace) -> None:
     from dynprune_agents.policies._files import find_policy
 
     path = place.folder / "policy.npz"
-    path.write_bytes(find_policy("clone").read_bytes())
+    path.write_bytes(find_policy("cautious").read_bytes())
     spec = f"learned(policy={str(path)!r})"
     place.sweep(spec)
     assert place.sweep(spec) == []

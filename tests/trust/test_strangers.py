@@ -241,7 +241,7 @@ def test_no_shipped_policy_holds_a_pickle_and_each_names_its_agent() -> None:
 
 def test_agents_name_their_files_and_their_parts() -> None:
     assert dynprune_agents.make("sb3").files() == [FOLDER / "ppo.npz"]
-    assert dynprune_agents.make("learned").files() == [FOLDER / "clone.npz"]
+    assert dynprune_agents.make("learned").files() == [FOLDER / "cautious.npz"]
     wrapper = dynprune_agents.make("random_control(rule=\"learned(policy='robust')\")")
     (part,) = wrapper.parts()
     assert (wrapper.files(), part.files()) == ([], [FOLDER / "robust.npz"])

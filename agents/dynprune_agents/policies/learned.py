@@ -33,7 +33,7 @@ class Learned(Agent):
     source: ClassVar[str] = "trained by us with this package, by cloning an oracle"
     columns = SAMPLE_COLUMNS
 
-    policy: str = "clone"
+    policy: str = "cautious"
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""
