@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 import typer
@@ -25,7 +24,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 
 from dynprune_agents.learning import DynPruneVecEnv, save_policy
-from dynprune_agents.learning.mixture import FIRST_SEED
+from dynprune_agents.learning.mixture import FIRST_SEED, TaskDraw
 from dynprune_agents.policies._sb3_arrays import read_arrays
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.observations import Run
@@ -49,19 +48,15 @@ Rule = Callable[[np.ndarray], np.ndarray]
 
 def games(count: int, noise: float, budget: float, data_seed: int) -> DynPruneVectorEnv:
     """So many runs of Digits side by side."""
-    envs = gym.make_vec(
-        "dynprune_env:DynPrune-Digits-v0",
-        count,
-        observation="diagnostics",
-        action="weighted_tilts",
-        budget=budget,
-        label_noise=noise,
-        data_seed=data_seed,
-        device="cpu",
-        autoreset_mode=AutoresetMode.DISABLED,
-    )
-    assert isinstance(envs, DynPruneVectorEnv)
-    return envs
+    kwargs = {
+        "observation": "diagnostics",
+        "action": "weighted_tilts",
+        "budget": budget,
+        "label_noise": noise,
+        "data_seed": data_seed,
+        "device": "cpu",
+    }
+    return TaskDraw("DynPrune-Digits-v0", kwargs).make(count, AutoresetMode.DISABLED)
 
 
 def planned(plans: np.ndarray) -> Rule:
