@@ -15,10 +15,23 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.speed import floor, footprint, gpu, growth, profile, selection, steps, vector
+from benchmarks.speed import (
+    command,
+    floor,
+    footprint,
+    gpu,
+    growth,
+    profile,
+    selection,
+    steps,
+    vector,
+)
 from benchmarks.speed.clock import Row, cpu_clock, to_markdown, wall_clock
 
-PARTS = ("steps", "today", "vector", "floor", "gpu", "selection", "footprint", "growth", "profile")
+PARTS = (
+    *("steps", "today", "vector", "floor", "command", "gpu"),
+    *("selection", "footprint", "growth", "profile"),
+)
 
 
 def processor() -> str:
@@ -65,6 +78,8 @@ def measure(part: str, rounds: float, sizes: Sizes, device: str | None) -> list[
         return rows + vector.process_rows(8, times(20)) + vector.rate_rows(times(20))
     if part == "floor":
         return floor.floor_rows(times(20))
+    if part == "command":
+        return command.command_rows(times(3))
     if part == "gpu":
         return gpu.gpu_rows(where, replace(sizes.gpu, rounds=times(sizes.gpu.rounds)))
     if part == "selection":

@@ -149,10 +149,11 @@ class Result:
     def save(self, folder: Path) -> Path:
         """Writes `folder/<key>.json` through a temporary file, so that no reader sees a half."""
         path = folder / f"{self.config.key}.json"
-        content = {"schema": SCHEMA, **asdict(self)}
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        content = {"schema": SCHEMA, **own}
         if self.best_epoch is None:
             del content["best_epoch"]
-        write_text(path, json.dumps(content, allow_nan=False))
+        write_text(path, json.dumps(content, allow_nan=False, default=asdict))
         return path
 
     @classmethod

@@ -27,15 +27,16 @@ class OwnDraws(TorchDispatchMode):
 
     Args:
         seed: of the generator.
-        watched: whether the default generator was seeded alike, under the lock, for code that may
-            set it: what is drawn after such code has seeded it, or within a checkpoint, which
-            repeats its draws by it, comes from there.
     """
 
-    def __init__(self, seed: int, watched: bool = False):
+    def __init__(self, seed: int):
         super().__init__()  # type: ignore[no-untyped-call]
         self._generator = torch.Generator("cpu").manual_seed(seed)
-        self._watched = torch.default_generator.initial_seed() if watched else None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether torch wraps operations for code that it compiles, which takes seconds to load."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -62,8 +63,32 @@ class OwnDraws(TorchDispatchMode):
                 default.set_state(before)
 
     def _is_set_elsewhere(self) -> bool:
-        if self._watched is None:
-            return False
+        return False
+
+
+class WatchedDraws(OwnDraws):
+    """The same for foreign code, which may set the default generator, seeded alike under the lock.
+
+    What is drawn after such code has seeded it, or within a checkpoint, which repeats its draws by
+    it, comes from there.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__(seed)
+        self._watched = torch.default_generator.initial_seed()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Foreign code may be compiled."""
+        return True
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """See `OwnDraws`; defined here, so that torch wraps it."""
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _is_set_elsewhere(self) -> bool:
         return torch.default_generator.initial_seed() != self._watched or _in_checkpoint()
 
 
@@ -106,5 +131,5 @@ def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
     On a CPU others that draw meanwhile change nothing. On a GPU, and where code seeds the default
     generator itself, they must not draw from it.
     """
-    with float32_default(), seeded(seed, device), OwnDraws(seed, watched=True):
+    with float32_default(), seeded(seed, device), WatchedDraws(seed):
         yield

@@ -6,6 +6,7 @@ import ast
 import math
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib import import_module
 from inspect import Parameter, signature
 from types import NoneType
@@ -129,8 +130,7 @@ def checked_arguments(
         if parameter.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
         and parameter.default is not Parameter.empty
     ]
-    typed: Any = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]
-    hints = get_type_hints(typed)
+    hints = _type_hints(factory)
     checked = {}
     for name, value in arguments.items():
         if name not in known:
@@ -150,3 +150,8 @@ def checked_arguments(
             raise ValueError(f"{context}: {name} is {names}{finite}, got {shown(value)}")
         checked[name] = value
     return checked
+
+
+@lru_cache(maxsize=256)
+def _type_hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(factory.__init__ if isinstance(factory, type) else factory)  # type: ignore[misc]

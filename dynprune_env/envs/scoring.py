@@ -19,6 +19,7 @@ from dynprune_env.selection.ranking import keep_top
 from dynprune_env.selection.statistics import SampleValues, finite_values
 from dynprune_env.tasks.models import is_shipped
 from dynprune_env.training.learner import SCORING_BATCH
+from dynprune_env.training.stacked_learner import linear_layers
 from dynprune_env.training.trainer import Trainer
 
 
@@ -177,9 +178,11 @@ def _gradient_norms(
     model: nn.Module,
     inputs: Tensor,
     labels: Tensor,
-    losses: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+    losses: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Norm of each sample's gradient over all parameters, (B,)."""
+    if (layers := linear_layers(model)) is not None:
+        return _plain_gradient_norms(layers, inputs, labels, losses)
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     buffers = dict(model.named_buffers())
 
@@ -192,6 +195,34 @@ def _gradient_norms(
     )
     squares = [value.square().reshape(len(inputs), -1).sum(1) for value in gradients.values()]
     return torch.stack(squares).sum(0).sqrt()
+
+
+def _plain_gradient_norms(
+    layers: list[nn.Linear],
+    inputs: Tensor,
+    labels: Tensor,
+    losses: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """The same of a plain ReLU net, without the gradients (Goodfellow 2015, arXiv:1510.01799).
+
+    A layer's is an outer product: its squared norm is that of the slopes behind the layer times
+    that of what the layer sees, the bias seeing 1.
+    """
+    with torch.no_grad():
+        seen = [inputs.flatten(1)]
+        for layer in layers[:-1]:
+            seen.append(layer(seen[-1]).relu_())
+        logits = layers[-1](seen[-1])
+    with torch.enable_grad():
+        loss = losses(logits.requires_grad_(), labels).sum()
+    (slopes,) = torch.autograd.grad(loss, logits)
+    squares = seen[0].new_zeros(len(inputs))
+    with torch.no_grad():
+        for layer, h in zip(reversed(layers), reversed(seen), strict=True):
+            squares += slopes.square().sum(1) * (h.square().sum(1) + 1)
+            if layer is not layers[0]:
+                slopes = (slopes @ layer.weight) * (h > 0)
+    return squares.sqrt()
 
 
 class TrainingRuns(Protocol):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from dynprune_env.common.draws import OwnDraws
+from dynprune_env.common.draws import WatchedDraws
 from dynprune_env.common.randomness import Purpose, kept_generators, stream_seed
 from dynprune_env.tasks.datasets import Split
 from dynprune_env.tasks.losses import CLASSES, LABELS, as_targets, kind_of
@@ -175,7 +175,7 @@ def drawn(data: Any, i: int, seed: int) -> Any:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
-    with nullcontext() if get_worker_info() else OwnDraws(seed, watched=True):
+    with nullcontext() if get_worker_info() else WatchedDraws(seed):
         return data[i]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from math import prod
+from math import prod, sqrt
 
+import torch
 from torch import Tensor, nn
 
 from dynprune_env.common.checks import shown
@@ -25,6 +26,29 @@ def mlp(input_shape: InputShape, num_classes: int, width: int = 64, depth: int =
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], num_classes))
+
+
+def linear_parameters(sizes: Sequence[tuple[int, int]], seed: int) -> list[tuple[Tensor, Tensor]]:
+    """What `nn.Linear` layers draw when they are built one after another from a seed, unbuilt.
+
+    Args:
+        sizes: inputs and outputs of each.
+        seed: of torch's generator.
+
+    Returns:
+        Weights (outputs, inputs) and biases (outputs,), float32 on the CPU.
+    """
+    generator, parameters = torch.Generator("cpu").manual_seed(seed), []
+    for inputs, outputs in sizes:
+        weight, bias = (
+            torch.empty(shape, dtype=torch.float32, device="cpu")
+            for shape in ((outputs, inputs), (outputs,))
+        )
+        nn.init.kaiming_uniform_(weight, a=sqrt(5), generator=generator)
+        bound = 1 / sqrt(inputs)
+        nn.init.uniform_(bias, -bound, bound, generator=generator)
+        parameters.append((weight, bias))
+    return parameters
 
 
 def _block(inputs: int, outputs: int, pool: bool) -> list[nn.Module]:
@@ -121,6 +145,11 @@ def is_shipped(make: Callable[[], nn.Module]) -> bool:
     if not isinstance(make, partial) or make.func is not make_model or not make.args:
         return False
     return isinstance(make.args[0], str)
+
+
+def is_shipped_mlp(make: Callable[[], nn.Module]) -> bool:
+    """Whether this is `make_model` of an "mlp(...)"."""
+    return isinstance(make, partial) and is_shipped(make) and is_mlp(make.args[0])
 
 
 def model_name(model: Model) -> str:

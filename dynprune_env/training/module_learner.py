@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dynprune_env.common.alone import float32_default
-from dynprune_env.common.draws import OwnDraws
+from dynprune_env.common.draws import OwnDraws, WatchedDraws
 from dynprune_env.common.pulse import beat
 from dynprune_env.common.randomness import Purpose, seeded, stream_seed
 from dynprune_env.common.transfer import put, send
@@ -335,7 +335,7 @@ class ModuleLearner:
             yield OwnDraws(seed)
         else:
             with float32_default(), seeded(seed, self.device):
-                yield OwnDraws(seed, watched=True) if eager else nullcontext()
+                yield WatchedDraws(seed) if eager else nullcontext()
 
     def evaluate(self, split: str, labels: Tensor, rows: Sequence[int]) -> Tensor:
         """See `Learner.evaluate`."""

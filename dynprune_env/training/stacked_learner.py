@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from dynprune_env.common.transfer import put
 from dynprune_env.selection.budget import batch_sizes
 from dynprune_env.selection.statistics import value_table
+from dynprune_env.tasks.models import is_shipped_mlp, linear_parameters
 from dynprune_env.tasks.recipes import Recipe
 from dynprune_env.tasks.variants import Dataset
 from dynprune_env.training.learner import (
@@ -54,6 +56,18 @@ def linear_layers(model: nn.Module) -> list[nn.Linear] | None:
     return linear if plain else None  # type: ignore[return-value]
 
 
+def plain_layers(model: nn.Module) -> list[nn.Linear]:
+    """Those of `linear_layers`.
+
+    Raises:
+        TypeError: it is no plain ReLU net.
+    """
+    layers = linear_layers(model)
+    if layers is None:
+        raise TypeError("StackedLearner needs a model of Flatten, Linear and ReLU layers")
+    return layers
+
+
 class StackedLearner:
     """R plain ReLU nets as one stack of matrices, trained together with a hand-written gradient.
 
@@ -82,7 +96,10 @@ class StackedLearner:
         self.inputs = input_tables(dataset, recipe)
         self.objective = objective_of(recipe, dataset)
         self.labels = dataset.train.labels
-        self.sizes = [(layer.in_features, layer.out_features) for layer in self._fresh_layers(0)]
+        self._template = fresh_model(make_model, 0)
+        self.sizes = [
+            (each.in_features, each.out_features) for each in plain_layers(self._template)
+        ]
         length = sum((inputs + 1) * outputs for inputs, outputs in self.sizes)
         shape = num_replicas, length
         self.parameters = torch.zeros(shape, dtype=torch.float32, device=device)
@@ -90,18 +107,18 @@ class StackedLearner:
         self.averages = torch.zeros_like(self.parameters[: None if averaging is not None else 0])
         self.stack = STACK if device.type == "cpu" else num_replicas
 
-    def _fresh_layers(self, seed: int) -> list[nn.Linear]:
-        layers = linear_layers(fresh_model(self.make_model, seed))
-        if layers is None:
-            raise TypeError("StackedLearner needs a model of Flatten, Linear and ReLU layers")
-        return layers
+    def _fresh_parameters(self, seed: int) -> list[tuple[Tensor, Tensor]]:
+        if is_shipped_mlp(self.make_model):
+            return linear_parameters(self.sizes, seed)
+        layers = plain_layers(fresh_model(self.make_model, seed))
+        return [(layer.weight, layer.bias) for layer in layers]
 
     @torch.no_grad()
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Re-initialises these replicas in place."""
         flat = [
-            torch.cat([p.reshape(-1) for each in layers for p in (each.weight.T, each.bias)])
-            for layers in map(self._fresh_layers, seeds)
+            torch.cat([p.reshape(-1) for weight, bias in layers for p in (weight.T, bias)])
+            for layers in map(self._fresh_parameters, seeds)
         ]
         there = put([own.numpy() for own in flat], self.parameters.device)
         for row, own in zip(rows, there, strict=True):
@@ -221,10 +238,10 @@ class StackedLearner:
     @torch.no_grad()
     def module(self, row: int, averaged: bool = False) -> nn.Module:
         """A module with a copy of one replica's parameters; see `Learner.module`."""
-        model = fresh_model(self.make_model, 0).to(self.parameters.device)
+        model = deepcopy(self._template).to(self.parameters.device)
         flat = self.averages if averaged else self.parameters
         layers = self._layers(flat[row : row + 1])
-        for layer, (weight, bias) in zip(linear_layers(model) or [], layers, strict=True):
+        for layer, (weight, bias) in zip(plain_layers(model), layers, strict=True):
             layer.weight.copy_(weight[0].T)
             layer.bias.copy_(bias[0, 0])
         return model

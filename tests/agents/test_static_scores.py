@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from dynprune_env.tasks.datasets import RawData, Split
 from dynprune_env.tasks.models import make_model
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.training.trainer import Trainer
+
+LOSSES = partial(nn.functional.cross_entropy, reduction="none")
 
 
 def chosen(spec: str, runs: Any, count: int) -> list[int]:
@@ -206,7 +209,9 @@ def test_ccs_can_draw_from_equal_areas() -> None:
 # -- GraNd -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["mlp(width=6)", "small_cnn(width=3)"])
+@pytest.mark.parametrize(
+    "model", ["mlp(width=6)", "mlp(width=6, depth=3)", "mlp(depth=0)", "small_cnn(width=3)"]
+)
 def test_gradient_norms_are_those_of_one_backward_pass_per_sample(model: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -217,7 +222,7 @@ def test_gradient_norms_are_those_of_one_backward_pass_per_sample(model: str) ->
         loss = nn.functional.cross_entropy(net(image[None]), label[None])
         gradient = torch.autograd.grad(loss, list(net.parameters()))
         slow.append(nn.utils.parameters_to_vector(gradient).norm().item())
-    assert _gradient_norms(net, images, labels) == pytest.approx(slow, rel=1e-4)
+    assert _gradient_norms(net, images, labels, LOSSES) == pytest.approx(slow, rel=1e-4)
     assert max(slow) > 1.1 * min(slow)
 
 
@@ -231,7 +236,7 @@ def test_grand_averages_the_norms_of_several_nets(early: float) -> None:
     for net in range(2):
         list(runs.run(net, round(early * 4)))
         data = env.dataset.train
-        norms.append(_gradient_norms(runs.models()[0], data.inputs, data.labels))
+        norms.append(_gradient_norms(runs.models()[0], data.inputs, data.labels, LOSSES))
     agent.reset(env.episode(0))
     mask = agent.select(observed(agent.episode, 0))
     assert kept(mask) == sorted(np.argsort(np.mean(norms, axis=0))[24:])

@@ -11,7 +11,7 @@ import pytest
 from helpers.episodes import make
 
 from benchmarks.speed import __main__ as table
-from benchmarks.speed import floor, gpu
+from benchmarks.speed import command, floor, gpu
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,16 @@ def test_the_floor_is_what_the_kernels_take(monkeypatch: pytest.MonkeyPatch) -> 
         assert steps.tolist() == [1111] * 3
         assert within.tolist() == [expected] * 3
     assert floor.numba_learner.train_passes is before
+
+
+def test_a_whole_benchmark_is_timed_from_its_start_to_its_end() -> None:
+    options = ["--agents", "dynamic_random", "--budgets", "0.3", "--seeds", "2", "--jobs", "1"]
+    began = time.perf_counter()
+    found = command.timed_bench([*options, "--env-kwargs", "epochs=3"])
+    lasted = time.perf_counter() - began
+    whole, first, last = (
+        found[name] for name in ("seconds", "until the first result", "after the last result")
+    )
+    assert first > 0 and last > 0 and first + last <= whole <= lasted
+    within = [found[f"of which {part}"] for part in command.WITHIN]
+    assert 0 < sum(within) < found["CPU seconds of all processes"]

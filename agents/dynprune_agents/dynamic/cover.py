@@ -28,10 +28,13 @@ def spread(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.nda
         labels: (n,) int64 in [0, num_classes).
         num_classes: C.
     """
-    sizes = np.maximum(1, np.bincount(labels, minlength=num_classes))
+    sizes = np.bincount(labels, minlength=num_classes)
+    there = np.flatnonzero(sizes)
+    by_class = features[np.argsort(labels, kind="stable")].astype(np.float64)
     means = np.zeros((num_classes, features.shape[1]))
-    np.add.at(means, labels, features)
-    return np.square(features - (means / sizes[:, None])[labels]).sum(1)
+    means[there] = np.add.reduceat(by_class, (np.cumsum(sizes) - sizes)[there], axis=0)
+    means[there] /= sizes[there, None]
+    return np.square(features - means[labels]).sum(1)
 
 
 @dataclass
