@@ -61,6 +61,7 @@ def run_sweep(
     folder: Path,
     *,
     jobs: int = 1,
+    workers: Sequence[Worker] = (),
     backend: str = "loky",
     gpus: float = 0,
     device: str = "auto",
@@ -87,6 +88,8 @@ def run_sweep(
         folder: takes one JSON file per run; states of unfinished ones lie in `running/`, records
             of those that ended with an error in `failed/`.
         jobs: worker processes; 1 runs everything in this one, unless on Ray.
+        workers: that were started already, in the place of `jobs` of this machine; they are closed
+            once they have played.
         backend: "loky", or "ray": the cluster at $RAY_ADDRESS or the one of this machine; where
             there is none it is started here, with `jobs` processors. Its workers see nothing of
             `folder`: the user's modules and policy files travel to them, states and results
@@ -139,7 +142,7 @@ def run_sweep(
             state_path(folder, group).unlink(missing_ok=True)  # of one killed at its very end
             yield Outcome(group, len(group.seeds))
     if todo:
-        exchange, workers = _engage(work, todo, folder, jobs, backend, gpus)
+        exchange, workers = _engage(work, todo, folder, jobs, workers, backend, gpus)
         with _stoppable(exchange):  # after Ray has set its own signal handlers
             for outcome in _play(work, todo, exchange, workers, on_start):
                 yield _record(outcome, folder, exchange)
@@ -193,11 +196,17 @@ class _Work:
 
 
 def _engage(
-    work: _Work, todo: Sequence[Item], folder: Path, jobs: int, backend: str, gpus: float
-) -> tuple[Exchange, list[Worker]]:
+    work: _Work,
+    todo: Sequence[Item],
+    folder: Path,
+    jobs: int,
+    workers: Sequence[Worker],
+    backend: str,
+    gpus: float,
+) -> tuple[Exchange, Sequence[Worker]]:
     """Who plays, and how one hears of it; no workers if it is this process."""
     if backend == "loky":
-        return FolderExchange(folder), local_workers(jobs) if jobs > 1 else []
+        return FolderExchange(folder), workers or (local_workers(jobs) if jobs > 1 else [])
     from dynprune_env.common.ray_cluster import Cluster
 
     luggage = pack([group for group, _ in todo], work.make_agent, work.imports)

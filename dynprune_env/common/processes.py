@@ -8,7 +8,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 S = TypeVar("S")
@@ -43,16 +44,27 @@ class LokyWorker:
     def __init__(self) -> None:
         self._pool: Any = None
 
+    def start(self, module: str) -> None:
+        """Begins the process, which loads a module while this one goes on."""
+        self.submit(import_module, module)
+
     def submit(self, call: Callable[[T], R], item: T) -> Future[R]:
-        """Begins a call."""
+        """Begins a call; one whose process died idle gets a fresh one."""
+        try:
+            future: Future[R] = self._running().submit(call, item)
+        except BrokenExecutor:
+            self.close()
+            future = self._running().submit(call, item)
+        return future
+
+    def _running(self) -> Any:
         from joblib.externals.loky import ProcessPoolExecutor
 
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 1, env=ONE_THREAD, initializer=_serve, initargs=(os.getpid(),)
             )
-        future: Future[R] = self._pool.submit(call, item)
-        return future
+        return self._pool
 
     def close(self) -> None:
         """Ends the process."""
@@ -77,7 +89,7 @@ def _serve(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def local_workers(jobs: int) -> list[Worker]:
+def local_workers(jobs: int) -> list[LokyWorker]:
     """`jobs` processes of this machine."""
     return [LokyWorker() for _ in range(jobs)]
 

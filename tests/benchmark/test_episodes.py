@@ -16,11 +16,16 @@ import numpy as np
 import pytest
 import torch
 from helpers.episodes import make
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import rankdata
 
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_env.benchmark.episodes import RunGroup, run_episodes
+from dynprune_env.benchmark.recording import mean_ranks
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig, load_results
 from dynprune_env.benchmark.runner import run_sweep
 from dynprune_env.benchmark.sweeps import plan_groups
@@ -466,3 +471,14 @@ def test_the_resnet_trains_an_epoch_on_cifar(need_data: Callable[[str], None]) -
     assert not info["diverged"]
     assert 0 < info["train_loss"] < 5
     assert (observation["visits"] == 1).all()
+
+
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 4), st.integers(1, 9)),
+        elements=st.integers(-3, 3) | st.floats(width=32, allow_nan=False),
+    )
+)
+def test_ranks_are_those_of_scipy(values: np.ndarray) -> None:
+    np.testing.assert_array_equal(mean_ranks(values), rankdata(values, axis=-1))

@@ -15,9 +15,11 @@ import torchvision
 from helpers.episodes import make
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import datasets as sklearn_datasets
 
 from dynprune_env import TASK_NAMES
 from dynprune_env.envs.settings import Settings
+from dynprune_env.tasks import datasets
 from dynprune_env.tasks.datasets import (
     CIFAR10,
     DIGITS,
@@ -393,3 +395,14 @@ def test_data_are_read_once_per_process() -> None:
     for env in envs:
         env.reset(seed=0)
     assert envs[0].dataset is envs[1].dataset
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_digits_are_those_of_scikit_learn(is_found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_found:
+        monkeypatch.setattr(datasets, "find_spec", lambda name: None)
+    for ours, theirs in zip(
+        datasets.load_digits(), sklearn_datasets.load_digits(return_X_y=True), strict=True
+    ):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from dynprune_env.benchmark.results import load_results
 from dynprune_env.benchmark.runner import run_sweep
 from dynprune_env.common import ray_cluster
 from dynprune_env.common.luggage import Luggage
-from dynprune_env.common.processes import WorkerDied, call_each
+from dynprune_env.common.processes import LokyWorker, WorkerDied, call_each
 
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 4, "budget": 0.5}
 
@@ -229,6 +232,25 @@ def test_a_call_that_gets_on_between_its_deaths_is_tried_on() -> None:
     (error,) = tries(["dies"] * 3, [True, False])
     assert isinstance(error, WorkerDied)
     assert str(error) == "twice. the node is gone"
+
+
+def test_a_process_that_was_started_plays_and_one_that_died_idle_is_replaced() -> None:
+    worker = LokyWorker()
+    worker.start("json")
+    first = worker.submit(pid_with, "json").result(timeout=60)
+    assert first > 0, "the module was not loaded"
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(BrokenExecutor):  # until the pool notices
+        while True:
+            worker._pool.submit(pid_with, "json").result(timeout=60)
+    second = worker.submit(pid_with, "json").result(timeout=60)
+    assert abs(second) not in (first, os.getpid())
+    worker.close()
+
+
+def pid_with(module: str) -> int:
+    """The process's, negative where it has not loaded a module."""
+    return os.getpid() if module in sys.modules else -os.getpid()
 
 
 def test_a_call_that_is_refused_is_not_tried_again() -> None:

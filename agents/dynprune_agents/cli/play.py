@@ -52,6 +52,7 @@ from dynprune_env.common.pulse import listening
 
 if TYPE_CHECKING:  # planning imports the environments, and only playing needs them
     from dynprune_env.benchmark.sweeps import Sweep
+    from dynprune_env.common.processes import LokyWorker
 
 VARIANTS = (
     "dynamic_random(replacement=False)",
@@ -206,6 +207,7 @@ def bench(
 
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
+    workers = _started(jobs, backend, out, context)
     from dynprune_env.benchmark.runner import run_sweep
     from dynprune_env.benchmark.sweeps import seed_range
 
@@ -235,6 +237,7 @@ def bench(
             dynprune_agents.make,
             out,
             jobs=jobs,
+            workers=workers,
             backend=backend,
             gpus=gpus,
             device=device,
@@ -272,6 +275,19 @@ def bench(
         )
     if failures or foreign or not complete:
         raise typer.Exit(1)
+
+
+def _started(jobs: int, backend: str, out: Path, context: typer.Context) -> list[LokyWorker]:
+    """Processes that load torch while this one does; none where perhaps all is played already."""
+    from dynprune_env.common.processes import local_workers
+
+    if backend != "loky" or jobs == 1 or any(out.glob("*.json")):
+        return []
+    workers = local_workers(jobs)
+    for worker in workers:
+        context.call_on_close(worker.close)
+        worker.start("dynprune_env.benchmark.episodes")
+    return workers
 
 
 def _load(sweep: str, context: typer.Context) -> Sweep:
