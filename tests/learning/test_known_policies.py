@@ -17,12 +17,16 @@ from dynprune_agents.learning.sb3_trainer import SB3Trainer
 from dynprune_env import run_episodes
 
 PLANTED = "DynPrune-Planted-v0"
-MIXTURE = Mixture(envs=(PLANTED,), budgets=(0.3,), env_kwargs={"device": "cpu"})
+RATE = 0.1  # at which nets learn wrong labels by heart
+MIXTURE = Mixture(
+    envs=(PLANTED,), budgets=(0.3,), env_kwargs={"device": "cpu", "learning_rate": RATE}
+)
 
 
 def accuracies(agent: Agent) -> np.ndarray:
     """On data seed 0, which training never sees: final test accuracies, one per seed."""
-    results = run_episodes(PLANTED, agent, range(20), env_kwargs={"budget": 0.3}, device="cpu")
+    kwargs = {"budget": 0.3, "learning_rate": RATE}
+    results = run_episodes(PLANTED, agent, range(20), env_kwargs=kwargs, device="cpu")
     return np.array([result.test_accuracy for result in results])
 
 

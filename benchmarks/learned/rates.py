@@ -1,0 +1,115 @@
+"""Selection or step size: the long runs of Fashion-MNIST, each agent at the learning rate that suits it best.
+
+Where labels are wrong, small steps forget less of what is right: a low rate alone does part of what
+selection does, and the rate of a task suits clean labels. So each agent plays at rates from 1/32 of
+the recipe's to twice that, in the games of [long.md](long.md) at 30 % of the visits (10,000 samples,
+60 epochs, three seeds). Its best rate is the one with the highest mean val accuracy at the end of
+the run, for each share of wrong labels anew. Test accuracy in percent, last model.
+
+    python -m benchmarks.learned.rates     # three quarters of an hour on one core
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import typer
+
+import dynprune_agents
+from benchmarks.compact_runs import compact
+from benchmarks.learned.tables import REFERENCE, Runs, Setting, accuracies, difference, play
+from dynprune_env.common.files import write_text
+from dynprune_env.tasks.registry import find_task
+
+AGENTS = ("learned", "sb3", "small_loss", "kakurenbo", "full_data", "dynamic_random")
+TASK, BUDGET = "FashionMNIST", 0.3
+NOISES = (0.0, 0.2, 0.4)
+FACTORS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2)
+GAME = {"train_size": 10_000, "epochs": 60}
+DATA_SEED, SEEDS = 100, (1000, 1001, 1002)
+
+
+def setting(noise: float, factor: float) -> Setting:
+    """The games at a multiple of the recipe's rate."""
+    rate = find_task(TASK).recipe.learning_rate * factor
+    kwargs = {**GAME, "label_noise": noise, "learning_rate": rate}
+    return Setting(f"DynPrune-{TASK}-v0", BUDGET, kwargs, (DATA_SEED,), SEEDS)
+
+
+def val(runs: Runs, where: Setting, agent: str) -> float:
+    """Mean val accuracy at the end, in percent."""
+    found = [runs[config.key] for config in where.configs(agent)]
+    return 100 * float(np.mean([result.history["val_accuracy"][-1] for result in found]))
+
+
+def rows(runs: Runs, agents: list[str], full: bool = False) -> list[str]:
+    """Lines of the table, one per agent; `full`: with the visits of a full run."""
+    lines = []
+    for agent in agents:
+        cells = []
+        for noise in NOISES:
+            each = [setting(noise, factor) for factor in FACTORS]
+            each = [one.full() if full else one for one in each]
+            own = accuracies(runs, each[FACTORS.index(1)], agent)
+            best = max(range(len(FACTORS)), key=lambda i: val(runs, each[i], agent))
+            rate = each[best].env_kwargs["learning_rate"]
+            end = " (end)" if best in (0, len(FACTORS) - 1) else ""
+            there = accuracies(runs, each[best], agent)
+            cells += [f"{own.mean():.1f}", f"{there.mean():.1f}", f"{rate:.2g}{end}"]
+        name = f"`{agent}`" + (", all visits" if full else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def leads(runs: Runs, ours: str, others: list[str]) -> list[str]:
+    """What `ours` is ahead of the others, all at the recipe's rate, and each at its own best."""
+    lines = []
+    for other in others:
+        cells = []
+        for noise in NOISES:
+            each = [setting(noise, factor) for factor in FACTORS]
+            same = each[FACTORS.index(1)]
+            best = {
+                agent: max(each, key=lambda one: val(runs, one, agent)) for agent in (ours, other)
+            }
+            pairs = [(same, same), (best[ours], best[other])]
+            cells += [
+                difference(accuracies(runs, a, ours), accuracies(runs, b, other)) for a, b in pairs
+            ]
+        lines.append(f"| `{other}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def main(
+    jobs: int = 1,
+    out: Path = Path("results/long_rates"),
+    table: Path = Path("benchmarks/results/long_rates.md"),
+) -> None:
+    """Plays all agents at all rates and writes the table."""
+    agents = [repr(dynprune_agents.make(name)) for name in AGENTS]
+    settings = [setting(noise, factor) for noise in NOISES for factor in FACTORS]
+    runs = play(settings, agents, out, jobs)
+    heads = [f"{100 * noise:g} %" for noise in NOISES]
+    first = "| agent | " + " | ".join(f"{h}: recipe's rate | its best | rate" for h in heads) + " |"
+    second = (
+        f"| lead of `{agents[0]}` over | "
+        + " | ".join(f"{h}: recipe's rate | each at its best" for h in heads)
+        + " |"
+    )
+    parts = [
+        __doc__ or "",
+        "\n".join(
+            [first, "|---|" + "---:|" * 9, *rows(runs, agents), *rows(runs, [REFERENCE], True)]
+        ),
+        "(end): at an end of the rates tried; others may be better still.",
+        "\n".join([second, "|---|" + "---:|" * 6, *leads(runs, agents[0], agents[1:])]),
+        "Paired by run, with a 95 % bootstrap interval of the mean over three seeds.",
+    ]
+    write_text(table, "\n\n".join(parts) + "\n")
+    compact(runs.values(), table.with_suffix("") / "runs.json.gz")
+    print(table.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    typer.run(main)
