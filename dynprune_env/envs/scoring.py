@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from copy import deepcopy
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import debug_unwrap, functional_call, grad, vmap
 
 from dynprune_env.common.draws import drawing
 from dynprune_env.common.pulse import beat
@@ -21,6 +23,9 @@ from dynprune_env.tasks.models import is_shipped
 from dynprune_env.training.learner import SCORING_BATCH
 from dynprune_env.training.stacked_learner import linear_layers
 from dynprune_env.training.trainer import Trainer
+
+_PAID = ContextVar("_PAID", default=False)
+"""Whether the passes that are being made have been charged already."""
 
 
 class TrainerProbe:
@@ -34,20 +39,28 @@ class TrainerProbe:
     def __init__(self, trainer: Trainer | None, batched: bool = True):
         self._owner = trainer
         self._batched = batched
+        # Samples drawn from `batches` that a replica's model has not seen yet, by run and epoch.
+        self._drawn: dict[tuple[int, int, int], int] = {}
 
     @property
     def _trainer(self) -> Trainer:
         """The engine that is looked at, and charged."""
         if self._owner is None:
             raise RuntimeError(
-                "this agent is a copy and belongs to no environment: env.fork(agent) copies both, "
-                "agent.reset(env.episode(seed)) begins an episode"
+                "this agent, or a model of its probe, is a copy and belongs to no environment: "
+                "env.fork(agent) copies both, agent.reset(env.episode(seed)) begins an episode"
             )
         return self._owner
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainerProbe:
         """To the copy of the models where they are copied too, before it; else to none."""
-        return TrainerProbe(memo.get(id(self._owner)), self._batched)
+        copied = TrainerProbe(memo.get(id(self._owner)), self._batched)
+        copied._drawn = dict(self._drawn)
+        return copied
+
+    def __reduce__(self) -> tuple[type[TrainerProbe], tuple[None, bool]]:
+        """To no models: the trainer does not go into a pickle."""
+        return TrainerProbe, (None, self._batched)
 
     def models(self, averaged: bool = False) -> list[nn.Module]:
         """See `Probe.models`.
@@ -58,15 +71,16 @@ class TrainerProbe:
         trainer = self._trainer
         if averaged and trainer.learner.averaging is None:
             raise ValueError("there are no averaged models: set averaging in the environment")
-        rows = range(len(trainer.seeds))
-        with trainer.computing():
-            return [trainer.learner.module(row, averaged).eval() for row in rows]
+        models = self._copies(averaged)
+        for row, model in enumerate(models):
+            model.register_forward_pre_hook(_Meter(self, row), with_kwargs=True)
+        return models
 
     def losses(
         self, models: list[nn.Module] | None = None, where: np.ndarray | None = None
     ) -> np.ndarray | None:
         """See `Probe.losses`."""
-        found = self._read(self.models() if models is None else models, where)
+        found = self._read(self._copies() if models is None else models, where)
         if found is None:
             return None
         losses = np.full(self._shape, np.nan, dtype=np.float32)
@@ -78,7 +92,7 @@ class TrainerProbe:
 
     def features(self, where: np.ndarray | None = None) -> np.ndarray | None:
         """See `Probe.features`."""
-        found = self._read([_penultimate(model) for model in self.models()], where)
+        found = self._read([_penultimate(model) for model in self._copies()], where)
         if found is None:
             return None
         width = found[0][1].shape[1]
@@ -97,11 +111,25 @@ class TrainerProbe:
                 )
             with self._trainer.computing():
                 inputs = self._trainer.learner.inputs["train"].batch(self._on_device(ids))
+            self._drawn = {run: self._drawn.get(run, 0) + len(ids) for run in self._runs()}
             yield inputs, self._labels(ids)
 
     @property
     def _shape(self) -> tuple[int, int]:
         return len(self._trainer.seeds), self._trainer.num_samples
+
+    def _copies(self, averaged: bool = False) -> list[nn.Module]:
+        """Each replica's model in evaluation mode, free to run: for what has been paid."""
+        trainer = self._trainer
+        with trainer.computing():
+            rows = range(len(trainer.seeds))
+            return [trainer.learner.module(row, averaged).eval() for row in rows]
+
+    def _runs(self) -> list[tuple[int, int, int]]:
+        """Row, run seed and epochs done of each replica."""
+        trainer = self._trainer
+        seeds, epochs = trainer.seeds.tolist(), trainer.budget.epoch.tolist()
+        return list(zip(range(len(seeds)), seeds, epochs, strict=True))
 
     def _read(
         self, parts: Sequence[Callable[[Tensor], Tensor]], where: np.ndarray | None
@@ -126,6 +154,23 @@ class TrainerProbe:
         trainer.budget.scored[running] += counts[running]
         return True
 
+    def _pay_pass(self, row: int, count: int) -> None:
+        """Charges a pass of so many samples through a replica's model, less what was drawn.
+
+        Raises:
+            RuntimeError: the budget cannot pay for it.
+        """
+        run, counts = self._runs()[row], np.zeros(len(self._trainer.seeds), dtype=np.int64)
+        drawn = min(count, self._drawn.get(run, 0))
+        counts[row] = count - drawn
+        if not self._pay(counts):
+            raise RuntimeError(
+                f"the budget cannot pay for a pass of {counts[row]} samples through the model of "
+                f"replica {row}, a third of a visit each"
+            )
+        if drawn:
+            self._drawn[run] -= drawn
+
     def _labels(self, ids: np.ndarray) -> Tensor:
         return self._trainer.dataset.train.labels[self._on_device(ids)]
 
@@ -133,15 +178,55 @@ class TrainerProbe:
         return torch.from_numpy(ids).to(self._trainer.device)
 
 
+class _Meter:
+    """A forward pre-hook of a replica's model: every pass is paid before it is made.
+
+    Args:
+        probe: who charges.
+        row: which replica.
+    """
+
+    def __init__(self, probe: TrainerProbe, row: int):
+        self._probe = probe
+        self._row = row
+
+    def __call__(self, model: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Pays for the samples of the first input."""
+        if not _PAID.get():
+            x = next(iter((*args, *named.values())), None)
+            self._probe._pay_pass(self._row, _sample_count(x) if isinstance(x, Tensor) else 0)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Meter:
+        """Charges the copy of the run where it is copied too, else the same run."""
+        probe = self._probe
+        return _Meter(deepcopy(probe, memo) if id(probe._owner) in memo else probe, self._row)
+
+
+def _sample_count(x: Tensor) -> int:
+    """B of a batch; under `vmap`, which shows a part, that of all parts together."""
+    return x.shape[:1].numel() * (debug_unwrap(x).numel() // max(1, x.numel()))
+
+
 def is_probe_of(probe: object, trainer: Trainer) -> bool:
     """Whether this gives access to these models, and charges them."""
     return isinstance(probe, TrainerProbe) and probe._owner is trainer
 
 
+@contextmanager
+def _paid() -> Iterator[None]:
+    """Passes of this thread have been charged already."""
+    token = _PAID.set(True)
+    try:
+        yield
+    finally:
+        _PAID.reset(token)
+
+
 @torch.no_grad()
 def _forward(part: Callable[[Tensor], Tensor], trainer: Trainer, ids: Tensor) -> Tensor:
+    """What a model, or a part of it, makes of these samples, which are paid."""
     table = trainer.learner.inputs["train"]
-    with _drawing(trainer):
+    with _drawing(trainer), _paid():
         # Copies: a module may hand out the same memory at every call.
         parts = []
         for place, x in enumerate(table.batches(ids, SCORING_BATCH)):

@@ -29,6 +29,11 @@ class Probe(Protocol):
     def models(self, averaged: bool = False) -> list[nn.Module]:
         """Copies of the current models, one per replica, in evaluation mode. Free of charge.
 
+        A pass through one, or through a deep copy of it, is charged to its replica by the samples
+        of the first input, and is a RuntimeError before it is made if the budget cannot pay. What
+        was drawn from `batches` since the last epoch has paid for one pass of as many samples
+        through the model of each replica.
+
         Args:
             averaged: their averages over the last gradient steps instead, where the environment
                 keeps them (setting `averaging`).

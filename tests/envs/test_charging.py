@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.episodes import make, make_vector, play, random_masks
+from helpers.episodes import assert_same, make, make_vector, play, random_masks
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
+import dynprune_agents
+from dynprune_agents import Agent
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
 from dynprune_env.selection.agent import Probe, ScoringRuns
 from dynprune_env.tasks.models import MODELS
@@ -200,6 +207,273 @@ def test_there_must_be_a_run_before_there_is_anything_to_score() -> None:
         with pytest.raises(RuntimeError, match="there was no run yet"):
             getattr(runs, name)()
     assert runs.visits == pytest.approx([0])
+
+
+# -- passes through the models of a probe ------------------------------------------------------
+
+
+def run_through(models: list[nn.Module], batches: Any) -> None:
+    """A pass of every batch through every model."""
+    for inputs, _ in batches:
+        for model in models:
+            model(inputs)
+
+
+def inputs_of(env: Any) -> Tensor:
+    """All inputs, as nobody has drawn them."""
+    return env.dataset.train.inputs
+
+
+def test_batches_that_were_kept_cost_as_much_in_every_later_epoch() -> None:
+    env = started()
+    before, probe = charged(env), probe_of(env)
+    kept, old = list(probe.batches(20)), probe.models()
+    run_through(old, kept)
+    assert charged(env) - before == pytest.approx([16] * 2)
+    for epoch in (1, 2):
+        saved = env.step(np.broadcast_to(HALF, (2, N)))[-1]["saved"]
+        assert saved == pytest.approx([1 - (24 + epoch * (16 + 24)) / (4 * N)] * 2)
+        run_through(probe.models() if epoch == 1 else old, kept)
+        assert charged(env) - before == pytest.approx([16 + epoch * (24 + 16)] * 2)
+
+
+def test_what_was_drawn_pays_for_one_pass_through_each_model() -> None:
+    env = started(averaging=0.9)
+    before, probe = charged(env), probe_of(env)
+    models, averaged = probe.models(), probe.models(averaged=True)
+    for place, (inputs, _) in enumerate(probe.batches(16)):
+        start = before + (16 + place * 32) / 3
+        assert charged(env) == pytest.approx(start)
+        for model in models:
+            model(inputs[:10])
+            model(input=inputs[10:].clone())
+        assert charged(env) == pytest.approx(start)
+        averaged[0](inputs)
+        assert charged(env) == pytest.approx(start + np.array([16 / 3, 0]))
+        models[1](inputs)
+        assert charged(env) == pytest.approx(start + 16 / 3)
+
+
+def test_all_that_was_drawn_may_be_run_at_once() -> None:
+    env = started()
+    before, probe = charged(env), probe_of(env)
+    inputs = torch.cat([x for x, _ in probe.batches(20)])
+    for times in (0, 1, 2):
+        run_through(probe.models(), [(inputs, None)])
+        assert charged(env) - before == pytest.approx([16 + times * 16] * 2)
+
+
+def test_what_was_drawn_pays_until_the_next_epoch() -> None:
+    env = started()
+    probe = probe_of(env)
+    ((inputs, _),) = probe.batches(N)
+    env.step(np.broadcast_to(HALF, (2, N)))
+    before = charged(env)
+    probe.models()[0](inputs)
+    assert charged(env) - before == pytest.approx([16, 0])
+    next(probe.batches(30))
+    probe.models()[0](inputs)
+    assert charged(env) - before == pytest.approx([16 + 10 + 6, 10])
+
+
+def test_a_new_run_owns_nothing_that_was_drawn_before() -> None:
+    env = started()
+    probe = probe_of(env)
+    ((inputs, _),) = probe.batches(N)
+    models = probe.models()
+    env.reset(seed=8)
+    models[1](inputs)
+    assert charged(env) == pytest.approx([0, 16])
+
+
+def test_a_pass_that_the_budget_cannot_pay_for_is_refused_before_it_is_made() -> None:
+    env = started(budget=(24 + 16) / (4 * N))  # 16 visits are left: a pass, but not a visit more
+    before, probe, made = charged(env), probe_of(env), []
+    model, inputs = probe.models()[1], inputs_of(env)
+    model[-1].register_forward_hook(lambda *_: made.append(1))
+    for times in (0, 1):
+        with pytest.raises(RuntimeError, match=r"cannot pay for a pass of 48 .* of replica 1"):
+            model(inputs)
+        assert len(made) == times
+        assert charged(env) - before == pytest.approx([0, times])
+        model(inputs[:3])
+    assert charged(env) - before == pytest.approx([0, 2])
+
+
+def test_a_refused_pass_leaves_what_was_drawn() -> None:
+    env = started(budget=(24 + 16) / (4 * N))
+    probe = probe_of(env)
+    inputs, _ = next(probe.batches(30))  # 10 of 16 visits
+    before, model = charged(env), probe.models()[0]
+    with pytest.raises(RuntimeError, match="cannot pay for a pass of 18 samples"):
+        model(inputs_of(env))
+    model(inputs)
+    assert (charged(env) == before).all()
+
+
+def test_passes_of_a_replica_that_is_over_are_free() -> None:
+    env = make_vector(2, budget=0.5)
+    env.reset(seed=3)
+    for _ in range(2):
+        env.step(np.stack([np.ones(N), np.arange(N) < 10]))
+    before = charged(env)
+    run_through(probe_of(env).models(), [(inputs_of(env), None)])
+    assert charged(env) - before == pytest.approx([0, 16])
+
+
+@pytest.mark.parametrize("given", ["none", "models", "averages", "copies", "wrapped"])
+def test_losses_of_a_probes_models_are_paid_once(given: str) -> None:
+    env = started(averaging=0.9)
+    probe = probe_of(env)
+    models = None if given == "none" else probe.models(averaged=given == "averages")
+    if given == "copies":
+        models = copy.deepcopy(models)
+    if given == "wrapped":
+        models = [nn.Sequential(model, nn.ReLU(), nn.Linear(10, 10)) for model in models]
+    before, where = charged(env), np.stack([HALF, np.arange(N) < 5])
+    assert probe.losses(models) is not None
+    assert charged(env) - before == pytest.approx([16] * 2)
+    assert probe.losses(models, where) is not None
+    assert charged(env) - before == pytest.approx([16 + 8, 16 + 5 / 3])
+    for model in models or probe.models():
+        model(inputs_of(env)[:6])
+    assert charged(env) - before == pytest.approx([16 + 8 + 2, 16 + 5 / 3 + 2])
+
+
+def test_losses_and_features_use_up_nothing_that_was_drawn() -> None:
+    env = started()
+    before, probe = charged(env), probe_of(env)
+    kept = list(probe.batches(20))
+    probe.losses()
+    probe.losses(probe.models())
+    probe.features()
+    assert charged(env) - before == pytest.approx([4 * 16] * 2)
+    run_through(probe.models(), kept)
+    assert charged(env) - before == pytest.approx([4 * 16] * 2)
+
+
+def test_passes_are_charged_after_losses_that_failed() -> None:
+    env = started()
+    probe = probe_of(env)
+    with pytest.raises(RuntimeError):
+        probe.losses([nn.Linear(3, 10), nn.Linear(3, 10)])
+    before = charged(env)
+    probe.models()[0](inputs_of(env))
+    assert charged(env) - before == pytest.approx([16, 0])
+
+
+def test_gradients_sample_by_sample_are_charged_for_every_sample() -> None:
+    env = started()
+    before, data, model = charged(env), env.dataset.train, probe_of(env).models()[1]
+
+    def loss(parameters: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(model, parameters, (x[None],)), label[None])
+
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+    vmap(grad(loss), in_dims=(None, 0, 0))(parameters, data.inputs, data.labels)
+    assert charged(env) - before == pytest.approx([0, 16])
+
+
+def test_a_copy_of_a_model_goes_on_charging_the_same_replica() -> None:
+    env = started()
+    before, model, inputs = charged(env), probe_of(env).models()[1], inputs_of(env)
+    for times, copied in enumerate((copy.deepcopy(model), copy.copy(model)), 1):
+        assert torch.equal(copied(inputs), type(model).forward(model, inputs))
+        assert charged(env) - before == pytest.approx([0, times * 16])
+
+
+def test_a_model_out_of_a_pickle_belongs_to_no_run() -> None:
+    env = started()
+    before, model = charged(env), probe_of(env).models()[0]
+    content = pickle.dumps(model)
+    assert len(content) < 2 * sum(4 * p.numel() for p in model.parameters()) + 10_000
+    with pytest.raises(RuntimeError, match="is a copy and belongs to no environment"):
+        pickle.loads(content)(inputs_of(env))
+    assert (charged(env) == before).all()
+
+
+@dataclass
+class Keeping(Agent):
+    """Draws all batches as it begins, and runs them through the models of then in every epoch.
+
+    Attributes:
+        models_first: whether it holds the models before its access to them.
+    """
+
+    models_first: bool = False
+
+    def __post_init__(self) -> None:
+        if self.models_first:
+            self.models: list[nn.Module] = []
+
+    def reset(self, episode: Any) -> None:
+        super().reset(episode)
+        self.models, self.batches = episode.probe.models(), list(episode.probe.batches(20))
+
+    def select(self, observation: Any = None) -> np.ndarray:
+        run_through(self.models, self.batches)
+        return np.broadcast_to(HALF, (2, N))
+
+
+def begun(agent: Agent) -> Any:
+    """An environment whose run this agent has begun."""
+    env = make_vector(2, budget=1.0)
+    env.reset(seed=3)
+    agent.reset(env.episode([3, 4]))
+    return env
+
+
+@pytest.mark.parametrize("models_first", [False, True])
+def test_passes_of_a_forked_agent_are_charged_to_the_fork(models_first: bool) -> None:
+    agent = Keeping(models_first)
+    env = begun(agent)
+    for drawn in (True, False):  # and not run yet: the fork need not pay for it again
+        fork, other = env.fork(agent)
+        before = charged(env)
+        mask = other.select()
+        assert (charged(env) == before).all()
+        assert charged(fork) - before == pytest.approx([0 if drawn else 16] * 2)
+        agent.select()
+        assert (charged(env) == charged(fork)).all()
+        assert_same(fork.step(mask), env.step(mask))
+
+
+def test_passes_of_an_agent_that_was_saved_are_charged_where_it_goes_on(tmp_path: Path) -> None:
+    agent, other = Keeping(), Keeping()
+    env, fresh = begun(agent), make_vector(2, budget=1.0)
+    env.step(agent.select())
+    env.save(tmp_path / "run.pt", agent, pickled=True)
+    fresh.load(tmp_path / "run.pt", other, trust=True)
+    before = charged(env)
+    mask = other.select()
+    assert (charged(env) == before).all()
+    assert charged(fresh) - before == pytest.approx([16] * 2)
+    agent.select()
+    assert_same(fresh.step(mask), env.step(mask))
+
+
+@pytest.mark.parametrize("name", ["molpeg", "cover"])
+def test_rules_that_ask_the_probe_run_and_pay_as_if_its_models_charged_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def played() -> list[Any]:
+        agent = dynprune_agents.make(name)
+        env, found = make_vector(2, budget=0.7, **agent.env_kwargs), []
+        observation, _ = env.reset(seed=3)
+        agent.reset(env.episode([3, 4]))
+        while not env.trainer.finished.all():
+            mask = agent.select(observation)
+            scored = env.trainer.budget.scored.copy()
+            observation, *rest = env.step(mask)
+            found.append([mask, scored, observation, rest])
+        return found
+
+    steps = played()
+    asked = [2 * mask.sum(1) if name == "molpeg" else [N, N] for mask, *_ in steps[:-1]]
+    expected = np.cumsum([[0, 0], *asked], axis=0)  # by the selection after each epoch
+    np.testing.assert_array_equal([scored for _, scored, *_ in steps], expected)
+    monkeypatch.setattr(TrainerProbe, "models", TrainerProbe._copies)
+    assert_same(played(), steps)
 
 
 # -- what they give ----------------------------------------------------------------------------

@@ -97,8 +97,8 @@ def test_what_models_hold_is_not_shared_by_state_and_copies(
     play(env, masks[:2], seed=1)
     state, one = env.get_state(), env.fork()
     go_on(one, masks[2:])
-    for copied in env.episode([1, 2]).probe.models():
-        copied.train()(torch.from_numpy(X))
+    for row in range(2):
+        env.trainer.learner.module(row).train()(torch.from_numpy(X))
     expected = go_on(env, masks[2:])
     env.set_state(state)
     assert_same(go_on(env, masks[2:]), expected)
@@ -137,9 +137,8 @@ def test_a_run_does_not_depend_on_who_looks_at_it(
     for mask in masks:
         torch.rand(3)  # somebody else draws
         watched.evaluate("test")
-        probe = watched.episode([1, 2]).probe
-        for model in probe.models():
-            model.train()(torch.ones(2, 6))
+        for row in range(2):
+            watched.trainer.learner.module(row).train()(torch.ones(2, 6))
         state = torch.get_rng_state()
         watched.evaluate("train")
         assert_same(torch.get_rng_state(), state)
