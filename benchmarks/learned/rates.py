@@ -104,7 +104,7 @@ def main(
         ),
         "(end): at an end of the rates tried; others may be better still.",
         "\n".join([second, "|---|" + "---:|" * 6, *leads(runs, agents[0], agents[1:])]),
-        "Paired by run, with a 95 % bootstrap interval of the mean over three seeds.",
+        "Paired by run, with a 95 % bootstrap interval of the mean; of three seeds it says little.",
     ]
     write_text(table, "\n\n".join(parts) + "\n")
     compact(runs.values(), table.with_suffix("") / "runs.json.gz")

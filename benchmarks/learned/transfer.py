@@ -46,7 +46,8 @@ of its 95 % interval. *Last model*: at the end of the run. *Best epoch*: at the 
 accuracy was best, as early stopping would have it. The `oracle` knows which labels are wrong and
 draws at random among the right ones; where none is wrong it is dynamic random. †: spent more than
 the budget. Policies were trained and chosen on other data; one that has not played all of a data
-set has no row there, and none over all settings."""
+set has no row there, and none over all settings. All play at the tasks' learning rates, which
+suit clean labels: [long_rates.md](long_rates.md) says what part of the leads is step size."""
 
 TABLES = Path("benchmarks/results")
 
