@@ -102,6 +102,8 @@ _SHIFTS_RECIPE = Recipe(
     budget_ceiling=0.3,
 )
 
+_PAIRS_RECIPE = replace(_SHIFTS_RECIPE, budget_exponent=0.26, budget_floor=0.1, budget_ceiling=0.2)
+
 _CROP_AND_FLIP = Augmentation(crop=4, flip=True)
 
 # The recipe behind the published tables: 200 epochs of SGD 0.1, one cycle, label smoothing 0.1.
@@ -147,7 +149,7 @@ TASKS: dict[str, Task] = {
         CROWD, "mlp", Recipe(epochs=8, batch_size=64, learning_rate=0.1, budget_exponent=0.9)
     ),
     "Shifts": Task(SHIFTS, "mlp", _SHIFTS_RECIPE),
-    "Pairs": Task(PAIRS, "mlp", _SHIFTS_RECIPE),
+    "Pairs": Task(PAIRS, "mlp", _PAIRS_RECIPE),
     "Clutter": Task(
         CLUTTER,
         "small_cnn(width=8)",
