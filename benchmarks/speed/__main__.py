@@ -1,7 +1,7 @@
 """Measures everything side by side in one run, and writes one table.
 
 python -m benchmarks.speed                                   # a quarter of an hour on one core
-python -m benchmarks.speed --parts selection --samples 50000 # or some of it
+python -m benchmarks.speed --parts selection --samples 50000 # or some of it, printed alone
 python -m benchmarks.speed --parts gpu                       # all that is to be known of a GPU
 """
 
@@ -26,8 +26,10 @@ from benchmarks.speed import (
     steps,
     vector,
 )
-from benchmarks.speed.clock import Row, cpu_clock, to_markdown, wall_clock
+from benchmarks.speed.clock import Row, cpu_clock, to_markdown, wall_clock_of
+from dynprune_env.common.files import write_text
 
+RESULTS = Path("benchmarks/results")
 PARTS = (
     *("steps", "today", "vector", "floor", "command", "gpu"),
     *("selection", "footprint", "growth", "profile"),
@@ -66,7 +68,7 @@ def measure(part: str, rounds: float, sizes: Sizes, device: str | None) -> list[
         return max(2, round(rounds * count))
 
     where = place(part, device)
-    clock = cpu_clock if where == "cpu" else wall_clock
+    clock = cpu_clock if where == "cpu" else wall_clock_of(where)
     torch.set_num_threads(1)
     if part == "steps":
         timed = [replace(each, rounds=times(each.rounds)) for each in steps.STEPS]
@@ -98,9 +100,11 @@ def main(
         str | None, typer.Option("--device", help="Of steps [cpu]; of gpu [cuda, or cpu].")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="gpu: only to see it run.")] = False,
-    out: Path = Path("benchmarks/results/speed.md"),
+    out: Annotated[
+        Path | None, typer.Option(help="[speed.md of all parts, speed_gpu.md of gpu, else none]")
+    ] = None,
 ) -> None:
-    """Prints the table and writes it."""
+    """Prints the table, and writes it."""
     at_hand = [part for part in PARTS if torch.cuda.is_available() or part != "gpu"]
     for part in parts or []:
         if part not in PARTS:
@@ -110,11 +114,14 @@ def main(
         tuple(samples or (50_000, 1_280_000, 10_000_000)),
         gpu.DRY if dry_run else gpu.Scale(),
     )
+    if out is None and (not parts or parts == ["gpu"]):
+        out = RESULTS / ("speed_gpu.md" if parts else "speed.md")
     rows: list[Row] = []
     pieces: list[str] = []
     for part in parts or at_hand:
         if part == "growth":
-            pieces.append(growth.growth_text(out.with_name("speed_growth.png")))
+            folder = out.parent if out else Path("results")
+            pieces.append(growth.growth_text(folder / "speed_growth.png"))
             continue
         found = measure(part, rounds, sizes, device)
         if isinstance(found, str):
@@ -129,12 +136,10 @@ def main(
         f"threads are compared, or on CUDA). {where}.\n\n"
         f"    python -m benchmarks.speed{''.join(f' --parts {part}' for part in parts or [])}"
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(
-        "\n\n".join([head, *([to_markdown(rows)] if rows else []), *pieces]) + "\n",
-        encoding="utf-8",
-    )
-    print(out.read_text(encoding="utf-8"))
+    text = "\n\n".join([head, *([to_markdown(rows)] if rows else []), *pieces]) + "\n"
+    if out:
+        write_text(out, text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,11 +18,27 @@ def cpu_clock() -> float:
     return time.process_time()
 
 
-def wall_clock() -> float:
-    """Wall-clock seconds, after all queued GPU work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def wall_clock(device: str | torch.device | None = None) -> float:
+    """Wall-clock seconds, after all work that is queued on a device.
+
+    Args:
+        device: any; None means the current one of CUDA, if there is one.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.device(device).type
+    if kind == "cuda":
+        torch.cuda.synchronize(device)
+    elif kind == "xpu":
+        torch.xpu.synchronize(device)
+    elif kind == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
+
+
+def wall_clock_of(device: str) -> Clock:
+    """The `wall_clock` of a device."""
+    return partial(wall_clock, device)
 
 
 def take_turns(

@@ -20,8 +20,8 @@ def convolution_seconds(model: nn.Module, x: Tensor) -> float:
     inputs that are at hand: batch norm, activations, loss and optimizer are left out.
 
     Args:
-        model: on CUDA; in evaluation mode afterwards.
-        x: (B, C, H, W) float32, on CUDA.
+        model: on a CUDA device, which need not be the current one; in evaluation mode afterwards.
+        x: (B, C, H, W) float32, on the same.
     """
     seen: list[tuple[nn.Conv2d, torch.Size]] = []
 
@@ -37,7 +37,8 @@ def convolution_seconds(model: nn.Module, x: Tensor) -> float:
         for hook in hooks:
             hook.remove()
     first = seen[0][1]
-    return sum(_recorded_seconds(_pass(*each, inputs=each[1] != first)) for each in seen)
+    with torch.cuda.device(x.device):  # streams, graphs and waits are the current one's
+        return sum(_recorded_seconds(_pass(*each, inputs=each[1] != first)) for each in seen)
 
 
 def _pass(layer: nn.Conv2d, shape: torch.Size, inputs: bool) -> Callable[[], object]:

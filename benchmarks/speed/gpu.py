@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.speed.clock import Row, compare, take_turns, wall_clock
+from benchmarks.speed.clock import Row, compare, take_turns, wall_clock_of
 from benchmarks.speed.convolutions import convolution_seconds
 from benchmarks.speed.tasks import make_env, masks
-from dynprune_env.common.tf32 import without_tf32
+from dynprune_env.common.tf32 import where_tf32, without_tf32
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.training import step_graphs
 
@@ -77,13 +77,19 @@ def gpu_rows(device: str, scale: Scale) -> list[Row]:
 def precisions(device: str) -> dict[str, dict[str, object]]:
     """Settings by what they are called; code is compiled on CUDA only."""
     found: dict[str, dict[str, object]] = {
-        "fp32": {"precision": "fp32"},
+        fp32_name(device): {"precision": "fp32"},
         "bf16": {"precision": "bf16"},
         "bf16, deterministic": {"precision": "bf16", "deterministic": True},
     }
     if torch.device(device).type == "cuda":
         found["bf16, compiled"] = {"precision": "bf16", "compile": True}
     return found
+
+
+def fp32_name(device: str) -> str:
+    """What fp32 is called on a device: with the operations in which CUDA rounds it to TF32 now."""
+    kinds = where_tf32() if torch.device(device).type == "cuda" else []
+    return f"fp32 ({' and '.join(kinds)} in TF32)" if kinds else "fp32"
 
 
 def agreement_rows(device: str, task: str, size: int) -> list[Row]:
@@ -163,16 +169,17 @@ def roofline(device: str, images: int) -> float | None:
 
 def epoch_rows(device: str, scale: Scale, name: str, settings: dict[str, object]) -> list[Row]:
     """A full epoch and val over the roofline; the first steps of two episodes over later ones."""
-    first = wall_clock()
+    clock = wall_clock_of(device)
+    first = clock()
     env = make_env(scale.task, scale.images, device=device, **settings)
     mask = np.ones(scale.images, dtype=bool)
     env.step(mask)
-    first = wall_clock() - first
-    seconds = take_turns({"step": partial(env.step, mask)}, scale.rounds, wall_clock)["step"]
-    again = wall_clock()
+    first = clock() - first
+    seconds = take_turns({"step": partial(env.step, mask)}, scale.rounds, clock)["step"]
+    again = clock()
     env.reset(seed=1)
     env.step(mask)
-    again = wall_clock() - again
+    again = clock() - again
     later, ideal = float(np.median(seconds)), roofline(device, scale.images)
     net = f"{env.settings.resolved.model}, n = {scale.images:,}, {name}"
     ratio = seconds / (ideal or np.nan)
@@ -197,7 +204,7 @@ def share_rows(device: str, scale: Scale) -> list[Row]:
         str(share): partial(env.step, masks(scale.images, share)) for share in SHARES
     }
     sides["val"] = partial(env.vector.trainer.evaluate, "val")
-    seconds = take_turns(sides, scale.rounds, wall_clock)
+    seconds = take_turns(sides, scale.rounds, wall_clock_of(device))
     whole = seconds["1.0"] - seconds["val"]
     return [
         compare(
@@ -220,7 +227,8 @@ def small_rows(device: str, scale: Scale) -> list[Row]:
         env.reset(seed=0)
         kept = np.stack([masks(size, 0.5)] * replicas)
         env.step(kept)
-        seconds = take_turns({"step": partial(env.step, kept)}, scale.rounds, wall_clock)["step"]
+        step = {"step": partial(env.step, kept)}
+        seconds = take_turns(step, scale.rounds, wall_clock_of(device))["step"]
         name = f"{env.settings.resolved.model}, n = {size:,}, R = {replicas}, half kept"
         rows.append(_rate(name, seconds, replicas))
     return rows
@@ -245,12 +253,13 @@ def recorded_row(device: str, scale: Scale) -> Row:
     """Steps whose kernels the host launches one by one, over those replayed from a graph."""
     env = make_env(scale.task, scale.images, device=device)
     mask = np.ones(scale.images, dtype=bool)
+    step, clock = {"step": partial(env.step, mask)}, wall_clock_of(device)
     env.step(mask)
-    seconds = take_turns({"step": partial(env.step, mask)}, scale.rounds, wall_clock)["step"]
+    seconds = take_turns(step, scale.rounds, clock)["step"]
     with unrecorded():
         env.reset(seed=0)
         env.step(mask)
-        plain = take_turns({"step": partial(env.step, mask)}, scale.rounds, wall_clock)["step"]
+        plain = take_turns(step, scale.rounds, clock)["step"]
     return compare(f"{env.settings.resolved.model}: plain step / recorded step", plain, seconds)
 
 
@@ -274,7 +283,7 @@ def stack_rows(device: str, scale: Scale) -> list[Row]:
         env.reset(seed=0)
         kept = np.random.default_rng(0).random((replicas, env.settings.num_samples)) < 0.5
         step = {"step": partial(env.step, kept)}
-        seconds = take_turns(step, scale.rounds, wall_clock)["step"]
+        seconds = take_turns(step, scale.rounds, wall_clock_of(device))["step"]
         name = f"Digits, R = {replicas:,}, half kept, stacked"
         rows.append(_rate(name, seconds, replicas))
     return rows

@@ -1,9 +1,14 @@
-"""What a selection costs: every handwritten rule, from 50,000 to ten million samples."""
+"""What a selection costs: every handwritten rule, from 50,000 to ten million samples.
+
+Some rules choose in every epoch, some every tenth, static ones once in a run: what is timed is an
+epoch in which they choose.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +17,8 @@ import torch
 
 import dynprune_agents
 from dynprune_agents import PeriodicAgent
+from dynprune_agents.baselines.static_random import StaticRandom
+from dynprune_agents.static._static import StaticAgent
 from dynprune_env import DynPruneVectorEnv
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.selection.agent import Episode, columns_read
@@ -20,14 +27,21 @@ from dynprune_env.selection.statistics import SampleStatistics, SampleValues, sa
 
 LEARNED = ("learned", "sb3")
 EPOCHS = 200
+MOST_FOR_POLICIES = 2_000_000
+"""Samples; a policy computes a network's outputs for each."""
 SETTLED = 12
 """Epochs after which the full ones of every rule are over, and what rules remember is complete."""
+
+
+def progress_at(epoch: int) -> np.ndarray:
+    """The progress entries of an observation, (k,) float32."""
+    entries = dict.fromkeys(PROGRESS, epoch / EPOCHS) | {"budget": 0.5, "val_accuracy": 0.8}
+    return np.array([entries[name] for name in PROGRESS], dtype=np.float32)
 
 
 def observe(n: int, epoch: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Columns as training leaves them: exponential losses, whole ages and visits."""
     loss = rng.exponential(0.5, n).astype(np.float32)
-    progress = dict.fromkeys(PROGRESS, epoch / EPOCHS) | {"budget": 0.5, "val_accuracy": 0.8}
     whole = {
         name: rng.integers(0, high, n, dtype=np.int32).astype(np.float32)
         for name, high in (
@@ -45,7 +59,7 @@ def observe(n: int, epoch: int, rng: np.random.Generator) -> dict[str, np.ndarra
         "margin": 3 - 4 * loss,
         "el2n": np.minimum(loss, 1.4),
         "correct": (loss < 0.7).astype(np.float32),
-        "progress": np.array([progress[name] for name in PROGRESS], dtype=np.float32),
+        "progress": progress_at(epoch),
         **whole,
     }
 
@@ -65,6 +79,7 @@ class RandomRuns:
     def __init__(self, n: int):
         self.num_samples, self.visits = n, np.zeros(1)
         self.rng = np.random.default_rng(1)
+        self._features = self.rng.standard_normal((n, 16), dtype=np.float32)
         self._drawn = [self.rng.exponential(0.5, n).astype(np.float32) for _ in range(2)]
 
     def run(self, index: int, epochs: int, mask: Any = None) -> Iterator[dict[str, np.ndarray]]:
@@ -94,8 +109,8 @@ class RandomRuns:
         return self._drawn[0]
 
     def features(self, where: Any = None) -> np.ndarray:
-        """What sixteen units of a small net would say, (n, 16)."""
-        return self.rng.normal(size=(self.num_samples, 16)).astype(np.float32)
+        """What sixteen units of a small net would say, (n, 16), drawn beforehand."""
+        return self._features
 
     def charge(self, passes: float) -> None:
         """Free."""
@@ -109,42 +124,108 @@ class RandomRuns:
         return rows[0] if rows.ndim > 1 else rows
 
 
-def selection_seconds(name: str, n: int, rounds: int = 5) -> float:
-    """Median CPU seconds of an epoch's selection; of one that selects anew, where not all do."""
+@dataclass(frozen=True)
+class Cost:
+    """What a rule's choices cost.
+
+    Attributes:
+        seconds: CPU seconds of an epoch in which it chooses, median.
+        every: epochs from one choice to the next; EPOCHS for static rules, which choose once.
+    """
+
+    seconds: float
+    every: int
+
+
+def selection_cost(name: str, n: int, rounds: int = 5) -> Cost:
+    """Times epochs in which a rule chooses, once what it remembers is complete.
+
+    Raises:
+        RuntimeError: it did not choose so often.
+    """
     agent = dynprune_agents.make(name)
     runs = RandomRuns(n)
     agent.prepare(runs)  # type: ignore[arg-type]
-    agent.reset(Episode(n, 10, EPOCHS, 0.5, 0, runs))  # type: ignore[arg-type]
-    period = getattr(agent, "period", None) or 1
-    first = max(SETTLED, agent.warmup if isinstance(agent, PeriodicAgent) else 1)
-    drawn, seconds = observations(n), []
-    for epoch in range(first + period * rounds + 1):  # some rules remember every epoch
-        before, after = drawn[epoch % len(drawn)], drawn[(epoch + 1) % len(drawn)]
-        start = time.process_time()
-        action = agent.select(before)
-        if epoch > first and (epoch - first) % period == 0:
+    episode = Episode(n, 10, EPOCHS, 0.5, 0, runs)  # type: ignore[arg-type]
+    drawn, seconds, made = observations(n), [], [0]
+    if isinstance(agent, StaticAgent | PeriodicAgent):
+        _count_choices(agent, made)
+    if isinstance(agent, StaticAgent | StaticRandom):
+        for _ in range(rounds + 1):
+            start = time.process_time()  # the one draws in `reset`, the others at their first epoch
+            agent.reset(episode)
+            agent.select(drawn[0])
             seconds.append(time.process_time() - start)
-        agent.update(before, action, 0.1, after)
-    return float(np.median(seconds))
+        seconds, every = seconds[1:], EPOCHS  # the first one loads what the others find
+    else:
+        agent.reset(episode)
+        first = max(SETTLED, agent.warmup if isinstance(agent, PeriodicAgent) else 1)
+        chose_at = []
+        for epoch in range(first, EPOCHS - 1):  # some rules remember every epoch
+            before, after = (
+                {**drawn[at % len(drawn)], "progress": progress_at(at)} for at in (epoch, epoch + 1)
+            )
+            choices, start = made[0], time.process_time()
+            action = agent.select(before)
+            taken = time.process_time() - start
+            if made[0] > choices or not isinstance(agent, PeriodicAgent):
+                chose_at.append(epoch)
+                seconds.append(taken)
+            agent.update(before, action, 0.1, after)
+            if len(seconds) > rounds:
+                break
+        seconds = seconds[1:]
+        every = int(np.diff(chose_at).max())
+    if len(seconds) < rounds or (isinstance(agent, StaticAgent) and made[0] <= rounds):
+        raise RuntimeError(f"{name} chose {len(seconds)} times, not {rounds}")
+    return Cost(float(np.median(seconds)), every)
+
+
+def _count_choices(agent: StaticAgent | PeriodicAgent, made: list[int]) -> None:
+    choose = agent.choose
+
+    def counted(*arguments: Any) -> np.ndarray:
+        made[0] += 1
+        return choose(*arguments)
+
+    agent.choose = counted  # type: ignore[method-assign]
 
 
 def selection_table(sizes: tuple[int, ...], rounds: int = 5) -> str:
-    """Milliseconds of every handwritten rule, slowest last."""
+    """Milliseconds of every rule's choice, slowest last; the learned policy apart."""
     names = [name for name in dynprune_agents.names() if name not in LEARNED]
-    by_size = [[1e3 * selection_seconds(name, n, rounds) for name in names] for n in sizes]
-    taken = dict(zip(names, zip(*by_size, strict=True), strict=True))
-    heads = " | ".join(f"n = {n:,}" for n in sizes)
-    lines = [f"| rule, ms | {heads} |", "|---|" + "---:|" * len(sizes)]
+    by_size = [[selection_cost(name, n, rounds) for name in names] for n in sizes]
+    costs = dict(zip(names, zip(*by_size, strict=True), strict=True))
     middle = sizes.index(1_280_000) if 1_280_000 in sizes else 0
-    for name in sorted(names, key=lambda name: taken[name][middle]):
-        lines.append(f"| `{name}` | " + " | ".join(f"{ms:.3g}" for ms in taken[name]) + " |")
+    heads = " | ".join(f"n = {n:,}" for n in sizes)
+    lines = [
+        f"| rule: ms of a choice | {heads} | epochs from one to the next "
+        f"| ms an epoch, n = {sizes[middle]:,} |",
+        "|---|" + "---:|" * (len(sizes) + 2),
+    ]
+    for name in sorted(names, key=lambda name: costs[name][middle].seconds):
+        lines.append(_line(name, costs[name], middle))
+    policy = [selection_cost("learned", n, min(rounds, 2)) for n in sizes if n <= MOST_FOR_POLICIES]
+    lines.append(_line("learned", policy, min(middle, len(policy) - 1), len(sizes)))
     if 1_280_000 in sizes:
-        within = [sum(taken[a][middle] <= ms for a in names) for ms in (15, 20)]
+        within = [sum(1e3 * costs[a][middle].seconds <= ms for a in names) for ms in (15, 20)]
         lines.append(
-            f"\nTargets at 1.28 million: 15 ms, met by {within[0]} of {len(names)}; 20 ms, met by "
-            f"{within[1]}."
+            f"\nTargets of a choice at 1.28 million, {len(names)} handwritten rules: 15 ms, met by "
+            f"{within[0]}; 20 ms, met by {within[1]}."
         )
     return "\n".join(lines)
+
+
+def _line(name: str, costs: Sequence[Cost], middle: int, columns: int | None = None) -> str:
+    cells = [f"{1e3 * cost.seconds:.3g}" for cost in costs]
+    cells += [""] * ((columns or len(costs)) - len(costs))
+    cost = costs[middle]
+    every = "once a run" if cost.every == EPOCHS else f"{cost.every}"
+    return (
+        f"| `{name}` | "
+        + " | ".join([*cells, every, f"{1e3 * cost.seconds / cost.every:.3g}"])
+        + " |"
+    )
 
 
 def statistics_bytes(n: int = 100_000) -> float:

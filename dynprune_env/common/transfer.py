@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -15,18 +18,71 @@ _ALIGNED = 16
 """Bytes: where each array begins in a copy, so that it can be read as any type."""
 
 
+@dataclass
+class _Luggage:
+    """Arrays that the next `put` to a device takes along, and where their tensors go."""
+
+    arrays: Sequence[np.ndarray]
+    device: torch.device
+    there: list[Tensor] = field(default_factory=list)
+
+
+_WAITING: ContextVar[_Luggage | None] = ContextVar("_WAITING", default=None)
+
+
 def put(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
     """Arrays as tensors on a device; on a CPU they share the arrays' memory.
 
     All go over in one copy out of pinned memory, where the device has it: the host does not wait.
+    What is to go `along` goes in the same.
 
     Args:
         arrays: of any shapes and types that torch has.
         device: where to.
     """
+    if device.type == "cpu" or not arrays:
+        return [torch.from_numpy(array) for array in arrays]
+    luggage = _WAITING.get()
+    if luggage is None or luggage.device != device:
+        return _in_one_block(arrays, device)
+    _WAITING.set(None)
+    there = _in_one_block([*arrays, *luggage.arrays], device)
+    luggage.there += there[len(arrays) :]
+    return there[: len(arrays)]
+
+
+def along(
+    arrays: Sequence[np.ndarray], device: torch.device
+) -> AbstractContextManager[list[Tensor]]:
+    """Lets arrays go over in the copy that the first `put` inside makes.
+
+    Where none is made to this device by this thread, they go by themselves in the end.
+
+    Args:
+        arrays: as those of `put`.
+        device: where to.
+
+    Returns:
+        A context that gives a list: their tensors, which it may hold only once the context is left.
+    """
+    if device.type == "cpu" or not arrays:
+        return nullcontext(put(arrays, device))
+    return _along(_Luggage(arrays, device))
+
+
+@contextmanager
+def _along(luggage: _Luggage) -> Iterator[list[Tensor]]:
+    before = _WAITING.set(luggage)
+    try:
+        yield luggage.there
+    finally:
+        _WAITING.reset(before)
+    if not luggage.there:
+        luggage.there += put(luggage.arrays, luggage.device)
+
+
+def _in_one_block(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tensor]:
     parts = [torch.from_numpy(array) for array in arrays]
-    if device.type == "cpu" or not parts:
-        return parts
     sizes = [-(-part.nbytes // _ALIGNED) * _ALIGNED for part in parts]
     pinned = _goes_ahead(device)
     staged = torch.empty(sum(sizes), dtype=torch.uint8, device="cpu", pin_memory=pinned)

@@ -152,7 +152,7 @@ def objective_of(recipe: Recipe, dataset: Dataset) -> Objective:
     if info.labels == NUMBERS:
         guess = zeros + _columns(labels).mean(0)
     for outputs in (zeros, guess):
-        table = known.table(outputs, labels)
+        table = known.table(outputs, labels).cpu()  # MPS has no float64
         loss = float(table[0].double().mean())
         if not 0 <= loss < MAX_LOSS:
             raise ValueError(

@@ -17,7 +17,7 @@ from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.common.pulse import doing
 from dynprune_env.common.randomness import Purpose, stream, stream_seed
 from dynprune_env.common.threads import one_blas_thread, torch_threads
-from dynprune_env.common.transfer import fetch, put
+from dynprune_env.common.transfer import along, fetch
 from dynprune_env.selection.budget import (
     SCORING_COST,
     VisitBudget,
@@ -186,9 +186,10 @@ class Trainer:
         found: list[np.ndarray] = []
         with self.computing():
             try:
-                seen.append(self.learner.train(passes))
+                with along([*left_out.values()], self.device) as there:
+                    seen.append(self.learner.train(passes))
                 if left_out:
-                    seen.extend(self._train_values(left_out))
+                    seen.extend(self._train_values(left_out, there))
                 queued = time.perf_counter()
                 with doing("evaluation on val"):
                     seen.append(self._split_values("val", rows))
@@ -300,9 +301,15 @@ class Trainer:
             return torch.empty((2, 0, len(labels)), dtype=torch.float32, device=self.device)
         return self.learner.evaluate(split, labels, rows.tolist())
 
-    def _train_values(self, left_out: dict[int, np.ndarray]) -> Iterator[Tensor]:
-        """The `value_table` of these samples under each replica, (5, k), on the device."""
-        there = put([*left_out.values()], self.device)
+    def _train_values(
+        self, left_out: dict[int, np.ndarray], there: list[Tensor]
+    ) -> Iterator[Tensor]:
+        """The `value_table` of these samples under each replica, (5, k), on the device.
+
+        Args:
+            left_out: see `_left_out`.
+            there: the same samples on the device.
+        """
         streamed = self.learner.inputs["train"].streamed
         for (row, ids), own in zip(left_out.items(), there, strict=True):
             asked = torch.from_numpy(ids) if streamed else own

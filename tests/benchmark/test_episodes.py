@@ -113,6 +113,7 @@ def test_progress_is_told_after_every_epoch() -> None:
     assert [done.tolist() for done in messages] == [[pytest.approx(t / 3)] * 2 for t in (1, 2, 3)]
 
 
+@pytest.mark.filterwarnings("ignore:.* spend the whole budget")
 @pytest.mark.parametrize("agent", ["dynamic_random", "epsilon_greedy", "infobatch", "el2n"])
 def test_a_seed_gives_the_same_run_alone_and_in_company(agent: str) -> None:
     alone, together = play(agent, [4]), play(agent, [3, 4, 5])

@@ -1,8 +1,9 @@
 """A pretended accelerator: the CPU computes, but CPU tensors do not mix with its own, as on CUDA.
 
-Whenever the host would have to wait for the device, that is noted, and so is each copy to it. What
-this cannot show: speed, CUDA graphs, bf16 (autocast does nothing here), and what kernels of a
-device round otherwise.
+Whenever the host would have to wait for the device, that is noted, and so is each copy to it and
+from it. It has no float64, as MPS has none. It may go by the name of another device. What this
+cannot show: speed, CUDA graphs, bf16 (autocast does nothing here), and what kernels of a device
+round otherwise.
 
 To import this gives the process the device for good: only for processes of their own, see
 `tests/devices/test_pretended.py`.
@@ -66,18 +67,24 @@ class Copy:
 
 @dataclass
 class Log:
-    """What the host did with the device: where it waited, and what it copied there."""
+    """What the host did with the device: where it waited, what it copied there, bytes of what back.
+
+    What comes back as a single number counts as a wait alone.
+    """
 
     waits: list[str] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
+    fetched: list[int] = field(default_factory=list)
 
     def clear(self) -> None:
         """Forgets all of it."""
         self.waits.clear()
         self.copies.clear()
+        self.fetched.clear()
 
 
 _log = Log()
+_called = torch.device("cpu")  # what its tensors say while there is one
 
 
 class PretendTensor(torch.Tensor):
@@ -87,6 +94,8 @@ class PretendTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, raw: Tensor) -> PretendTensor:
+        if raw.dtype in (torch.float64, torch.complex128):
+            raise TypeError(f"the pretended device has no {raw.dtype}, as MPS has none")
         self = torch.Tensor._make_wrapper_subclass(
             cls,
             raw.shape,
@@ -102,6 +111,10 @@ class PretendTensor(torch.Tensor):
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, args, kwargs or {})
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return _called
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"PretendTensor({self.raw})"
@@ -129,6 +142,11 @@ def _note_copy(source: Tensor, non_blocking: bool) -> None:
         _wait("copy to the device")
     pinned = getattr(source, "pretends_to_be_pinned", False)
     _log.copies.append(Copy(source.nbytes, pinned, non_blocking))
+
+
+def _note_fetched(source: Tensor) -> None:
+    _wait("copy to the host")
+    _log.fetched.append(source.nbytes)
 
 
 def _is_ours(value: Any) -> bool:
@@ -179,7 +197,7 @@ def _look_at(func: Any, args: Any, kwargs: Any, kind: str | None, tensors: list[
         _check_copy(*args, **kwargs)
     elif func is aten._to_copy.default:
         if kind == "cpu":
-            _wait("copy to the host")
+            _note_fetched(args[0])
         elif kind == NAME and not _is_ours(args[0]):
             _note_copy(args[0], kwargs.get("non_blocking", False))
     elif func in INDEXING:
@@ -190,7 +208,7 @@ def _look_at(func: Any, args: Any, kwargs: Any, kind: str | None, tensors: list[
 
 def _check_copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> None:
     if _is_ours(source) and not _is_ours(target):
-        _wait("copy to the host")
+        _note_fetched(source)
     elif _is_ours(target) and not _is_ours(source) and source.dim():
         _note_copy(source, non_blocking)
 
@@ -217,6 +235,10 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func is torch.Tensor.to:
+            args = tuple(map(_renamed, args))
+        if kwargs.get("device") is not None:
+            kwargs["device"] = _renamed(kwargs["device"])
         if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and _is_ours(args[0]):
             own = tuple(map(_as_index, args[1])) if isinstance(args[1], tuple) else args[1]
             args = (args[0], _as_index(own), *args[2:])
@@ -225,6 +247,21 @@ class _Functions(TorchFunctionMode):
             made = func(*args, **kwargs)
             return made if device is None else made.to(device)
         return func(*args, **kwargs)
+
+
+def _renamed(value: Any) -> Any:
+    """The pretended device, where it is asked for by the name that it goes by."""
+    if not isinstance(value, str | torch.device):
+        return value
+    try:
+        asked = _numbered(torch.device(value))
+    except RuntimeError:  # torch says why
+        return value
+    return torch.device(NAME, 0) if asked == _called else value
+
+
+def _numbered(device: torch.device) -> torch.device:
+    return torch.device(device.type, device.index or 0)
 
 
 def _as_index(index: Any) -> Any:
@@ -253,11 +290,18 @@ if not MISSING:  # before the first gradient of the process, which counts the de
 
 
 @contextmanager
-def pretended() -> Iterator[Log]:
-    """Inside, there is a device called "pretend"; modules move to it with all their numbers."""
+def pretended(called: str = NAME) -> Iterator[Log]:
+    """Inside, there is such a device; modules move to it with all their numbers.
+
+    Args:
+        called: its name, which may be that of a real device: "cuda:1" is asked for and found, and
+            what asks for "cuda" does not get it.
+    """
+    global _called
     before = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     _log.clear()
+    _called = _numbered(torch.device(called))
     try:
         with _Dispatch(), _Functions():
             yield _log

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Observation, PeriodicAgent
+from dynprune_agents._blocks import blocks
 from dynprune_agents._draws import shares, top_of_each_class
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.ranking import keep_top
@@ -28,13 +29,13 @@ def spread(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.nda
         labels: (n,) int64 in [0, num_classes).
         num_classes: C.
     """
+    columns = [np.bincount(labels, column, num_classes) for column in features.T]
     sizes = np.bincount(labels, minlength=num_classes)
-    there = np.flatnonzero(sizes)
-    by_class = features[np.argsort(labels, kind="stable")].astype(np.float64)
-    means = np.zeros((num_classes, features.shape[1]))
-    means[there] = np.add.reduceat(by_class, (np.cumsum(sizes) - sizes)[there], axis=0)
-    means[there] /= sizes[there, None]
-    return np.square(features - means[labels]).sum(1)
+    means = np.stack(columns, axis=1) / np.maximum(1, sizes)[:, None]
+    distances = np.empty(len(labels))
+    for part in blocks(len(labels)):
+        distances[part] = np.square(features[part] - means[labels[part]]).sum(1)
+    return distances
 
 
 @dataclass

@@ -35,6 +35,17 @@ def deal_out(sizes: np.ndarray, count: int) -> np.ndarray:
     return drawn
 
 
+def sorted_order(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Ids of (n,) values from low to high, equal ones in the order of (n,) draws."""
+    order = np.argsort(values)
+    ranked = values[order]
+    like_next = ranked[1:] == ranked[:-1]
+    tied = np.flatnonzero(np.append(like_next, False) | np.append(False, like_next))
+    ids = order[tied]
+    order[tied] = ids[np.lexsort((draws[ids], values[ids]))]
+    return order
+
+
 @dataclass
 class CCS(StaticAgent):
     """Draws evenly from bins of softmax AUM after cutting off the hardest (Zheng et al. 2023).
@@ -70,12 +81,13 @@ class CCS(StaticAgent):
         keep = np.zeros(rows.shape, dtype=bool)
         for row, (values, k) in enumerate(zip(rows, counts, strict=True)):
             rng = self.rng.row(row)
-            order = np.lexsort((rng.random(len(values)), values))
+            order = sorted_order(values, rng.random(len(values)))
             kept_back = order[min(int(self.cut * len(values)), len(values) - int(k)) :]
-            edges = np.linspace(values[kept_back].min(), values[kept_back].max(), self.bins + 1)
-            bin_of = np.searchsorted(edges[1:-1], values[kept_back], side="right")
-            drawn = deal_out(np.bincount(bin_of, minlength=self.bins), int(k))
-            for bin_index, size in enumerate(drawn):
-                members = kept_back[bin_of == bin_index]
-                keep[row, rng.permutation(members)[:size]] = True
+            left = values[kept_back]  # from low to high: a bin is a slice
+            edges = np.linspace(left[0], left[-1], self.bins + 1)[1:-1]
+            bounds = [0, *np.searchsorted(left, edges, side="left"), len(left)]
+            for start, end, size in zip(
+                bounds[:-1], bounds[1:], deal_out(np.diff(bounds), int(k)), strict=True
+            ):
+                keep[row, rng.permutation(kept_back[start:end])[:size]] = True
         return keep.reshape(scores.shape)

@@ -18,6 +18,7 @@ from torch import Tensor
 from dynprune_agents import make as make_rule
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_env import DynPruneVectorEnv, PruningSampler, run_episodes
+from dynprune_env.training import step_graphs
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 DIGITS = "DynPrune-Digits-v0"
@@ -55,13 +56,19 @@ def tensors(tree: Any) -> list[Tensor]:
 def test_a_fork_with_its_agent_goes_on_like_its_original(
     net: str, nets: dict[str, dict[str, Any]]
 ) -> None:
-    with pretended():
-        env, agent = there(**nets[net]), make_rule("ucb")
+    def played(env: DynPruneVectorEnv) -> list[Any]:
+        agent = make_rule("ucb")
         observation, _ = env.reset(seed=3)
         agent.reset(env.episode([3, 4]))
         observation = env.step(agent.select(observation))[0]
         other, copied = env.fork(agent)
-        assert_same(other.step(copied.select(observation)), env.step(agent.select(observation)))
+        forked = other.step(copied.select(observation))
+        assert_same(forked, env.step(agent.select(observation)))
+        return [observation, forked]
+
+    expected = played(here(**nets[net]))
+    with pretended():
+        assert_same(played(there(**nets[net])), expected, CLOSE)
 
 
 def test_whole_runs_and_panels_are_those_of_the_cpu() -> None:
@@ -79,7 +86,7 @@ def test_whole_runs_and_panels_are_those_of_the_cpu() -> None:
     for run, its_like in zip(there_too, runs, strict=True):
         assert run.device == "pretend"
         assert run.visits == its_like.visits
-        assert run.test_loss == pytest.approx(its_like.test_loss, abs=1e-3)
+        assert run.test_loss == pytest.approx(its_like.test_loss, abs=CLOSE)
 
 
 def test_ppo_learns_there_what_it_learns_on_the_cpu() -> None:
@@ -147,6 +154,43 @@ def test_a_device_that_is_not_there_is_refused_in_a_sentence(device: str) -> Non
     with pytest.raises(ValueError, match=f"device '{device}' cannot be used: ") as refused:
         make(device=device).reset()
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("net", ["stacked", "convolutional", "several labels", "numbers"])
+@pytest.mark.parametrize(
+    ("name", "device"), [("cuda:1", "cuda:1"), ("mps", "mps:0"), ("xpu", "xpu:0")]
+)
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available:UserWarning")
+def test_a_device_that_is_there_is_taken_by_its_name(
+    name: str,
+    device: str,
+    net: str,
+    nets: dict[str, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(step_graphs, "LANES", 0)  # the pretended device has no streams
+    masks = random_masks(here(**nets[net]), 3, 0.7)
+    expected = play(here(**nets[net]), masks, seed=3)
+    ahead = name != "mps"
+    with pretended(name) as log:
+        env = there(device=name, **nets[net])
+        found = [env.reset(seed=3)]
+        for mask in masks[: len(expected) - 1]:
+            log.clear()
+            found.append(env.step(mask))
+            assert len(log.waits) == (1 if ahead else 2)  # MPS waits for the copy there as well
+            assert {(copy.pinned, copy.non_blocking) for copy in log.copies} == {(ahead, ahead)}
+        assert env.trainer.device == torch.device(device)
+    assert_same(found, expected, CLOSE)
+
+
+def test_what_the_device_does_not_have_is_refused() -> None:
+    with pretended("mps:0") as log:
+        ours = torch.ones(3, device="mps")
+        with pytest.raises(TypeError, match=r"no torch\.float64"):
+            ours.double()
+        assert ours.cpu().double().sum() == 3
+        assert log.fetched == [12]
 
 
 def test_a_device_without_its_number_is_the_same_device() -> None:
