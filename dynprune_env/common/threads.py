@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
+from importlib import import_module
 from threading import Lock
 from typing import ClassVar
 
@@ -94,6 +96,11 @@ def _with_more_threads() -> list[tuple[LibController, int]]:
 
 @cache
 def _libraries() -> list[LibController]:
-    """Those for linear algebra in this process, looked up once."""
+    """Those for linear algebra in this process, looked up once.
+
+    Products in compiled loops run in scipy's, which is loaded at the first of them: here before.
+    """
+    with suppress(ImportError):
+        import_module("scipy.linalg.cython_blas")
     found: list[LibController] = ThreadpoolController().select(user_api="blas").lib_controllers
     return found

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.episodes import assert_same, make, make_vector, play, random_masks
+from helpers.episodes import assert_same, make, make_vector, play, random_masks, run_script
 from threadpoolctl import threadpool_info, threadpool_limits
 from torch import Tensor, nn
 
@@ -311,3 +311,17 @@ def test_a_thread_holds_it_while_another_that_set_it_lives() -> None:
         other.start()
         other.join()
     assert found == [{1}, {CALLER}]
+
+
+def test_libraries_that_are_loaded_later_use_one_thread_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    script = """
+from threadpoolctl import threadpool_info
+from dynprune_env.common.threads import one_blas_thread
+with one_blas_thread():
+    import scipy.linalg
+    print({each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"})
+"""
+    assert run_script(script) == "{1}"
