@@ -81,10 +81,14 @@ FACTS: dict[str, Fact] = {
     "molpeg": Fact(
         READ,
         "Both losses are taken at the end of an epoch, not in every batch; ties are broken at "
-        "random, not by position; the constant weight is left out.",
+        "random, not by position; the constant weight is left out; samples never seen come first, "
+        "in theirs scores start at 1, so that larger changes come before them.",
     ),
     "orderdp": Fact(RAN),
-    "pods": Fact(SECOND_HAND, "The schedule is our reading."),
+    "pods": Fact(
+        SECOND_HAND,
+        "The schedule is our reading; rules that do not ask how many to keep are refused.",
+    ),
     "progressive_dropout": Fact(
         READ,
         "An epoch is decided at once from the last forward pass over each sample, which is charged "
@@ -104,8 +108,9 @@ FACTS: dict[str, Fact] = {
     ),
     "seta": Fact(
         READ,
-        "K-means starts from quantiles and from equal distances, not from random points, and from "
-        "20,000 losses at most.",
+        "K-means starts from the best groups of fine cells, not from random points, and from "
+        "20,000 losses at most; samples not yet seen enter it at ln C, theirs at 3; the size of "
+        "the random share is rounded, theirs truncated.",
     ),
     "small_loss": Fact("", "Lambda is a quantile of the last losses, which grows with the run."),
     "ucb": Fact(
@@ -124,12 +129,14 @@ FACTS: dict[str, Fact] = {
     ),
     "infobatch": Fact(
         f"{RAN}: sets and weights at whole T delta; {UNBIASED}",
-        "After delta the weights are one, also where T delta is not whole.",
+        "After delta the weights are one, also where T delta is not whole. Of m easy samples int(r "
+        "m) are dropped; theirs keep int((1 - r) m), one apart where that is not whole, and at "
+        "least a tenth.",
     ),
     "kakurenbo": Fact(
         f"{READ}; {UNBIASED}",
         "The gradient is multiplied, not the learning rate; confidence is the label's probability "
-        "(theirs is a softmax over the batch).",
+        "(theirs is a softmax over the batch); F n is rounded, theirs truncated.",
     ),
     "random_infobatch": Fact(UNBIASED),
     "repb": Fact(
@@ -141,7 +148,8 @@ FACTS: dict[str, Fact] = {
     "cartography": Fact(RAN, TRAIN_PASS),
     "ccs": Fact(
         f"{RAN}: the sampler; {READ}: softmax margins",
-        "What was cut off comes back where all else does not fill the budget.",
+        "What was cut off comes back where all else does not fill the budget; `cut` is .2 at every "
+        "budget, a fixed default, theirs goes with the share that is pruned.",
     ),
     "dual": Fact(READ, "The watched epochs are a scoring run, charged; none is free."),
     "dyn_unc": Fact(READ, "p is that of the training pass; theirs is in evaluation mode."),
@@ -205,13 +213,13 @@ def rows() -> list[list[str]]:
     return found
 
 
-def main(out: Path = Path("benchmarks/results/rules.md")) -> None:
-    """Writes the table."""
-    table = rows()
+def table() -> str:
+    """The whole page, in Markdown."""
+    found = rows()
     text = [
         "# The rules",
         "",
-        f"Made by `python -m benchmarks.rules`: all {len(table)} agents. Compared, besides the "
+        f"Made by `python -m benchmarks.rules`: all {len(found)} agents. Compared, besides the "
         "tests that every agent passes: by hand, in the tests named (below `tests/`); with the "
         "authors' code, run side by side on the same losses, in what is named; by a formula or "
         "a simulation. "
@@ -222,13 +230,18 @@ def main(out: Path = Path("benchmarks/results/rules.md")) -> None:
         Grid(
             "Source, comparison, and differences on purpose",
             ["rule", "class", "source", "compared with", "differs on purpose"],
-            table,
+            found,
             text_columns=range(5),
             code_columns=(0,),
         ).to_markdown(),
     ]
+    return "\n".join(text)
+
+
+def main(out: Path = Path("benchmarks/results/rules.md")) -> None:
+    """Writes the table."""
     with atomic_write(out) as temporary:
-        temporary.write_text("\n".join(text), encoding="utf-8")
+        temporary.write_text(table(), encoding="utf-8")
 
 
 if __name__ == "__main__":

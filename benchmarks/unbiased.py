@@ -11,6 +11,7 @@ unbiased direction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,20 +26,33 @@ from dynprune_env.report.tables import Grid
 from dynprune_env.selection.budget import of_mean_one
 from dynprune_env.selection.observations import PROGRESS
 
-N, EPOCHS, REPLICAS = 1_000, 20, 200
-MEASURED = range(1, 17)
-"""Epochs that count: from the second on, and before InfoBatch and its kin keep everything."""
-MEAN_LOSS = 0.5
+N, MEAN_LOSS = 1_000, 0.5
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long runs are, how many are played, and which of their epochs count."""
+
+    epochs: int
+    replicas: int
+    measured: range
+
+
+SHORT = Length(20, 200, range(1, 17))
+"""From the second epoch on, and before InfoBatch and its kin keep everything."""
+LONG = Length(1_000, 20, range(500, 1_000))
+"""The second half: for a weight that is right only once a run has found its rates."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A rule, three settings of it, and what it claims."""
+    """A rule, three settings of it, what it claims, and for how long it plays."""
 
     rule: str
     settings: tuple[tuple[str, float], ...]
     """Specs, each with the budget that it plays under: for rules with a size knob, the share."""
     claim: str
+    lengths: tuple[Length, ...] = (SHORT,)
 
 
 def _settings(spec: str, values: tuple[float, ...]) -> tuple[tuple[str, float], ...]:
@@ -71,9 +85,10 @@ CASES = (
     Case(
         "repb",
         _settings("repb(rho={})", (0.3, 0.5, 0.7)),
-        "Raw, over a long run: 1 in every decile. A weight is one over the share of the epochs "
-        "so far that used the sample, which early in a run is not yet its rate: over a short one "
-        "the rarely used ones fall short.",
+        "Raw, late in a long run: 1 in every decile (T=1000). A weight is one over the share of "
+        "the epochs so far that used the sample, which early in a run is not yet its rate: over a "
+        "short one, such as the 20 epochs above, the rarely used ones fall short.",
+        (SHORT, LONG),
     ),
     Case(
         "kakurenbo",
@@ -89,42 +104,45 @@ CASES = (
 )
 
 
-def made_up_losses() -> np.ndarray:
-    """Losses after each epoch, (EPOCHS, n) float64, by rising mean.
+def made_up_losses(epochs: int) -> np.ndarray:
+    """Losses after each epoch, (epochs, n) float64, by rising mean.
 
     They move by about a thousandth, up or down: nothing for a rule that goes by their size, and
     all that align_prune looks at.
     """
     rng = np.random.default_rng(0)
     base = np.sort(rng.exponential(MEAN_LOSS, N))
-    slopes, noise = rng.normal(1, 1, N), rng.normal(0, 0.1, (EPOCHS, N))
-    moved: np.ndarray = np.linspace(0, 1, EPOCHS)[:, None] * slopes + noise
+    slopes, noise = rng.normal(1, 1, N), rng.normal(0, 0.1, (epochs, N))
+    moved: np.ndarray = np.linspace(0, 1, epochs)[:, None] * slopes + noise
     return base * (1 - 1e-3 * moved)
 
 
-def contributions(spec: str, budget: float) -> tuple[float, dict[str, np.ndarray]]:
+def contributions(
+    spec: str, budget: float, length: Length = SHORT
+) -> tuple[float, dict[str, np.ndarray]]:
     """The share of samples kept, and (replicas, deciles) raw and mean-one contributions."""
-    losses = made_up_losses()
+    epochs, replicas, measured = length.epochs, length.replicas, length.measured
+    losses = made_up_losses(epochs)
     agent = dynprune_agents.make(spec)
     probe: Any = SimpleNamespace()  # no rule here looks at a model
-    agent.reset(Episode(N, 10, EPOCHS, budget, tuple(range(REPLICAS)), probe))
-    visits, age = np.zeros((REPLICAS, N)), np.zeros((REPLICAS, N))
-    sums = {"raw": np.zeros((REPLICAS, N)), "mean_one": np.zeros((REPLICAS, N))}
+    agent.reset(Episode(N, 10, epochs, budget, tuple(range(replicas)), probe))
+    visits, age = np.zeros((replicas, N)), np.zeros((replicas, N))
+    sums = {"raw": np.zeros((replicas, N)), "mean_one": np.zeros((replicas, N))}
     kept = 0.0
-    for epoch in range(MEASURED.stop):
+    for epoch in range(measured.stop):
         loss = losses[epoch]
-        share = epoch / EPOCHS
+        share = epoch / epochs
         known = {"epoch": share, "spent": share, "progress": share, "val_loss": 1 - 0.5 * share}
         progress = np.array([known.get(name, 0) for name in PROGRESS], dtype=np.float32)
         columns = {"loss": loss, "visits": visits, "age": age, "confidence": np.exp(-loss)}
         columns["correct"] = np.exp(-loss) > 0.5
         seen = {
-            name: np.broadcast_to(values, (REPLICAS, N)).astype(np.float32)
+            name: np.broadcast_to(values, (replicas, N)).astype(np.float32)
             for name, values in columns.items()
         }
-        weights = agent.select({**seen, "progress": np.tile(progress, (REPLICAS, 1))})
+        weights = agent.select({**seen, "progress": np.tile(progress, (replicas, 1))})
         used = weights > 0
-        if epoch in MEASURED:
+        if epoch in measured:
             sums["raw"] += weights
             for row, mask in enumerate(used):
                 sums["mean_one"][row, mask] += of_mean_one(weights[row, mask])
@@ -132,10 +150,16 @@ def contributions(spec: str, budget: float) -> tuple[float, dict[str, np.ndarray
         visits += used
         age = np.where(used, 0, age + 1)
     deciles = {
-        name: total.reshape(REPLICAS, 10, N // 10).mean(2) / len(MEASURED)
+        name: total.reshape(replicas, 10, N // 10).mean(2) / len(measured)
         for name, total in sums.items()
     }
-    return kept / len(MEASURED), deciles
+    return kept / len(measured), deciles
+
+
+def standard_errors(deciles: np.ndarray) -> np.ndarray:
+    """Of the means over (replicas, deciles), (deciles,)."""
+    errors: np.ndarray = deciles.std(0, ddof=1) / np.sqrt(len(deciles))
+    return errors
 
 
 def table(kind: str, title: str, found: list[tuple[str, float, dict[str, np.ndarray]]]) -> Grid:
@@ -143,7 +167,7 @@ def table(kind: str, title: str, found: list[tuple[str, float, dict[str, np.ndar
     rows = []
     for label, kept, deciles in found:
         means = deciles[kind].mean(0)
-        error = (deciles[kind].std(0, ddof=1) / np.sqrt(REPLICAS)).max() / means.mean()
+        error = standard_errors(deciles[kind]).max() / means.mean()
         off = np.abs(means / means.mean() - 1).max()
         cells = [label, f"{kept:.2f}", f"{means.mean():.2f}", *(f"{mean:.2f}" for mean in means)]
         rows.append([*cells, f"{100 * off:.1f}", f"{100 * error:.1f}"])
@@ -152,17 +176,21 @@ def table(kind: str, title: str, found: list[tuple[str, float, dict[str, np.ndar
     return Grid(title, headers, rows, code_columns=(0,))
 
 
+def _told(length: Length) -> str:
+    first, last = length.measured.start + 1, length.measured.stop
+    return f"{length.replicas} replicas, epochs {first} to {last} of {length.epochs}"
+
+
 def main(out: Path = Path("benchmarks/results/unbiased.md")) -> None:
     """Simulates every rule that weighs, and writes a table for each way of weighing."""
     found = []
     for case in CASES:
-        for spec, budget in case.settings:
+        for length, (spec, budget) in product(case.lengths, case.settings):
             label = spec.replace("()", "") + (f" at {budget:g}" if "importance" in spec else "")
-            found.append((label, *contributions(spec, budget)))
+            label += "" if length == SHORT else f", T={length.epochs}"
+            found.append((label, *contributions(spec, budget, length)))
     worst = max(
-        float(each.std(0, ddof=1).max() / np.sqrt(REPLICAS))
-        for *_, deciles in found
-        for each in deciles.values()
+        float(standard_errors(each).max()) for *_, deciles in found for each in deciles.values()
     )
     if worst >= 0.01:
         raise RuntimeError(f"a standard error is {worst:.3f}: more replicas are needed")
@@ -171,8 +199,8 @@ def main(out: Path = Path("benchmarks/results/unbiased.md")) -> None:
         "",
         "Made by `python -m benchmarks.unbiased`, without a model: "
         f"{N:,} samples with exponential losses of mean {MEAN_LOSS} (which move by about a "
-        f"thousandth in the run), {REPLICAS} replicas, epochs {MEASURED.start + 1} to "
-        f"{MEASURED.stop} of {EPOCHS}. Columns 1 to 10 are the deciles of the loss, easy to hard: "
+        f"thousandth in the run), {_told(SHORT)}; in the rows of T={LONG.epochs}, {_told(LONG)}. "
+        "Columns 1 to 10 are the deciles of the loss, easy to hard: "
         "the mean weight with which a sample enters an epoch's sum of gradients, 0 where it is "
         "left out; 1 is full data's. `all` is the mean of the ten, `kept` the share of samples "
         "kept, `off` how far the ten are from their mean at most, in percent of it (0 is full "

@@ -49,6 +49,12 @@ class Agent(ABC):
     None for all. It is not inherited: a subclass may read others than its base.
     """
 
+    paced: ClassVar[bool] = True
+    """Whether it asks `keep_count` at every selection, and selects more than once.
+
+    False where a choice is for the whole run, or where the rule settles the number of samples.
+    """
+
     source: ClassVar[str] = ""
     """Where the rule is from, in one line: authors, venue, year, arXiv number; "" for one's own.
 
@@ -183,14 +189,21 @@ class Agent(ABC):
                 stacklevel=3,
             )
 
+    def cadence(self) -> tuple[int, int]:
+        """The epoch of the first selection, and how many epochs each one lasts."""
+        return 0, 1
+
     def plan(self, count: np.ndarray) -> None:
         """Makes `keep_count` say this, (R,) or () int: for agents that plan another's sizes."""
         self._planned = count
 
     def annealing(self, observation: Observation, delta: float) -> np.ndarray:
         """Whether floor(delta T) of T epochs' progress are over, (R,) or () bool."""
-        begins = math.floor(delta * self.episode.epochs + 1e-9) / self.episode.epochs
-        return np.asarray(self.progress(observation) >= begins - 1e-6)
+        return np.asarray(self.progress(observation) >= self.annealing_begins(delta) - 1e-6)
+
+    def annealing_begins(self, delta: float) -> float:
+        """The progress from which a rule anneals, in [0, 1]: that of floor(delta T) epochs."""
+        return math.floor(delta * self.episode.epochs + 1e-9) / self.episode.epochs
 
     def epoch(self, observation: Observation) -> int:
         """Epochs done so far."""
@@ -272,13 +285,17 @@ class PeriodicAgent(Agent):
         self._kept: np.ndarray | None = None
         self.warn_of_full_epochs(self.warmup, "lower warmup")
 
+    def cadence(self) -> tuple[int, int]:
+        """The warm-up, and the period."""
+        return self.warmup, self.period or max(1, round(0.05 * self.episode.epochs))
+
     def select(self, observation: Observation) -> np.ndarray:
         """All samples, the subset of the last selection, or a new one."""
         self.watch(observation)
-        since = self.epoch(observation) - self.warmup
+        first, period = self.cadence()
+        since = self.epoch(observation) - first
         if since < 0:
             return self.everything(observation)
-        period = self.period or max(1, round(0.05 * self.episode.epochs))
         if self._kept is None or since % period == 0:
             self._kept = self.choose(observation, self.keep_count(observation))
         return self._kept
@@ -291,7 +308,7 @@ class PeriodicAgent(Agent):
             passes: forward passes over all samples that a selection takes.
         """
         left = max(1, self.episode.epochs - self.epoch(observation))
-        period = self.period or max(1, round(0.05 * self.episode.epochs))
+        _, period = self.cadence()
         scoring = passes * SCORING_COST * self.episode.num_samples * -(-left // period) / left
         return np.rint(self.keep_count(observation) - scoring).astype(np.int64)
 

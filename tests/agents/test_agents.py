@@ -27,7 +27,7 @@ from dynprune_env.tasks.registry import TASKS, Task
 every_agent = pytest.mark.parametrize("name", dynprune_agents.names())
 
 # Rules whose full epochs would be all of a short run: the contract is for what comes after them.
-FULL_EPOCHS = ("es", "eswp", "ies", "progressive_dropout", "random_progressive")
+FULL_EPOCHS = ("early_stopping", "es", "eswp", "ies", "progressive_dropout", "random_progressive")
 may_be_full_data = pytest.mark.filterwarnings("ignore:.* spend the whole budget")
 
 
@@ -156,6 +156,7 @@ ALIKE = Task(
 )
 
 
+@may_be_full_data
 @every_agent
 def test_where_all_samples_are_alike_no_position_is_preferred(
     name: str, monkeypatch: pytest.MonkeyPatch

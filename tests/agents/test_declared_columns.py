@@ -22,7 +22,7 @@ from dynprune_env.selection.statistics import SampleStatistics
 
 FURTHER = [
     ("dynamic_random(replacement=False, period=2, warmup=1)", {}),
-    ("pods(rule='orderdp')", {}),
+    ("pods(rule='rcap')", {}),
     ("random_control(rule='kakurenbo')", {"weights": "raw"}),
     ("infobatch", {"weights": "raw"}),
     ("ucb(period=1)", {"observe": "all"}),
@@ -130,7 +130,9 @@ def test_a_subclass_inherits_no_declaration() -> None:
 
 
 def test_what_parts_read_is_read() -> None:
-    assert columns_read(dynprune_agents.make("pods(rule='repb')")) == ("loss", "visits", "age")
+    assert columns_read(dynprune_agents.make("pods(rule='molpeg')")) == ("visits", "age")
+    control = dynprune_agents.make("random_control(rule='repb')")
+    assert columns_read(control) == ("loss", "visits", "age")
     assert columns_read(dynprune_agents.make("random_control(rule='pods')")) == ()
 
     @dataclass

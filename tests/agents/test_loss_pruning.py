@@ -56,6 +56,7 @@ def test_infobatch_keeps_everything_at_first_and_takes_the_unseen_for_hard() -> 
 RUNS = st.integers(1, 200).flatmap(lambda T: st.tuples(st.just(T), st.integers(0, T - 1)))
 
 
+@pytest.mark.filterwarnings("ignore:.* spend the whole budget")
 @given(
     run=RUNS,
     delta=st.floats(0, 1),
@@ -81,6 +82,7 @@ def test_infobatch_weighs_all_alike_once_annealing_has_begun_and_one_on_average_
             assert set(weights.tolist()) <= {0, 1}
 
 
+@pytest.mark.filterwarnings("ignore:.* spend the whole budget")
 @pytest.mark.parametrize(
     ("delta", "epochs", "pruned"),
     [(0.875, 10, 8), (0.875, 200, 175), (0.875, 30, 26), (0.7, 10, 7), (0.5, 7, 3), (0, 5, 0)],

@@ -37,7 +37,8 @@ def test_select_before_reset_names_reset(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["aum", "grand", "dual", "rho_loss", "random_control(rule='el2n')", "pods(rule='aum')"]
+    "spec",
+    ["aum", "grand", "dual", "rho_loss", "random_control(rule='el2n')", "pods(rule='rho_loss')"],
 )
 def test_select_without_prepare_names_prepare(spec: str) -> None:
     agent = dynprune_agents.make(spec)

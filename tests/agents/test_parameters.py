@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from helpers.by_hand import episode, observed
 
 import dynprune_agents
 
@@ -45,6 +47,7 @@ import dynprune_agents
         ("orderdp(ratio_q=0.0)", "ratio_q"),
         ("orderdp(ratio_s=0.0)", "ratio_s"),
         ("pods(cycle=1)", "cycle at least 2"),
+        ("pods(rule='aum')", "asks at every selection how many samples to keep; aum chooses once"),
         ("pods(rule='nobody')", "no agent is called 'nobody'"),
         ("pods(swing=0.0)", r"swing is in \(0, 1\)"),
         ("progressive_dropout(tau=0.0)", "tau .* 0"),
@@ -68,3 +71,21 @@ import dynprune_agents
 def test_a_value_outside_its_documented_range_is_refused(spec: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dynprune_agents.make(spec)
+
+
+def test_a_temperature_at_which_importance_overflows_is_refused_with_the_number_of_classes() -> (
+    None
+):
+    game = episode(40)
+    with pytest.raises(
+        ValueError, match=r"at least ln\(10\) / 600 = 0\.0038 with 10 classes.*0\.003"
+    ):
+        dynprune_agents.make("rcap(beta=0.003)").reset(game)
+    agent = dynprune_agents.make("rcap(beta=0.00384)")  # just above: everything is finite
+    agent.reset(game)
+    losses, labels = np.linspace(0, 5, 40), np.arange(40) % 10
+    with np.errstate(all="raise", under="ignore", divide="ignore"):
+        mask = agent.select(observed(game, 0, loss=losses, label=labels))
+    assert mask.sum() == 20
+    # Of the four samples of a class those above ln 10 weigh all: these are kept first.
+    assert mask[losses > 2.31].sum() >= 18

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_dropped_samples_are_scored_for_a_third_and_the_last_epoch_is_full(spec:
 def rates(spec: str, budget: float, epochs: int) -> list[float]:
     agent = dynprune_agents.make(spec)
     agent.reset(episode(100, epochs, budget))
-    return [agent.rate(epoch) for epoch in range(epochs)]
+    return agent.rate(np.arange(epochs)).tolist()
 
 
 def test_pods_goes_low_then_high_with_the_mean_of_the_budget() -> None:
@@ -94,24 +95,106 @@ def test_pods_keeps_the_mean_in_every_cycle(budget: float, swing: float, cycle: 
 
 def test_pods_changes_how_much_a_rule_keeps_and_not_what_it_is() -> None:
     result = play("pods(rule='ucb')", budget=0.5)
-    # The first epoch is the rule's warm-up; then high, low, ... and what is left in the last.
-    assert result.history["kept"][:5] == [60, 42, 18, 42, 18]
-    assert 295 <= result.visits <= 300
+    # The rule's warm-up, then low, high, ... With rates of .3 and .7 the nine epochs have 4.3 in
+    # all for the 240 visits that are left: 240 x .3 / 4.3, then (240 - 17) x .7 / 4, ...
+    assert result.history["kept"][:8] == [60, 17, 39, 17, 39, 17, 39, 17]
+    assert result.visits == 300
     even = play("pods(rule='dynamic_random')", budget=0.5)
     assert even.history["kept"] == [18, 42] * 5
     loss = np.arange(10)
     agent = dynprune_agents.make("pods(rule='dynamic_el2n')")
-    mask = selected(agent, episode(10), 4, loss=loss, el2n=9 - loss)
+    mask = selected(agent, episode(10), 5, loss=loss, el2n=9 - loss)
     assert kept(mask) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("wrapper", ["pods", "random_control"])
-def test_a_rule_that_holds_another_asks_for_what_that_needs(wrapper: str) -> None:
-    for rule in ("ucb", "kakurenbo", "molpeg"):
-        agent = dynprune_agents.make(f"{wrapper}(rule={rule!r})")
-        assert dict(agent.env_kwargs) == dict(dynprune_agents.make(rule).env_kwargs)
-    result = play(f"{wrapper}(rule='aum')", budget=0.5)
-    assert result.preparation == 600
+UNPACED = {
+    *("align_prune", "aum", "cartography", "ccs", "dual", "dyn_unc", "early_stopping", "el2n"),
+    *("es", "eswp", "forgetting", "full_data", "grand", "ies", "infobatch", "kakurenbo"),
+    *("orderdp", "progressive_dropout", "random_infobatch", "random_progressive", "repb", "seta"),
+    *("static_random", "tdds", "pods", "random_control", "sb3"),
+}
+"""Rules that choose once, or settle themselves how many they keep."""
+
+
+@pytest.mark.parametrize("name", dynprune_agents.names())
+def test_a_rule_oscillates_with_its_own_total_or_is_refused(name: str) -> None:
+    spec = f"pods(rule={name!r})"
+    if name in UNPACED:
+        with pytest.raises(ValueError, match=r"asks at every selection|has to give masks or we"):
+            dynprune_agents.make(spec)
+        return
+    wrapped, plain = (play(each, budget=0.5, epochs=20) for each in (spec, name))
+    totals = [result.visits + result.scored / 3 for result in (wrapped, plain)]
+    # Independent draws have the right number in the mean only, also in the last epoch.
+    assert totals[0] == pytest.approx(totals[1], abs=15 if name == "selective_backprop" else 2)
+    counts = np.array(wrapped.history["kept"][2:-1])  # after the warm-ups, before the rest
+    ups = np.diff(counts) > 0
+    assert (ups[1:] != ups[:-1]).all(), counts
+    low, high = sorted([counts[::2].mean(), counts[1::2].mean()])
+    assert high > 1.1 * low
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["selective_backprop(beta=1.0)", "random_control(rule='orderdp')", "infobatch(anneal=False)"],
+)
+def test_what_a_rule_is_told_decides_whether_it_oscillates(rule: str) -> None:
+    with pytest.raises(ValueError, match="asks at every selection"):
+        dynprune_agents.make(f"pods(rule={rule!r})")
+
+
+def test_a_control_of_a_rule_that_oscillates_does_so_either_way_round() -> None:
+    for spec in (
+        """pods(rule="random_control(rule='ucb')")""",
+        """random_control(rule="pods(rule='ucb')")""",
+    ):
+        assert play(spec, budget=0.5).history["kept"][:8] == [60, 17, 39, 17, 39, 17, 39, 17]
+
+
+def test_a_rule_that_keeps_its_choice_oscillates_from_choice_to_choice() -> None:
+    counts = play("pods(rule='ucb(period=3)')", budget=0.6, epochs=13).history["kept"]
+    # 60, and 408 visits for twelve epochs with rates of .36 and .84, 7.2 in all: 408 x .36 / 7.2,
+    # then 348 x .84 / 6.12, 204 x .36 / 3.6, and the last choice spends what is left.
+    assert counts == [60] + 3 * [20] + 3 * [48] + 3 * [20] + 3 * [48]
+    counts = play("pods(rule='dynamic_random(period=2)')", budget=0.5, epochs=7).history["kept"]
+    assert counts == [18, 18, 42, 42, 18, 18, 54]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "pods(rule='ucb(period=9)')",
+        "pods(rule='dynamic_random(period=10)')",
+        "pods(cycle=20)",
+        "pods(rule='ucb(period=3)', cycle=18)",
+    ],
+)
+def test_pods_refuses_a_run_that_ends_before_the_first_high_epoch(spec: str) -> None:
+    agent = dynprune_agents.make(spec)
+    with pytest.raises(ValueError, match="nothing would oscillate"):
+        agent.reset(episode(60))
+    agent.reset(episode(60, epochs=40))
+
+
+def test_pods_with_a_cycle_that_the_run_cuts_short_spends_the_whole_budget() -> None:
+    result = play("pods(cycle=10)", budget=0.5, epochs=15)
+    assert result.visits == 450
+    counts = result.history["kept"]
+    assert max(counts[:5]) < min(counts[5:10])
+    assert max(counts[10:]) < min(counts[5:10])
+
+
+def test_a_rule_that_holds_another_asks_for_what_that_needs() -> None:
+    for wrapper, rules in {
+        "pods": ("ucb", "importance_sampling", "molpeg"),
+        "random_control": ("ucb", "kakurenbo", "molpeg"),
+    }.items():
+        for rule in rules:
+            agent = dynprune_agents.make(f"{wrapper}(rule={rule!r})")
+            assert dict(agent.env_kwargs) == dict(dynprune_agents.make(rule).env_kwargs)
+    assert play("random_control(rule='aum')", budget=0.5).preparation == 600
+    expected = play("rho_loss", budget=0.5).preparation
+    assert play("pods(rule='rho_loss')", budget=0.5).preparation == expected >= 600
 
 
 # -- early stopping ----------------------------------------------------------------------------
@@ -202,6 +285,25 @@ def test_a_random_control_of_a_rule_that_keeps_nothing_keeps_nothing() -> None:
         ("progressive_dropout", 0.2, True),
         ("progressive_dropout", 0.3, False),
         ("selective_backprop", 0.1, True),
+        ("infobatch", 0.1, True),
+        ("infobatch", 0.12, True),  # 7 visits: after 6 of them it anneals
+        ("infobatch", 0.2, False),
+        ("infobatch(anneal=False)", 0.12, False),
+        ("infobatch(delta=0.1)", 0.5, True),
+        ("align_prune", 0.1, True),
+        ("random_infobatch", 0.1, False),
+        ("random_infobatch(delta=0.05)", 0.5, True),
+        ("kakurenbo", 0.1, True),
+        ("kakurenbo", 0.2, False),
+        ("repb", 0.1, True),
+        ("repb", 0.2, False),
+        ("early_stopping", 0.2, True),
+        ("early_stopping", 0.3, False),
+        ("early_stopping(patience=4)", 0.4, True),
+        ("random_control", 0.1, True),
+        ("random_control", 0.2, False),
+        ("pods(rule='ucb')", 0.1, True),
+        ("pods", 0.1, False),
         ("molpeg", 0.1, False),
         ("dynamic_random", 0.1, False),
     ],
@@ -219,6 +321,40 @@ def test_a_warm_up_that_spends_the_whole_budget_warns_once_per_episode(
                 agent.select(observed(game, epoch))
         assert len(found) == warned
         for message in map(str, (each.message for each in found)):
-            assert message.startswith(f"{agent!r}: ")
+            assert message.startswith(tuple(f"{each!r}: " for each in (agent, *agent.parts())))
             assert "spend the whole budget of" in message
             assert "so this is full data" in message
+
+
+def told(spec: str, **settings: Any) -> tuple[tuple[Any, ...], int]:
+    """The numbers of a run, and how often it warned that it is full data."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        result = play(spec, **settings)
+    assert all("so this is full data" in str(each.message) for each in found)
+    return (result.history["kept"], result.test_loss, result.test_accuracy), len(found)
+
+
+@pytest.mark.parametrize(("epochs", "budget"), [(10, 0.1), (20, 0.05)])
+def test_whoever_is_full_data_with_one_epochs_visits_has_warned_once(
+    epochs: int, budget: float
+) -> None:
+    full, _ = told("full_data", epochs=epochs, budget=budget)
+    for name in {*dynprune_agents.names()} - {"full_data"}:
+        numbers, warned = told(name, epochs=epochs, budget=budget)
+        assert warned == (numbers == full), name
+
+
+@pytest.mark.parametrize(
+    ("spec", "budget"),
+    [
+        ("infobatch", 0.12),
+        ("infobatch(delta=0.1)", 0.5),
+        ("align_prune", 0.12),
+        ("random_infobatch(delta=0.05)", 0.5),
+        ("early_stopping(patience=4)", 0.4),
+    ],
+)
+def test_what_a_parameter_makes_full_data_is_told_so_too(spec: str, budget: float) -> None:
+    full, _ = told("full_data", budget=budget)
+    assert told(spec, budget=budget) == (full, 1)

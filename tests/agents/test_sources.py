@@ -26,8 +26,8 @@ def test_a_rule_names_its_source_in_one_line(name: str) -> None:
 def test_what_was_read_at_second_hand_says_so_in_its_file_and_in_its_source(name: str) -> None:
     found = dynprune_agents.agent_class(name)
     told = __import__(found.__module__, fromlist=["_"]).__doc__ or ""
-    if "second-hand" in told or "after the abstract" in told:
-        assert found.source.startswith("second-hand: ")
+    says = "second-hand" in told or "after the abstract" in told
+    assert says == found.source.startswith("second-hand: ")
 
 
 def test_there_are_at_least_42_rules_each_of_a_known_class() -> None:

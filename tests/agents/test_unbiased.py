@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from helpers.by_hand import episode, observed
 
 import dynprune_agents
+from benchmarks import unbiased
 from dynprune_agents import Agent
 
 N, DRAWS = 1000, 1500
@@ -105,3 +107,37 @@ def test_repb_weighs_each_sample_by_one_over_the_share_of_epochs_it_was_in() -> 
     weights = agent.select(observed(game, 9, loss=LOSSES, visits=visits))
     assert set(np.unique(weights[:, visits == 9])) == {0, 1}
     assert set(np.unique(weights[:, visits == 4])) == {0, 2}
+
+
+def late_in_a_run(spec: str, epochs: int = 400, replicas: int = 20) -> np.ndarray:
+    """(replicas, 10): the mean weights of each decile over the second half of a run."""
+    agent, game = dynprune_agents.make(spec), episode(N, epochs, 1.0, tuple(range(replicas)))
+    agent.reset(game)
+    visits, age, total = np.zeros((3, replicas, N))
+    for epoch in range(epochs):
+        weights = agent.select(observed(game, epoch, loss=LOSSES, visits=visits, age=age))
+        total += weights if epoch >= epochs // 2 else 0
+        visits += weights > 0
+        age = np.where(weights > 0, 0, age + 1)
+    return total.reshape(replicas, 10, -1).mean(2) / (epochs - epochs // 2)
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.5, 0.7])
+def test_repb_is_unbiased_once_its_shares_are_rates(rho: float) -> None:
+    found = late_in_a_run(f"repb(rho={rho})")
+    assert found.mean(0) == pytest.approx(np.ones(10), abs=0.02)
+    assert (found.std(0, ddof=1) / np.sqrt(len(found)) < 0.005).all()  # it would notice
+
+
+def test_the_check_of_long_runs_notices_weights_that_are_left_out() -> None:
+    found = late_in_a_run("repb(rho=0.5, rescale=False)").mean(0)
+    assert found[:6] == pytest.approx(np.full(6, 0.5), abs=0.02)
+    assert found[-1] == pytest.approx(1, abs=0.02)
+
+
+def test_the_committed_table_shows_what_it_says_of_long_runs() -> None:
+    page = Path(unbiased.__file__).parent / "results" / "unbiased.md"
+    rows = [row.split("|") for row in page.read_text(encoding="utf-8").splitlines()]
+    off = [float(row[-3]) for row in rows if len(row) > 3 and "repb" in row[1] and "T=" in row[1]]
+    assert len(off) == 6  # three settings, raw and with a mean of one
+    assert max(off) <= 2

@@ -117,7 +117,7 @@ def test_its_code_and_what_it_imports_decide_a_runs_fingerprint(tmp_path: Path) 
 
 def test_results_are_played_with_it_and_strangers_ones_are_not() -> None:
     kinds: dict[str, Any] = {"train_size": 48, "epochs": 2, "reward": "paid_mine:gain"}
-    agent = dynprune_agents.make("random_control")
+    agent = dynprune_agents.make("random_control(rule='ucb(warmup=0)')")
     (result,) = run_episodes("DynPrune-Digits-v0", agent, [0], env_kwargs=kinds)
     assert result.config.env_kwargs["reward"] == "paid_mine:gain"
     assert "paid_mine" in result.fingerprint.code

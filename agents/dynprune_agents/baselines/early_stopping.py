@@ -27,6 +27,7 @@ class EarlyStopping(Agent):
 
     source: ClassVar[str] = "the usual baseline; Prechelt 1998, Early Stopping - But When?"
     columns = ()
+    paced: ClassVar[bool] = False
 
     patience: int | None = None
 
@@ -40,6 +41,7 @@ class EarlyStopping(Agent):
         super().reset(episode)
         self._lowest: np.ndarray | float = np.inf
         self._since: np.ndarray | int = 0
+        self.warn_of_full_epochs(self._patience(), "lower patience, or raise the budget")
 
     def select(self, observation: Observation) -> np.ndarray:
         """Everything, or nothing."""
@@ -47,6 +49,9 @@ class EarlyStopping(Agent):
         better = val_loss < self._lowest
         self._lowest = np.minimum(self._lowest, val_loss)
         self._since = np.where(better, 0, self._since + 1)
-        patience = self.patience or max(2, round(0.1 * self.episode.epochs))
-        going = np.asarray(self._since < patience)[..., None]
+        going = np.asarray(self._since < self._patience())[..., None]
         return self.everything(observation) & going
+
+    def _patience(self) -> int:
+        """Epochs that it waits at least, from the first one on."""
+        return self.patience or max(2, round(0.1 * self.episode.epochs))

@@ -14,6 +14,7 @@ class FullData(Agent):
 
     source: ClassVar[str] = "the usual baseline"
     columns = ()
+    paced: ClassVar[bool] = False
 
     def select(self, observation: Observation) -> np.ndarray:
         """Everything."""

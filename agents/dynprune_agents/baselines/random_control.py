@@ -29,6 +29,19 @@ class RandomControl(WrappingAgent):
 
     rule: str = "infobatch"
 
+    @property
+    def paced(self) -> bool:  # type: ignore[override]
+        """If the rule is."""
+        return self._rule.paced
+
+    def cadence(self) -> tuple[int, int]:
+        """That of the rule."""
+        return self._rule.cadence()
+
+    def plan(self, count: np.ndarray) -> None:
+        """Tells the rule, which is asked how many to keep."""
+        self._rule.plan(count)
+
     def select(self, observation: Observation) -> np.ndarray:
         """A random mask, or weights that are all the same."""
         asked = self._rule.select(observation)

@@ -16,6 +16,7 @@ class StaticRandom(Agent):
 
     source: ClassVar[str] = "the usual baseline of static pruning"
     columns = ()
+    paced: ClassVar[bool] = False
 
     def reset(self, episode: Episode) -> None:
         """Begins a new episode."""

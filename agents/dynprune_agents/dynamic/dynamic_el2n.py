@@ -1,8 +1,8 @@
 """Dynamic EL2N: the static score, recomputed on the way.
 
 Raju et al. (2021) and later authors select periodically by EL2N (Paul et al. 2021,
-arXiv:2107.07075), the distance between softmax and one-hot label, after a full warm-up. Here it is
-that of each sample's last visit.
+arXiv:2107.07075), the distance between softmax and one-hot label, after a full warm-up;
+second-hand. Here it is that of each sample's last visit.
 """
 
 from dataclasses import dataclass

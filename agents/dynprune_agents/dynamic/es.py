@@ -37,6 +37,7 @@ class ES(Agent):
     source: ClassVar[str] = "second-hand: Cheng, Li, Bian 2025, arXiv:2509.23461"
     env_kwargs: ClassVar[dict[str, Any]] = {"observe": "all"}
     columns = ("loss", "age")
+    paced: ClassVar[bool] = False
 
     b1: float = 0.2
     b2: float = 0.9

@@ -32,6 +32,7 @@ class IES(Agent):
     source: ClassVar[str] = "Yuan et al., ICLR 2025, arXiv:2502.07547"
     env_kwargs: ClassVar[dict[str, Any]] = {"observe": "all"}
     columns = ("loss",)
+    paced: ClassVar[bool] = False
 
     delta: float = 1e-3
     window: int = 3

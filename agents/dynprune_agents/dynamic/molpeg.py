@@ -3,10 +3,11 @@
 Chen et al. (NeurIPS 2024), "Beyond Efficiency: Molecular Data Pruning for Enhanced Generalization",
 arXiv:2409.01081; read in the authors' code (Data-reindeer/MolPeg): score = |loss - loss of an
 exponential moving average of the model|, which moves after every gradient step. Only trained
-samples are scored; the others keep their score, and those never seen come first. Every epoch keeps
-the top scores, the first one too. The authors compare both losses in every batch; here both are
-taken at the end of the epoch, two forward passes over what it trained, charged to the budget. Their
-weights are the same for all kept samples.
+samples are scored; the others keep their score. Every epoch keeps the top scores, the first one
+too. Those never seen come first here; the authors' scores start at 1, so that there larger changes
+come before them. The authors compare both losses in every batch; here both are taken at the end of
+the epoch, two forward passes over what it trained, charged to the budget. Their weights are the
+same for all kept samples.
 """
 
 from dataclasses import dataclass

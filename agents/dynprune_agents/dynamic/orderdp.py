@@ -26,6 +26,7 @@ class OrderDP(Agent):
 
     source: ClassVar[str] = "OrderDP, ICLR 2026"
     columns = ("loss", "visits")
+    paced: ClassVar[bool] = False
 
     ratio_s: float = 0.75
     ratio_q: float = 0.85

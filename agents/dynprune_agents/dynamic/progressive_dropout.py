@@ -32,6 +32,7 @@ class ProgressiveDropout(Agent):
     source: ClassVar[str] = "Progressive Data Dropout, NeurIPS 2025, arXiv:2505.22342"
     env_kwargs: ClassVar[dict[str, Any]] = {"observe": "all"}
     columns = ("confidence",)
+    paced: ClassVar[bool] = False
 
     tau: float = 0.3
 

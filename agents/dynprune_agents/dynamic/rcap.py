@@ -19,13 +19,16 @@ from dynprune_agents._blocks import blocks
 from dynprune_agents._draws import class_sums, race, shares, top_of_each_class
 from dynprune_env.selection.agent import Episode
 
+MAX_EXPONENT = 600
+"""Of the largest exp(loss / beta): a million of them still add up to a finite number."""
+
 
 @dataclass
 class RCAP(Agent):
     """Class shares by the root of importance times size, hard samples inside (Hassan et al. 2025).
 
     Attributes:
-        beta: temperature of the softmax of the losses, in nats, positive.
+        beta: temperature of the softmax of the losses, in nats, positive; at least ln C / 600.
     """
 
     source: ClassVar[str] = "Hassan, Khare, Paik, UAI 2025, PMLR v286"
@@ -39,8 +42,18 @@ class RCAP(Agent):
             raise ValueError(f"beta is a positive temperature, got {self.beta}")
 
     def reset(self, episode: Episode) -> None:
-        """Begins a new episode."""
+        """Begins a new episode.
+
+        Raises:
+            ValueError: beta is so small that the importance of a class is no finite number.
+        """
         super().reset(episode)
+        least = np.log(episode.num_classes) / MAX_EXPONENT
+        if self.beta < least:
+            raise ValueError(
+                f"beta is at least ln({episode.num_classes}) / {MAX_EXPONENT} = {least:.4f} with "
+                f"{episode.num_classes} classes, got {self.beta}: below, exp(loss / beta) overflows"
+            )
         self._kept: np.ndarray | None = None
 
     def select(self, observation: Observation) -> np.ndarray:
@@ -64,7 +77,7 @@ class RCAP(Agent):
             some = weights[part]
             np.minimum(losses[part], highest, out=some)
             some /= self.beta
-            np.exp(some, out=some)  # no loss is below 0 nor above ln C: they need no shift
+            np.exp(some, out=some)  # from 0 to MAX_EXPONENT: they need no shift
         sizes, sums, held = class_sums(weights, labels, last, self.episode.num_classes)
         importance = np.divide(held, sums, out=np.zeros(len(sums)), where=sizes > 0)
         drawn = shares(np.sqrt(importance * sizes / len(labels)), sizes, count)

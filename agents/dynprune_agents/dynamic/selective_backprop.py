@@ -33,6 +33,11 @@ class SelectiveBackprop(Agent):
 
     beta: float | None = None
 
+    @property
+    def paced(self) -> bool:  # type: ignore[override]
+        """Not with a beta, which says how many are kept."""
+        return self.beta is None
+
     def __post_init__(self) -> None:
         """Checks the parameters."""
         if self.beta is not None and self.beta < 0:

@@ -96,6 +96,7 @@ class SeTa(Agent):
 
     source: ClassVar[str] = "Zhou et al., CVPR 2025, arXiv:2503.13385"
     columns = ("loss",)
+    paced: ClassVar[bool] = False
 
     r: float = 0.1
     groups: int = 5

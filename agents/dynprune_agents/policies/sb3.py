@@ -58,6 +58,7 @@ class SB3(Agent):
     """
 
     source: ClassVar[str] = "trained by us with Stable-Baselines3, Raffin et al. 2021"
+    paced: ClassVar[bool] = False
 
     policy: str = "ppo"
     deterministic: bool | None = None

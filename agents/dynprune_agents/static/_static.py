@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from dynprune_env.selection.ranking import keep_top
 @dataclass
 class StaticAgent(Agent):
     """Keeps the samples with the highest scores for the whole run; scoring is charged to it."""
+
+    paced: ClassVar[bool] = False
 
     def prepare(self, runs: ScoringRuns) -> None:
         """Computes the scores."""

@@ -7,6 +7,7 @@ sum of gradients over an epoch is that of all data. After floor(delta T) epochs,
 weight 1. The authors take the weights as they are: `weights="raw"` in the environment.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ import numpy as np
 from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents._losses import START, below_mean
 from dynprune_env.common.jit import HAS_NUMBA
+from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.drawing import keep_random
 from dynprune_env.selection.ranking import count_true, where
 
@@ -33,6 +35,9 @@ class InfoBatch(Agent):
     source: ClassVar[str] = "Qin et al., ICLR 2024, arXiv:2303.04947"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
     columns: ClassVar[tuple[str, ...] | None] = ("loss", "visits")
+    paced: ClassVar[bool] = False
+    starts_full: ClassVar[bool] = True
+    """Whether the first epoch drops nothing: no score is below the mean of equal ones."""
 
     r: float = 0.5
     delta: float = 0.875
@@ -43,6 +48,18 @@ class InfoBatch(Agent):
         """Checks the parameters."""
         check_shares("[0, 1)", r=self.r)
         check_shares(delta=self.delta)
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self.warn_of_full_epochs(self._full_epochs(), "raise delta or the budget")
+
+    def _full_epochs(self) -> int:
+        """Epochs on all data to begin with: all, where the annealing follows at once."""
+        n, total, full = self.episode.num_samples, self.episode.total_visits, int(self.starts_full)
+        progress = max(full / self.episode.epochs, full * n / total)
+        anneals = self.anneal and progress >= self.annealing_begins(self.delta) - 1e-6
+        return math.ceil(total / n) if anneals else full
 
     def scores(self, observation: Observation) -> np.ndarray:
         """The last losses, (R, n) or (n,)."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dynprune_agents._agent import Agent, Observation, check_shares
+from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.ranking import keep_top
 
 STEPS = ((0.0, 1.0), (0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
@@ -33,6 +34,7 @@ class Kakurenbo(Agent):
     source: ClassVar[str] = "Thao Nguyen et al., NeurIPS 2023, arXiv:2310.10102"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights", "observe": "all"}
     columns = ("loss", "confidence", "correct")
+    paced: ClassVar[bool] = False
 
     fraction: float = 0.3
     tau: float = 0.7
@@ -42,6 +44,11 @@ class Kakurenbo(Agent):
         """Checks the parameters."""
         check_shares("[0, 1)", fraction=self.fraction)
         check_shares(tau=self.tau)
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self.warn_of_full_epochs(1, "its first epoch is full, raise the budget")
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""

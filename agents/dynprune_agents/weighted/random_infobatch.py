@@ -31,6 +31,7 @@ class RandomInfoBatch(InfoBatch):
         "a control of ours, after reviewers of InfoBatch (Qin et al., ICLR 2024)"
     )
     columns = ()
+    starts_full: ClassVar[bool] = False
 
     r: float = 0.25
 

@@ -17,6 +17,7 @@ from dynprune_agents._agent import Agent, Observation, check_shares
 from dynprune_agents._draws import rising
 from dynprune_env.common.jit import HAS_NUMBA
 from dynprune_env.selection.actions import MAX_WEIGHT
+from dynprune_env.selection.agent import Episode
 
 
 @dataclass
@@ -32,6 +33,7 @@ class RePB(Agent):
     source: ClassVar[str] = "second-hand: Inconsistency Biases in Dynamic Data Pruning, ICLR 2026"
     env_kwargs: ClassVar[dict[str, Any]] = {"action": "weights"}
     columns = ("loss", "visits", "age")
+    paced: ClassVar[bool] = False
 
     rho: float = 0.5
     batch: int = 128
@@ -42,6 +44,11 @@ class RePB(Agent):
         check_shares("[0, 1)", rho=self.rho)
         if self.batch < 1:
             raise ValueError(f"batch is at least 1, got {self.batch}")
+
+    def reset(self, episode: Episode) -> None:
+        """Begins a new episode."""
+        super().reset(episode)
+        self.warn_of_full_epochs(1, "its first epoch is full, raise the budget")
 
     def select(self, observation: Observation) -> np.ndarray:
         """Gradient weights."""
