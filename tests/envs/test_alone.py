@@ -183,7 +183,7 @@ def test_whole_numbers_of_numpy_are_taken_where_pythons_are(kind: str) -> None:
     assert envs.episode([of(1), of(2)]).seeds == (1, 2)
     assert envs.episode(np.array([1, 2])).seeds == (1, 2)
     sampler = PruningSampler(
-        of(50), dynprune_agents.make("random_control"), epochs=of(2), num_classes=of(3), seed=of(9)
+        of(50), dynprune_agents.make("random_control"), epochs=of(4), num_classes=of(3), seed=of(9)
     )
     assert sampler.seed == 9 and len(sampler) > 0
 
