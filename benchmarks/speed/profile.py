@@ -5,10 +5,9 @@ from __future__ import annotations
 import cProfile
 import pstats
 from collections.abc import Callable, Iterator
-from itertools import count
 
 import dynprune_agents
-from benchmarks.speed.selection import EPOCHS, SETTLED, RandomRuns, observations, progress_at
+from benchmarks.speed.selection import EPOCHS, SETTLED, RandomRuns, seen_by_epoch
 from benchmarks.speed.tasks import make_env, masks
 from dynprune_agents import PeriodicAgent
 from dynprune_agents.static._static import StaticAgent
@@ -52,18 +51,15 @@ def profile_text(samples: int = 1_280_000) -> str:
 def _epochs(name: str, samples: int) -> Iterator[None]:
     """Epochs of a rule one after another, static rules beginning anew each time."""
     agent = dynprune_agents.make(name)
-    runs, drawn = RandomRuns(samples), observations(samples)
+    runs = RandomRuns(samples)
     episode = Episode(samples, 10, EPOCHS, 0.5, 0, runs)  # type: ignore[arg-type]
     agent.prepare(runs)  # type: ignore[arg-type]
     agent.reset(episode)
     if isinstance(agent, PeriodicAgent):
         agent.period = 1
-    for epoch in count(SETTLED):
-        before, after = (
-            {**drawn[at % len(drawn)], "progress": progress_at(at)} for at in (epoch, epoch + 1)
-        )
+    for epoch, (before, after) in enumerate(seen_by_epoch(samples)):
         agent.update(before, agent.select(before), 0.1, after)
-        if epoch >= 2 * SETTLED:  # by now what a rule remembers is complete
+        if epoch >= SETTLED:
             yield
         if isinstance(agent, StaticAgent):
             agent.reset(episode)

@@ -71,6 +71,16 @@ def observations(n: int) -> list[dict[str, np.ndarray]]:
     return [observe(n, SETTLED + epoch, rng) for epoch in range(4)]
 
 
+def seen_by_epoch(n: int) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """What an agent sees before and after each epoch of a run but the last."""
+    drawn = observations(n)
+    for epoch in range(EPOCHS - 1):
+        before, after = (
+            {**drawn[at % len(drawn)], "progress": progress_at(at)} for at in (epoch, epoch + 1)
+        )
+        yield before, after
+
+
 class RandomRuns:
     """Stands for scoring runs and a probe whose training has cost nothing: random numbers."""
 
@@ -83,8 +93,8 @@ class RandomRuns:
         self._drawn = [self.rng.exponential(0.5, n).astype(np.float32) for _ in range(2)]
 
     def run(self, index: int, epochs: int, mask: Any = None) -> Iterator[dict[str, np.ndarray]]:
-        """Two epochs, whatever was asked for."""
-        return (observe(self.num_samples, 5, self.rng) for _ in range(min(epochs, 2)))
+        """Three epochs, whatever was asked for."""
+        return (observe(self.num_samples, 5, self.rng) for _ in range(min(epochs, 3)))
 
     def models(self, averaged: bool = False) -> list[torch.nn.Module]:
         """One tiny model."""
@@ -161,14 +171,12 @@ def selection_cost(name: str, n: int, rounds: int = 5) -> Cost:
         agent.reset(episode)
         first = max(SETTLED, agent.warmup if isinstance(agent, PeriodicAgent) else 1)
         chose_at = []
-        for epoch in range(first, EPOCHS - 1):  # some rules remember every epoch
-            before, after = (
-                {**drawn[at % len(drawn)], "progress": progress_at(at)} for at in (epoch, epoch + 1)
-            )
+        for epoch, (before, after) in enumerate(seen_by_epoch(n)):
             choices, start = made[0], time.process_time()
             action = agent.select(before)
             taken = time.process_time() - start
-            if made[0] > choices or not isinstance(agent, PeriodicAgent):
+            chose = made[0] > choices or not isinstance(agent, PeriodicAgent)
+            if chose and epoch >= first:
                 chose_at.append(epoch)
                 seconds.append(taken)
             agent.update(before, action, 0.1, after)

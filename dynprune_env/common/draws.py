@@ -82,11 +82,7 @@ class WatchedDraws(OwnDraws):
         """Foreign code may be compiled."""
         return True
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """See `OwnDraws`; defined here, so that torch wraps it."""
-        return super().__torch_dispatch__(func, types, args, kwargs)
+    __torch_dispatch__ = OwnDraws.__torch_dispatch__  # named here, so that torch wraps it
 
     def _is_set_elsewhere(self) -> bool:
         return torch.default_generator.initial_seed() != self._watched or _in_checkpoint()

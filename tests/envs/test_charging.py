@@ -21,6 +21,7 @@ from torch.nn import functional as F
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_env.envs.scoring import EnvScoringRuns, TrainerProbe
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import Probe, ScoringRuns
 from dynprune_env.tasks.models import MODELS
 from dynprune_env.training.loading import InputTable
@@ -188,11 +189,17 @@ def test_batches_that_the_budget_cannot_pay_for_are_an_error() -> None:
     assert charged(env) - before == pytest.approx([10] * 2)
 
 
-def test_a_replica_that_is_over_is_not_charged() -> None:
+def with_one_that_is_over() -> DynPruneVectorEnv:
+    """Two runs; the first has spent its budget."""
     env = make_vector(2, budget=0.5)
     env.reset(seed=3)
     for _ in range(2):
         env.step(np.stack([np.ones(N), np.arange(N) < 10]))
+    return env
+
+
+def test_a_replica_that_is_over_is_not_charged() -> None:
+    env = with_one_that_is_over()
     before = charged(env)
     assert env.trainer.finished.tolist() == [True, False]
     assert probe_of(env).losses() is not None
@@ -312,10 +319,7 @@ def test_a_refused_pass_leaves_what_was_drawn() -> None:
 
 
 def test_passes_of_a_replica_that_is_over_are_free() -> None:
-    env = make_vector(2, budget=0.5)
-    env.reset(seed=3)
-    for _ in range(2):
-        env.step(np.stack([np.ones(N), np.arange(N) < 10]))
+    env = with_one_that_is_over()
     before = charged(env)
     run_through(probe_of(env).models(), [(inputs_of(env), None)])
     assert charged(env) - before == pytest.approx([0, 16])
