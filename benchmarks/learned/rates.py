@@ -43,19 +43,29 @@ def val(runs: Runs, where: Setting, agent: str) -> float:
     return 100 * float(np.mean([result.history["val_accuracy"][-1] for result in found]))
 
 
+def at_rates(noise: float, full: bool = False) -> list[Setting]:
+    """The games at each rate; `full`: with the visits of a full run."""
+    each = [setting(noise, factor) for factor in FACTORS]
+    return [one.full() for one in each] if full else each
+
+
+def best_of(runs: Runs, each: list[Setting], agent: str) -> Setting:
+    """The one with the highest mean val accuracy."""
+    return max(each, key=lambda one: val(runs, one, agent))
+
+
 def rows(runs: Runs, agents: list[str], full: bool = False) -> list[str]:
     """Lines of the table, one per agent; `full`: with the visits of a full run."""
     lines = []
     for agent in agents:
         cells = []
         for noise in NOISES:
-            each = [setting(noise, factor) for factor in FACTORS]
-            each = [one.full() if full else one for one in each]
+            each = at_rates(noise, full)
             own = accuracies(runs, each[FACTORS.index(1)], agent)
-            best = max(range(len(FACTORS)), key=lambda i: val(runs, each[i], agent))
-            rate = each[best].env_kwargs["learning_rate"]
-            end = " (end)" if best in (0, len(FACTORS) - 1) else ""
-            there = accuracies(runs, each[best], agent)
+            best = best_of(runs, each, agent)
+            rate = best.env_kwargs["learning_rate"]
+            end = " (end)" if best in (each[0], each[-1]) else ""
+            there = accuracies(runs, best, agent)
             cells += [f"{own.mean():.1f}", f"{there.mean():.1f}", f"{rate:.2g}{end}"]
         name = f"`{agent}`" + (", all visits" if full else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -68,12 +78,9 @@ def leads(runs: Runs, ours: str, others: list[str]) -> list[str]:
     for other in others:
         cells = []
         for noise in NOISES:
-            each = [setting(noise, factor) for factor in FACTORS]
+            each = at_rates(noise)
             same = each[FACTORS.index(1)]
-            best = {
-                agent: max(each, key=lambda one: val(runs, one, agent)) for agent in (ours, other)
-            }
-            pairs = [(same, same), (best[ours], best[other])]
+            pairs = [(same, same), (best_of(runs, each, ours), best_of(runs, each, other))]
             cells += [
                 difference(accuracies(runs, a, ours), accuracies(runs, b, other)) for a, b in pairs
             ]
