@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -46,7 +47,7 @@ class LokyWorker:
 
     def start(self, module: str) -> None:
         """Begins the process, which loads a module while this one goes on."""
-        self.submit(import_module, module)
+        self.submit(_load, module)
 
     def submit(self, call: Callable[[T], R], item: T) -> Future[R]:
         """Begins a call; one whose process died idle gets a fresh one."""
@@ -77,9 +78,19 @@ class LokyWorker:
         return None
 
 
+def _load(module: str) -> None:
+    """Imports a module. Were it returned, a thread of the parent would import it there as well."""
+    import_module(module)
+
+
 def _serve(parent: int) -> None:
     """Leaves Ctrl-C to the parent, and ends with it: an orphan would play runs a second time."""
+    from joblib.externals.loky import process_executor
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A run's data sets stay for the next: 300 MB more than after the first call are no leak, for
+    # which loky would replace the process, with a warning.
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
 
     def watch() -> None:
         while os.getppid() == parent:

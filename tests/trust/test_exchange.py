@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field
@@ -234,11 +235,15 @@ def test_a_call_that_gets_on_between_its_deaths_is_tried_on() -> None:
     assert str(error) == "twice. the node is gone"
 
 
-def test_a_process_that_was_started_plays_and_one_that_died_idle_is_replaced() -> None:
+def test_a_process_that_was_started_plays_and_one_that_died_idle_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "tabnanny", raising=False)
     worker = LokyWorker()
-    worker.start("json")
-    first = worker.submit(pid_with, "json").result(timeout=60)
+    worker.start("tabnanny")
+    first = worker.submit(pid_with, "tabnanny").result(timeout=60)
     assert first > 0, "the module was not loaded"
+    assert "tabnanny" not in sys.modules  # nor is it here
     os.kill(first, signal.SIGKILL)
     with pytest.raises(BrokenExecutor):  # until the pool notices
         while True:
@@ -246,6 +251,23 @@ def test_a_process_that_was_started_plays_and_one_that_died_idle_is_replaced() -
     second = worker.submit(pid_with, "json").result(timeout=60)
     assert abs(second) not in (first, os.getpid())
     worker.close()
+
+
+def test_a_process_that_keeps_more_than_its_first_call_did_plays_on() -> None:
+    worker = LokyWorker()
+    pids = {worker.submit(pid_after_keeping, megabytes).result(60) for megabytes in (0, 400, 0)}
+    assert len(pids) == 1
+    worker.close()
+
+
+KEPT: list[bytes] = []
+
+
+def pid_after_keeping(megabytes: int) -> int:
+    """The process's; loky looks at its memory once a second at most."""
+    time.sleep(1.1)
+    KEPT.append(b"x" * (megabytes << 20))
+    return os.getpid()
 
 
 def pid_with(module: str) -> int:
