@@ -38,7 +38,12 @@ from dynprune_env.training.module_state import (
     with_own_state,
 )
 from dynprune_env.training.objective import objective_of
-from dynprune_env.training.optimizers import kept_state, load_kept_state, make_optimizer
+from dynprune_env.training.optimizers import (
+    kept_state,
+    load_kept_state,
+    make_optimizer,
+    start_in_place,
+)
 from dynprune_env.training.step_graphs import Batch, Lanes, StepGraph
 
 
@@ -143,7 +148,7 @@ class ModuleLearner:
         self._graphs: dict[int, StepGraph] = {}
         self.replicas: list[_Replica] = []
         for row in range(num_replicas):
-            self.replicas.append(self._make(row))
+            self.replicas.append(self._make(row, row))
 
     @property
     def models(self) -> list[nn.Module]:
@@ -155,17 +160,22 @@ class ModuleLearner:
         """That of each module."""
         return [replica.optimizer for replica in self.replicas]
 
-    def _make(self, seed: int, old: _Replica | None = None) -> _Replica:
-        """A new module and all that belongs to it: nothing is left of the one that it replaces."""
+    def _make(self, row: int, seed: int) -> _Replica:
+        """A new module and all that belongs to it: nothing is left of the one that it replaces.
+
+        Where compiled code or a recorded step may go on, it lies in the same memory.
+        """
+        old = self.replicas[row] if row < len(self.replicas) else None
         model = fresh_model(self.make_model, seed)
         model = send(model, self.device).to(memory_format=self.layout)
         self._made.add(model)
         model = with_own_state(model)
         kinds = is_own(model), draws_in_training(model)
+        recorded = self._records(kinds[1])
+        if old is not None and (self.torch_compile or recorded):
+            recorded = move_into(model, old.model) and recorded
         forward: Callable[[Tensor], Tensor] = model
         if self.torch_compile:
-            if old is not None:
-                move_into(model, old.model)
             mode = "reduce-overhead" if self._lanes and not self._records(kinds[1]) else None
             # Two sizes of batch come here, of training and of scoring: code for each of them.
             forward = torch.compile(model, mode=mode, dynamic=False)
@@ -173,14 +183,20 @@ class ModuleLearner:
         average = None
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
+        if old is not None and recorded:
+            start_in_place(optimizer, old.optimizer)
+            if average and old.average:
+                _copy_into(old.average, average)
+                average = old.average
+        else:
+            self._graphs.pop(row, None)
         made = others(model)
         return _Replica(seed, model, forward, optimizer, average, made, *kinds)
 
     def reset(self, rows: Sequence[int], seeds: Sequence[int]) -> None:
         """Gives these replicas new modules."""
         for row, seed in zip(rows, seeds, strict=True):
-            self.replicas[row] = self._make(seed, self.replicas[row])
-            self._graphs.pop(row, None)
+            self.replicas[row] = self._make(row, seed)
 
     def _records(self, draws: bool) -> bool:
         """Whether steps of a model are recorded: not if it may draw or its inputs are streamed."""
@@ -372,7 +388,7 @@ class ModuleLearner:
         for row, parts in enumerate(zip(*(state[name] for name in names), strict=True)):
             seed, saved, average, kept = parts
             replica = self.replicas[row]
-            replica = self._make(seed, replica) if replica.is_own else replace(replica, seed=seed)
+            replica = self._make(row, seed) if replica.is_own else replace(replica, seed=seed)
             self.replicas[row] = replica
             load_module_state(replica.model, saved, self.device)
             _copy_into(replica.average or (), average)

@@ -224,17 +224,23 @@ def _is_from(module: nn.Module, *packages: str) -> bool:
     return type(module).__module__.partition(".")[0] in packages
 
 
-def move_into(model: nn.Module, old: nn.Module) -> None:
+def move_into(model: nn.Module, old: nn.Module) -> bool:
     """Puts a fresh module's tensors where those of the module lie that it replaces.
 
-    Compiled graphs know addresses: they need not be recorded again.
+    Recorded and compiled graphs know addresses: they need not be made again.
+
+    Returns:
+        Whether all of them lie there now.
     """
-    places = {name: table[key] for name, table, key in _tensors(old)}
+    places, all_of_them = {name: table[key] for name, table, key in _tensors(old)}, True
     for name, table, key in _tensors(model):
         tensor, place = table[key], places.get(name)
         if place is not None and _alike(tensor, place) and tensor.stride() == place.stride():
             place.data.copy_(tensor.data)
             tensor.data = place.data
+        else:
+            all_of_them &= tensor is None and place is None
+    return all_of_them
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Table, str]]:

@@ -42,6 +42,17 @@ def kept_state(optimizer: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
     ]
 
 
+def start_in_place(optimizer: torch.optim.Optimizer, old: torch.optim.Optimizer) -> None:
+    """Gives a new optimiser what the one that it replaces kept, set to zero, in the same memory.
+
+    From zeros, the next step is a first step: a momentum of 0 g + g, moments after no steps.
+    """
+    pairs = zip(optimizer.param_groups[0]["params"], old.param_groups[0]["params"], strict=True)
+    for new, before in pairs:
+        for name, tensor in old.state.get(before, {}).items():
+            optimizer.state[new][name] = None if tensor is None else tensor.zero_()
+
+
 def load_kept_state(optimizer: torch.optim.Optimizer, state: list[dict[str, Tensor]]) -> None:
     """Gives an optimiser what `kept_state` gave; its parameters stay as they are."""
     optimizer.state.clear()

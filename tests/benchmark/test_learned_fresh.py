@@ -1,4 +1,4 @@
-"""What intervals say whose test images are redrawn too."""
+"""Which rule is the best of a setting, and what intervals say whose test images are redrawn too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.committed_runs import read_rows
 from benchmarks.learned.digits import settings
-from benchmarks.learned.images import RUNS, best_rule, intervals
+from benchmarks.learned.fresh import RUNS, best_rule, intervals
 
 
 def test_what_differs_by_image_alone_is_sure_until_images_are_redrawn() -> None:
