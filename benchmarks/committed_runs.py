@@ -65,7 +65,7 @@ def _regimes(env: str, variant: str) -> tuple[str, ...]:
     else:
         length = "long" if settings.recipe.epochs >= LONG else "short"
         kind = f"{length} {'noisy' if corruption.label_noise > 0 else 'clean'}"
-    return kind, "MLP" if is_mlp(settings.resolved.model) else "CNN"
+    return kind, "MLP" if is_mlp(settings.resolved.model) else "other nets"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@
     python -m benchmarks.learned.transfer
 
 They hold neither histories, selections nor fingerprints, nor what was scored or diverged: enough
-for the tables of the studies, not for `dynprune report`. A sweep keeps them whatever made them,
+for the tables of the studies, but not of `benchmarks.learned.rates`, which chooses by val accuracy,
+and not for `dynprune report`. A sweep keeps them whatever made them,
 also where a policy's file has changed since: name such agents with `--without`.
 """
 

@@ -39,7 +39,7 @@ REGIMES = (
     "imbalanced",
     "duplicates",
     "MLP",
-    "CNN",
+    "other nets",
 )
 BASELINE, REFERENCE = "dynamic_random", "full_data"
 ORACLE = "benchmarks.learned.oracle:Oracle"
@@ -53,7 +53,8 @@ HEAD = f"""# Leaderboard
 
 Made by `python -m benchmarks.leaderboard` from the `runs*.json` files below `benchmarks/results/`
 alone. A setting is an environment, its arguments and a budget; a regime is all settings of a kind:
-*short* are runs of fewer than {LONG} epochs, *noisy* those with wrong labels. The lead is test
+*short* are runs of fewer than {LONG} epochs, *noisy* those with wrong labels; *MLP* are plain ReLU
+nets, *other nets* convolutional ones and the embedding bag of Words. The lead is test
 accuracy of the last model minus that of dynamic random with the same seed, in points: interquartile
 mean over settings and seeds with its 95 % bootstrap interval, seeds redrawn within settings. Mean
 rank: over settings, by mean accuracy. Worst: the lowest mean lead of a setting. Selection:
@@ -74,6 +75,10 @@ of a sweep; what is compared with is there already:
     dynprune bench fashion-mnist-long --agents my_module:Mine --out results/mine
     python -m benchmarks.compact_runs results/mine benchmarks/results/contributed/mine/runs.json
     python -m benchmarks.leaderboard
+
+After these three it stands below the ranked agents, with how many settings it played: each regime
+holds settings of `fashion-mnist`, `cifar10-small`, `cifar10-long` and the studies of
+`benchmarks.learned.transfer` too.
 
 A pull request with that file, the changed tables and the agent's code adds the row. Test accuracy
 may choose nothing: settings of the agent are tuned on `val_accuracy`, and on other seeds.

@@ -27,6 +27,21 @@ def add_by_class(weights, labels, mask, sizes, sums, held):
 
 
 @jit
+def add_rows_by_class(rows, labels, sums):
+    """The sum of the rows of each class.
+
+    Args:
+        rows: (n, d) floats.
+        labels: (n,) whole numbers in [0, C).
+        sums: (C, d) float64, zeros to add to.
+    """
+    for i in range(len(rows)):
+        row, own = rows[i], sums[np.uint64(labels[i])]
+        for j in range(len(row)):
+            own[j] += row[j]
+
+
+@jit
 def take_by_class(scores, labels, low, high, above, between, whose):
     """What lies in its class's (low, high], and how many of each class are above.
 

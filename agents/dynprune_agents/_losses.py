@@ -49,10 +49,16 @@ class LossMoments:
         """Takes in what is new in an observation."""
         loss, visits = observation["loss"], observation["visits"]
         if self._before is None:
-            self.mean, self.var = loss.copy(), np.zeros_like(loss)
-            self._seen = visits > 0
+            self.mean, self.var = loss.copy(), np.zeros(loss.shape, loss.dtype)
+            self._seen = np.ascontiguousarray(visits > 0)
             if self.from_zero:
                 self.var += np.where(self._seen, self.a * loss**2, 0)
+        elif HAS_NUMBA and loss.shape[-1] >= LARGE:
+            from dynprune_agents._losses_kernels import follow  # slow to import
+
+            told = map(np.ravel, (loss, visits, *self._before))
+            held = (part.reshape(-1) for part in (self._seen, self.mean, self.var))
+            follow(*told, loss.dtype.type(self.a), self.from_zero, *held)
         else:
             old_loss, old_visits = self._before
             new = (visits > old_visits) | (loss != old_loss)

@@ -65,6 +65,33 @@ def fill_changes(trained, now, averaged, scores, changes):
 
 
 @jit
+def follow(loss, visits, old_loss, old_visits, a, from_zero, seen, mean, var):
+    """What `LossMoments.watch` does.
+
+    Args:
+        loss: (n,) floats.
+        visits: (n,) floats.
+        old_loss: (n,) floats, at the last call.
+        old_visits: (n,) floats, likewise.
+        a: of the losses' type, weight of the newest.
+        from_zero: bool, whether the first loss deviates from 0.
+        seen: (n,) bool, overwritten.
+        mean: (n,) of the losses' type, overwritten.
+        var: (n,) likewise.
+    """
+    none = a - a  # 0 of this type
+    for i in range(len(loss)):
+        value, known = loss[i], seen[i]
+        new = (visits[i] > old_visits[i]) | (value != old_loss[i])
+        first, difference = new & (not known), value - mean[i]
+        moved = var[i] + (a * (difference * difference - var[i]) if new & known else none)
+        var[i] = a * (value * value) if first & from_zero else moved
+        moved = mean[i] + (a * difference if new & known else none)
+        mean[i] = value if first else moved
+        seen[i] = new | known
+
+
+@jit
 def evolve(loss, before, age, b1, b2, scores, weights):
     """Moves the scores and weights of `es` by what an epoch revealed.
 

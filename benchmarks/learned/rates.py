@@ -3,8 +3,8 @@
 Where labels are wrong, small steps forget less of what is right: a low learning rate alone does
 part of what selection does, and a task's rate suits clean labels. So each agent plays at rates from
 1/32 of the recipe's to twice that, in the games of [long.md](long.md) at 30 % of the visits (10,000
-samples, 60 epochs, three seeds). Its best rate is the one with the highest mean val accuracy at the
-end of the run, for each share of wrong labels anew. Test accuracy in percent, last model.
+samples, 60 epochs, three seeds). Its best rate is the one with the highest mean val accuracy of
+these runs at their end, for each share of wrong labels anew. Test accuracy in percent, last model.
 
     python -m benchmarks.learned.rates     # three quarters of an hour on one core
 """

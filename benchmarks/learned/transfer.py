@@ -6,6 +6,9 @@
 
     python -m benchmarks.learned.transfer --only-tables    # of the runs that are there
 
+The tables are of the runs in `results/long` alone: `python -m benchmarks.expand_runs
+benchmarks/results/long/runs.json results/long` puts the committed ones there first.
+
 The long and the short one go on where they stopped, one training run a core, and print first what
 is left and how long it takes. A data set has tables once all rules and a learned policy have played
 all of it; a policy that has not has no row there, and none over all settings.
@@ -45,8 +48,9 @@ Made by `python -m benchmarks.learned.transfer`. Test accuracy in percent, mean 
 of its 95 % interval. *Last model*: at the end of the run. *Best epoch*: at the epoch whose val
 accuracy was best, as early stopping would have it. The `oracle` knows which labels are wrong and
 draws at random among the right ones; where none is wrong it is dynamic random. †: spent more than
-the budget. Policies were trained and chosen on other data; one that has not played all of a data
-set has no row there, and none over all settings. All play at the tasks' learning rates, which
+the budget. Policies were trained on other data, and chosen on other data but for `robust`, which
+was chosen partly by val accuracy on CIFAR-10 (another data seed). One that has not played all of a
+data set has no row there, and none over all settings. All play at the tasks' learning rates, which
 suit clean labels: [long_rates.md](long_rates.md) says what part of the leads is step size."""
 
 TABLES = Path("benchmarks/results")
@@ -96,6 +100,8 @@ def main(
     if only_tables:
         if parts or only_estimate or accept_stale:
             raise typer.BadParameter("--only-tables plays nothing and is of all data sets")
+        if not out.is_dir():
+            raise typer.BadParameter(f"there are no runs in {out}: see benchmarks.expand_runs")
         write(load_runs(out), everything, policies, out, table, picture)
         print(table.read_text(encoding="utf-8"))
         return

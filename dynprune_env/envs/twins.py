@@ -19,7 +19,8 @@ def check_twins(num_envs: int, twins: Any) -> int:
     if num_envs % twins:
         raise ValueError(
             f"num_envs is a multiple of twins, the rows that share a run seed, "
-            f"got num_envs={num_envs} and twins={twins}"
+            f"got num_envs={num_envs} and twins={twins}; gym.make, and gym.make_vec with a "
+            "vectorization_mode, make environments of one row each"
         )
     return twins
 

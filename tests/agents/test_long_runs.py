@@ -117,3 +117,36 @@ def test_observations_stay_in_their_space_for_200_epochs(observation: str) -> No
     assert env.observation_space.contains(seen)
     assert epochs == T
     assert env.trainer.statistics.visits.max() == pytest.approx(T, abs=15)
+
+
+def test_the_learning_rate_is_that_of_the_share_of_the_run() -> None:
+    rates = []
+    for epochs in (20, T):
+        env = make_vector(1, **{**TINY, "epochs": epochs, "batch_size": N})
+        env.reset(seed=3)
+        env.step(np.ones((1, N), dtype=bool))
+        recipe = env.trainer.recipe
+        rates.append([float(recipe.rate(np.array([share]))[0]) for share in np.linspace(0, 1, 41)])
+    assert rates[0] == pytest.approx(rates[1])
+    assert max(rates[0]) > 10 * rates[0][-1]
+
+
+@pytest.mark.slow
+def test_full_data_learns_wrong_labels_by_heart_in_long_games_that_policies_train_on() -> None:
+    """As in the mixtures of `cautious` and `ppo`: a wide net, few samples, a high rate."""
+    env = make_vector(
+        8,
+        task="Digits",
+        train_size=500,
+        epochs=60,
+        model="mlp(width=128)",
+        learning_rate=0.2,
+        label_noise=0.4,
+        batch_size=64,
+    )
+    env.reset(seed=0)
+    accuracies = []
+    while not env.ended.all():
+        *_, info = env.step(np.ones((8, 500), dtype=bool))
+        accuracies.append(info["val_accuracy"].mean())
+    assert max(accuracies) - accuracies[-1] > 0.05

@@ -265,6 +265,18 @@ class FakeProbe:
         return None if row is None else np.float32(row)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_spread_is_the_same_compiled_and_plain(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(500, 7)).astype(dtype), rng.integers(0, 9, 500)
+    found = []
+    for compiled in (True, False):
+        monkeypatch.setattr("dynprune_agents.dynamic.cover.HAS_NUMBA", compiled)
+        monkeypatch.setattr("dynprune_agents.dynamic.cover.LARGE", 1)
+        found.append(spread(features, labels, 10))
+    np.testing.assert_array_equal(*found)
+
+
 def test_cover_keeps_the_outermost_of_each_class() -> None:
     # Of 0 1 10 around 3.67 the outer ones; of the other class, as large, 5 and 9 around 6.67.
     features = np.array([0, 5, 1, 6, 10, 9.0])[:, None]

@@ -75,3 +75,20 @@ def test_it_goes_on_where_it_stopped_and_measures_val(
     assert play("Planted") == text  # a row that was there stays
     assert f" / {sum(val) / 2:.1f} |" in text
     assert len([line for line in text.splitlines() if line.startswith("| ")]) == 4
+
+
+def test_the_docs_say_where_each_task_levels_off_as_the_committed_table_does() -> None:
+    root = Path(horizon.__file__).parents[1]
+    measured, said = (
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        for lines in (
+            (root / "benchmarks/results/horizon.md").read_text(encoding="utf-8").splitlines(),
+            (root / "docs/environments.md").read_text(encoding="utf-8").splitlines(),
+        )
+    )
+    tasks = {plan.task for plan in PLANS}
+    levels = {row[0]: row[-2] for row in measured if row[0] in tasks}
+    assert levels
+    rows = {row[0].strip("`").removeprefix("DynPrune-").removesuffix("-v0"): row for row in said}
+    for task, epochs in levels.items():
+        assert rows[task][4].split()[:1] == epochs.split(",")[:1], task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from dataclasses import replace
@@ -20,6 +21,7 @@ from dynprune_agents.learning.trainers import make_trainer
 from dynprune_agents.learning.training import PolicyEvaluation
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_env import RelativeRewards
+from dynprune_env.common.sources import hash_file
 
 SMALL = Mixture(
     budgets=(0.5,), env_kwargs={"train_size": 60, "epochs": 3, "reward": "val_accuracy"}
@@ -334,6 +336,10 @@ def test_a_training_that_starts_from_a_policy_has_its_networks(algo: str, tmp_pa
     ]
     assert any(changed)
     further.advance()  # it trains on
+    further.save(tmp_path / "second.npz")
+    with np.load(tmp_path / "second.npz") as file:
+        start = json.loads(str(file["head"]))["origin"]["start"]
+    assert start == f"first.npz {hash_file(tmp_path / 'first.npz')}"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import numpy as np
 from dynprune_agents._agent import Observation, PeriodicAgent
 from dynprune_agents._blocks import blocks
 from dynprune_agents._draws import shares, top_of_each_class
+from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.selection.agent import Episode
 from dynprune_env.selection.ranking import keep_top
 
@@ -29,9 +30,16 @@ def spread(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.nda
         labels: (n,) int64 in [0, num_classes).
         num_classes: C.
     """
-    columns = [np.bincount(labels, column, num_classes) for column in features.T]
+    if HAS_NUMBA and len(labels) >= LARGE:
+        from dynprune_agents._draws_kernels import add_rows_by_class  # slow to import
+
+        sums = np.zeros((num_classes, features.shape[1]))
+        add_rows_by_class(features, labels, sums)
+    else:
+        columns = [np.bincount(labels, column, num_classes) for column in features.T]
+        sums = np.stack(columns, axis=1)
     sizes = np.bincount(labels, minlength=num_classes)
-    means = np.stack(columns, axis=1) / np.maximum(1, sizes)[:, None]
+    means = sums / np.maximum(1, sizes)[:, None]
     distances = np.empty(len(labels))
     for part in blocks(len(labels)):
         distances[part] = np.square(features[part] - means[labels[part]]).sum(1)

@@ -33,7 +33,7 @@ from dynprune_agents.learning.imitation import (
     save_examples,
 )
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
-from dynprune_agents.policies._files import load_scorer, save_scorer
+from dynprune_agents.policies._files import load_scorer, named, save_scorer
 from dynprune_agents.policies._networks import Planner, Scorer
 from dynprune_env.common.pulse import beat, doing
 from dynprune_env.envs.relative import centred_ranks
@@ -134,6 +134,7 @@ class EvolutionTrainer:
         self.generation = self.steps = self.visits = 0
         self.seconds_in_env = 0.0
         flat = self.network.initial(np.random.default_rng([seed, 1]))
+        self.start = named(start)
         if start is not None:
             if self.plans:
                 raise ValueError("--start takes a scorer, which --action tilts is not")
@@ -253,6 +254,7 @@ class EvolutionTrainer:
             "mixture": asdict(self.mixture),
             "settings": asdict(self.settings),
             "seed": self.seed,
+            "start": self.start,
             "generations": self.generation,
             "steps": self.steps,
             "visits": self.visits,

@@ -24,7 +24,7 @@ from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.learning.policy_fit import check_policy_fits
 from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Rollout
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
-from dynprune_agents.policies._files import find_policy
+from dynprune_agents.policies._files import find_policy, named
 from dynprune_agents.policies._sb3_arrays import read_arrays
 from dynprune_agents.policies._sb3_files import NOT_FOR_TRAINING, save_model
 from dynprune_agents.policies._set_policy import SetPolicy
@@ -152,6 +152,7 @@ class SB3Trainer:
                 **_with_buffer(self.hyperparameters, make),
             )
         self.model.set_logger(self._logger)
+        self.start = named(start)
         if start is not None:
             self._take_over(start)
 
@@ -278,6 +279,7 @@ class SB3Trainer:
             "twins": self.twins,
             "relative": self.relative,
             "seed": self.seed,
+            "start": self.start,
             "segments": self.segment,
             "steps": self.steps,
             "visits": self.visits,

@@ -14,6 +14,7 @@ from dynprune_agents.policies._archive import Archive, decoded, opened, write_ar
 from dynprune_agents.policies._features import CONTEXT_FEATURES, SAMPLE_FEATURES
 from dynprune_agents.policies._networks import Scorer
 from dynprune_env.common.luggage import stand_in
+from dynprune_env.common.sources import hash_file
 
 FOLDER = Path(__file__).parent
 
@@ -57,6 +58,14 @@ def find_policy(policy: str) -> Path:
     except (OSError, ValueError):  # no name that a file could have
         pass
     raise ValueError(f"there is no policy file {policy!r}; the shipped ones are {', '.join(names)}")
+
+
+def named(policy: str | None) -> str | None:
+    """The name of a policy's file and its hash, for the origin of what goes on from it."""
+    if policy is None:
+        return None
+    path = find_policy(policy)
+    return f"{path.name} {hash_file(path)}"
 
 
 def save_scorer(path: Path, scorer: Scorer, flat: np.ndarray, origin: dict[str, Any]) -> None:

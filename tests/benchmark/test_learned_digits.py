@@ -1,0 +1,64 @@
+"""What the docs say of the learned policies on Digits is what the committed runs say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.committed_runs import Game, read_rows
+from benchmarks.learned.digits import BUDGETS, CONTROLS, LONGER_PPO, NOISE, SEEDS_OF_PPO, TAUGHT
+from benchmarks.learned.fresh import RUNS
+from dynprune_agents import names
+
+DOCS = Path(RUNS).parents[3] / "docs"
+
+
+@pytest.fixture(scope="module")
+def accuracies() -> dict[str, np.ndarray]:
+    """(noise, budgets, 50 runs) in percent by agent, of those that weigh with a mean of one."""
+    found: defaultdict[str, dict[tuple[float, float], list[float]]] = defaultdict(dict)
+    for row in read_rows(RUNS)[1]:
+        kwargs = Game(row["env"], row["variant"], row["budget"]).env_kwargs
+        if "weights" not in kwargs:
+            cell = kwargs["label_noise"], kwargs["budget"]
+            found[row["agent"]].setdefault(cell, []).append(100 * row["accuracy"])
+    return {
+        agent: np.array([[cells[noise, budget] for budget in BUDGETS] for noise in NOISE])
+        for agent, cells in found.items()
+        if len(cells) >= 9
+    }
+
+
+@pytest.mark.parametrize("policy", SEEDS_OF_PPO)
+def test_ppo_of_six_minutes_is_above_dynamic_random_rules_and_constant_plans(
+    policy: str, accuracies: dict[str, np.ndarray]
+) -> None:
+    lead = accuracies[policy] - accuracies["dynamic_random"]
+    assert (lead.mean(-1) > 0).all()
+    error = lead.mean((0, 1)).std(ddof=1) / np.sqrt(lead.shape[-1])
+    assert lead.mean() > 1 > 1.96 * error
+    rules = set(names()) - {"learned", "sb3"}
+    rivals = [accuracies[name].mean() for name in {*rules, *CONTROLS} & accuracies.keys()]
+    assert len(rivals) > 60
+    assert accuracies[policy].mean() > max(rivals)
+
+
+def test_the_table_of_the_docs_is_that_of_the_runs(accuracies: dict[str, np.ndarray]) -> None:
+    lines = (DOCS / "learned_policies.md").read_text(encoding="utf-8").splitlines()
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if "|" in line}
+    mean_of_three = np.mean([accuracies[seed] for seed in SEEDS_OF_PPO], axis=0)
+    for label, table in {
+        "PPO trained on Digits alone, with weights": accuracies[LONGER_PPO],
+        "PPO trained on Digits alone, mean of three": mean_of_three,
+        "taught by it, and by plans for clean labels": accuracies[TAUGHT],
+        "`sb3(policy='ppo_short')`": accuracies["sb3(policy='ppo_short')"],
+        "`sb3`: PPO, long and short runs": accuracies["sb3"],
+        "`learned(policy='weighted')`": accuracies["learned(policy='weighted')"],
+        "`learned`": accuracies["learned"],
+        "`dynamic_random`": accuracies["dynamic_random"],
+    }.items():
+        said = [float(cell.strip().strip("*")) for cell in rows[label]]
+        assert said == pytest.approx(table.mean(-1).ravel(), abs=0.0501), label
