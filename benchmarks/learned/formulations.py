@@ -8,7 +8,8 @@ random in points, over nine settings (budgets 0.1, 0.3, 0.5; 0 %, 20 %, 40 % of 
 of sixteen paired runs each, on four data seeds: on four others the same policy's mean lead differed
 by up to 0.6 (see choice.md). The shipped policies, which trained for longer, and handwritten rules
 stand first, and the best of 28 constant plans: one tilt each, the same in every epoch. Rows with
-`score_weights` are of an action that was retired for what they show.
+`score_weights` are of an action that was retired for what they show. Empty cells were not run.
+Rewards that are not of a comparison (`final_accuracy`, `val_accuracy`) are paid without twins.
 
     python -m benchmarks.learned.formulations       # hours on one core; goes on where it stopped
 """

@@ -176,6 +176,8 @@ class SampleStatistics:
         shape: (R, n).
         kept: the columns that may be asked for, in the order of COLUMNS: the wanted ones, and those
             that come with them at no cost.
+        fields: places in `SampleValues` of what `record_rows` looks at; of the others only whether
+            they are finite.
 
     Columns, each (R, n); unvisited samples carry the values of a uniform prediction. What loss,
     confidence, margin, el2n and correct are where a sample has no class, `Objective` says; C is
@@ -234,6 +236,8 @@ class SampleStatistics:
         }
         self.kept = tuple(name for name in self.COLUMNS if wanted.issuperset(_parts(name)))
         self._columns = {name: self._table[_parts(name)[0]] for name in self.kept if _parts(name)}
+        asked = {"loss", "correct", *self._table}
+        self.fields = tuple(i for i, name in enumerate(SampleValues._fields) if name in asked)
         arrays = tuple(self._table.get(name, nothing) for name, nothing in _NOTHING.items())
         self._arrays = arrays[:7], arrays[7:10], arrays[10]
         self.reset(np.arange(num_replicas))

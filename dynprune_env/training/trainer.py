@@ -26,7 +26,7 @@ from dynprune_env.selection.budget import (
     of_mean_one,
     visiting_order,
 )
-from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
+from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics, SampleValues
 from dynprune_env.tasks.inputs import Streamed
 from dynprune_env.tasks.losses import CLASSES
 from dynprune_env.tasks.recipes import Recipe
@@ -187,7 +187,7 @@ class Trainer:
         with self.computing():
             try:
                 with along([*left_out.values()], self.device) as there:
-                    seen.append(self.learner.train(passes))
+                    seen.append(self._looked_at(self.learner.train(passes)))
                 if left_out:
                     seen.extend(self._train_values(left_out, there))
                 queued = time.perf_counter()
@@ -258,7 +258,8 @@ class Trainer:
     ) -> None:
         """Records what was trained, and then of what was left out as much as was scored."""
         starts = passes.starts
-        means = self.statistics.record_rows(passes.order, starts, tables[0], self.budget.epoch)
+        first = self._whole(tables[0])
+        means = self.statistics.record_rows(passes.order, starts, first, self.budget.epoch)
         visited = starts[1:] > starts[:-1]
         np.fmin(means, MAX_LOSS, out=self.train_loss, where=visited)  # NaN too
         self.diverged |= ~np.isfinite(means)
@@ -266,7 +267,7 @@ class Trainer:
         if scored:
             none = np.zeros(0, dtype=np.int64)
             given = [left_out[row] if row in scored else none for row in range(len(passes))]
-            table = np.concatenate([*scored.values()], axis=1)
+            table = self._whole(np.concatenate([*scored.values()], axis=1))
             starts = _starts([len(ids) for ids in given])
             means = self.statistics.record_rows(_joined(given), starts, table, None)
             self.diverged |= ~np.isfinite(means)
@@ -304,7 +305,7 @@ class Trainer:
     def _train_values(
         self, left_out: dict[int, np.ndarray], there: list[Tensor]
     ) -> Iterator[Tensor]:
-        """The `value_table` of these samples under each replica, (5, k), on the device.
+        """The `value_table` of these samples under each replica, see `_looked_at`, on the device.
 
         Args:
             left_out: see `_left_out`.
@@ -314,7 +315,28 @@ class Trainer:
         for (row, ids), own in zip(left_out.items(), there, strict=True):
             asked = torch.from_numpy(ids) if streamed else own
             logits = self.learner.score("train", asked, [row])[0]
-            yield self.learner.objective.table(logits, self.dataset.train.labels[own])
+            table = self.learner.objective.table(logits, self.dataset.train.labels[own])
+            yield self._looked_at(table)
+
+    def _looked_at(self, table: Tensor) -> Tensor:
+        """Of a `value_table` what the statistics look at: the rest stays on an accelerator.
+
+        One value that is not finite makes a prediction entirely wrong: then `correct` is NaN.
+        """
+        fields = self.statistics.fields
+        if table.device.type == "cpu" or len(fields) == len(table):
+            return table
+        rows = [table[field] for field in fields]
+        rows[-1] = rows[-1].where(table.isfinite().all(0), torch.nan)
+        return torch.stack(rows)
+
+    def _whole(self, rows: np.ndarray) -> np.ndarray:
+        """A `value_table` of what `_looked_at` left; the rest is 0."""
+        if len(rows) == len(SampleValues._fields):
+            return rows
+        table = np.zeros((len(SampleValues._fields), rows.shape[1]), dtype=np.float32)
+        table[list(self.statistics.fields)] = rows
+        return table
 
     def _evaluation(self, split: str, rows: np.ndarray, found: np.ndarray) -> Evaluation:
         """What `evaluate` returns, from what `_split_values` gave."""

@@ -39,6 +39,8 @@ GAMES: dict[str, dict[str, Any]] = {
     "all": {"observe": "all"},
     "averages": {"averaging": 0.9},
     "raw weights": {"weights": "raw", "action": "weights"},
+    "few columns": {"columns": ["loss_mean", "age"], "observe": "all"},
+    "margins of a loss that is not finite": {"columns": ["margin"], "learning_rate": 1e30},
     "noise": {"label_noise": 0.4, "duplicates": 0.2},
     "a loss that is not finite": {"learning_rate": 1e30},
 }
