@@ -132,8 +132,8 @@ def test_the_learning_rate_is_that_of_the_share_of_the_run() -> None:
 
 
 @pytest.mark.slow
-def test_full_data_learns_wrong_labels_by_heart_in_long_games_that_policies_train_on() -> None:
-    """As in the mixtures of `cautious` and `ppo`: a wide net, few samples, a high rate."""
+def test_wrong_labels_are_learned_by_heart_in_long_games_that_policies_train_on() -> None:
+    """All samples of a game of the mixtures of `cautious` and `ppo`: wide net, high rate."""
     env = make_vector(
         8,
         task="Digits",
