@@ -171,19 +171,19 @@ class ModuleLearner:
         self._made.add(model)
         model = with_own_state(model)
         kinds = is_own(model), draws_in_training(model)
-        recorded = self._records(kinds[1])
-        if old is not None and (self.torch_compile or recorded):
-            recorded = move_into(model, old.model) and recorded
+        records, in_place = self._records(kinds[1]), False
+        if old is not None and (records or self.torch_compile):
+            in_place = move_into(model, old.model)
         forward: Callable[[Tensor], Tensor] = model
         if self.torch_compile:
-            mode = "reduce-overhead" if self._lanes and not self._records(kinds[1]) else None
+            mode = "reduce-overhead" if self._lanes and not records else None
             # Two sizes of batch come here, of training and of scoring: code for each of them.
             forward = torch.compile(model, mode=mode, dynamic=False)
         optimizer = make_optimizer(model, self.recipe)
         average = None
         if self.averaging is not None:
             average = [p.detach().clone() for p in model.parameters()]
-        if old is not None and recorded:
+        if old is not None and records and in_place:
             start_in_place(optimizer, old.optimizer)
             if average and old.average:
                 _copy_into(old.average, average)

@@ -260,3 +260,19 @@ def test_rows_are_recorded_as_their_positions_are(monkeypatch: pytest.MonkeyPatc
         np.testing.assert_array_equal(*means)
         for name, column in both[0].state().items():
             np.testing.assert_array_equal(column, both[1].state()[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("columns", "fields"),
+    [
+        (["visits"], (0, 4)),
+        (["loss_var", "forgetting"], (0, 4)),
+        (["margin"], (0, 2, 4)),
+        (SampleStatistics.COLUMNS, (0, 1, 2, 3, 4)),
+    ],
+)
+def test_loss_and_correct_are_looked_at_and_what_columns_hold(
+    columns: list[str], fields: tuple[int, ...]
+) -> None:
+    statistics = SampleStatistics(1, np.zeros(3, dtype=np.int64), 2, columns=columns)
+    assert statistics.fields == fields

@@ -319,7 +319,8 @@ def test_names_that_no_file_can_have_are_answered_with_the_shipped_policies(
 ) -> None:
     for policy in ("\0", "x" * 10_000, "", ".", str(tmp_path), "../policies/ppo"):
         for agent in (f"learned(policy={policy!r})", f"sb3(policy={policy!r})"):
-            with pytest.raises(ValueError, match=r"no policy file .*, ppo_digits, ppo_short"):
+            shipped = r"no policy file .*, ppo, ppo_digits, ppo_short, robust"
+            with pytest.raises(ValueError, match=shipped):
                 dynprune_agents.make(agent).env_kwargs  # noqa: B018
 
 
