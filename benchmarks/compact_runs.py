@@ -18,24 +18,22 @@ from dynprune_env.common.files import atomic_write, write_text
 
 COLUMNS = (
     *("env", "variant", "agent", "budget", "seed", "accuracy", "loss", "visits", "saved"),
-    *("best_epoch_accuracy", "epochs", "selection", "seconds"),
+    *("best_epoch_accuracy", "epochs", "selection", "seconds", "origin"),
 )
 """`selection` are seconds a step of choosing and learning to choose; `seconds` are all of a run's,
-selection included."""
+selection included; `origin` is a place in the list `origins`."""
 
-
-SEVERAL = " or "
-"""Between origins of which a run has one, and which is not known; see `expand_runs`."""
+ORIGIN = ("device", "machine", "commit", "versions")
+"""The attributes of a `Result` that stand in `origins`."""
 
 
 def compact(results: Iterable[Result], out: Path) -> int:
-    """Writes one row per run, and what all runs share; returns how many there are.
+    """Writes one row per run, and where runs were made; returns how many there are.
 
     Packed if the file's name ends in .gz, as where a table rests on tens of thousands of runs.
     """
     rows: list[list[Any]] = []
-    shared: dict[str, set[str]] = {"device": set(), "machine": set(), "commit": set()}
-    versions: dict[str, str] = {}
+    made_by: list[str] = []
     for result in results:
         config, best = result.config, result.best_epoch
         steps = len(result.history["kept"])
@@ -56,13 +54,13 @@ def compact(results: Iterable[Result], out: Path) -> int:
                 round(result.seconds["total"], 3),
             ]
         )
-        versions |= result.versions
-        for name, values in shared.items():
-            values.update(str(getattr(result, name)).split(SEVERAL))
+        made_by.append(json.dumps({name: getattr(result, name) for name in ORIGIN}))
+    origins = sorted({*made_by})
+    for row, origin in zip(rows, made_by, strict=True):
+        row.append(origins.index(origin))
     content = {
         "columns": COLUMNS,
-        "versions": versions,
-        **{name: sorted(values) for name, values in shared.items()},
+        "origins": [json.loads(origin) for origin in origins],
         "rows": sorted(rows, key=lambda row: row[:5]),
     }
     text = json.dumps(content, separators=(",", ":")).replace("],[", "],\n[")

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from benchmarks.committed_runs import Game, read_rows
-from benchmarks.compact_runs import COLUMNS, SEVERAL
+from benchmarks.compact_runs import COLUMNS, ORIGIN
 from dynprune_env.benchmark import masks
 from dynprune_env.benchmark.best_epoch import BestEpoch
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig
@@ -29,17 +29,15 @@ from dynprune_env.envs.settings import settings_of
 def expand(path: Path) -> Iterator[Result]:
     """The runs in a file as `benchmarks.compact_runs` writes it, with empty histories.
 
-    Device, machine and commit are one of those that the file names, "None" where some are unknown:
-    it does not say which. Threads and replicas are not recorded, and said to be 1.
+    Of a file without `origins`, device, machine and commit are one of those that it names, "None"
+    where some are unknown: it does not say which. Threads and replicas are not recorded, and said
+    to be 1.
 
     Raises:
         ValueError: the file lacks a column.
     """
-    content, rows = read_rows(path, COLUMNS)
-    origin = {
-        name: SEVERAL.join(sorted(content[name], key=lambda each: each != "None"))
-        for name in ("device", "machine", "commit")
-    }
+    content, rows = read_rows(path, [name for name in COLUMNS if name != "origin"])
+    origins = content.get("origins") or [{name: _one_of(content[name]) for name in ORIGIN}]
     for row in rows:
         kwargs = Game(row["env"], row["variant"], row["budget"]).env_kwargs
         best = row["best_epoch_accuracy"]
@@ -58,11 +56,16 @@ def expand(path: Path) -> Iterator[Result]:
             diverged=False,
             replicas=1,
             threads=1,
-            versions=content["versions"],
             selections=masks.pack(np.empty(0, dtype=bool)),
             best_epoch=None if best is None else BestEpoch(0, 0.0, best),
-            **origin,
+            **origins[row.get("origin", 0)],
         )
+
+
+def _one_of(names: Any) -> Any:
+    if isinstance(names, dict):
+        return names  # versions
+    return " or ".join(sorted(names, key=lambda each: each != "None"))
 
 
 def main(

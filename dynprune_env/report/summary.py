@@ -64,6 +64,7 @@ class Row(GroupRow):
         seconds: mean wall-clock of a run, in seconds.
         diverged: number of runs whose loss became non-finite; the means include them.
         mixed: in what the fingerprints of the runs differ, "package, engine", or "".
+        made_on: device and machine of its runs, as in `Result`; seconds of others do not compare.
     """
 
     low: float
@@ -76,6 +77,7 @@ class Row(GroupRow):
     seconds: float
     diverged: int
     mixed: str = ""
+    made_on: str = ""
 
     @property
     def share(self) -> float:
@@ -118,6 +120,7 @@ def summarize(results: Iterable[FinishedRun]) -> list[Row]:
             seconds=fmean(run.seconds["total"] for run in runs),
             diverged=sum(run.diverged for run in runs),
             mixed=", ".join(_mixed(runs)),
+            made_on="; ".join(sorted({f"{run.device}, {run.machine}" for run in runs})),
         )
         rows.append(row)
     if not rows:

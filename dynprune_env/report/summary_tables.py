@@ -95,7 +95,8 @@ def time_tables(rows: Iterable[Row]) -> list[Grid]:
             [_time_cells(row, full) for row in panel],
             "Seconds are a run's on the machine that made it, selection, scoring and evaluation "
             "included. Times fewer and times less time: those of full data with all visits over "
-            "the row's; scored samples count a third of a visit.",
+            "the row's; scored samples count a third of a visit. Without times less time: made on "
+            "another machine than full data.",
             text_columns=(1,),
             code_columns=(1,),
             subtitle=variant,
@@ -106,6 +107,7 @@ def time_tables(rows: Iterable[Row]) -> list[Grid]:
 
 
 def _time_cells(row: Row, full: Row) -> Sequence[str]:
+    same = row.made_on == full.made_on
     return (
         f"{100 * row.budget:g} %",
         row.agent,
@@ -113,7 +115,7 @@ def _time_cells(row: Row, full: Row) -> Sequence[str]:
         short(row.visits),
         f"{full.share / row.share:.2f}" if row.share > 0 else "",
         f"{row.seconds:.1f}" if row.seconds >= 10 else f"{row.seconds:.2f}",
-        f"{full.seconds / row.seconds:.2f}" if row.seconds > 0 else "",
+        f"{full.seconds / row.seconds:.2f}" if row.seconds > 0 and same else "",
     )
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import dynprune_agents
-from dynprune_agents.static.ccs import deal_out, softmax_margin
+from dynprune_agents.static.ccs import deal_out, softmax_margin, sorted_order
 from dynprune_env import run_episodes
 from dynprune_env.benchmark.masks import unpack
 from dynprune_env.envs.scoring import _gradient_norms
@@ -200,6 +200,18 @@ def test_what_ccs_cuts_off_comes_back_only_if_all_else_is_kept(
 ) -> None:
     found = chosen("ccs(cut=0.17)", FakeRuns(as_margins(AREAS[None])), count)
     assert found == [i for i in range(12) if i not in cut_off]
+
+
+def test_areas_that_differ_in_their_last_bits_are_put_in_order() -> None:
+    rng = np.random.default_rng(0)
+    for areas in (
+        rng.normal(size=3000),
+        1 + rng.integers(2**12, size=3000) * 2.0**-52,
+        rng.integers(-2, 2, size=3000) * -0.0 + rng.integers(2, size=3000),
+        rng.integers(3, size=1) - 1.0,
+    ):
+        draws = rng.random(len(areas))
+        np.testing.assert_array_equal(sorted_order(areas, draws), np.lexsort((draws, areas)))
 
 
 def test_ccs_can_draw_from_equal_areas() -> None:

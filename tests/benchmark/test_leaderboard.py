@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,29 @@ def test_the_committed_runs_rank_dynamic_random_and_the_bandits() -> None:
     assert {"dynamic_random", "ucb"} <= {each.agent for each in found if each.rank is not None}
 
 
+def test_committed_runs_say_which_machine_made_each(tmp_path: Path) -> None:
+    kwargs = {"budget": 0.5, "train_size": 60, "epochs": 2, "model": "mlp(width=4)"}
+    first, second = run_episodes(
+        DIGITS, dynprune_agents.make("dynamic_random"), [0, 1], env_kwargs=kwargs
+    )
+    compact([first, replace(second, device="NVIDIA H100")], tmp_path / "runs.json")
+    assert [each.device for each in expand_runs.expand(tmp_path / "runs.json")] == [
+        "cpu",
+        "NVIDIA H100",
+    ]
+    content = json.loads((tmp_path / "runs.json").read_text())
+    del content["origins"]  # as files were that did not say it
+    content |= {"device": ["NVIDIA H100", "cpu"], "machine": ["None", "x"], "commit": ["a"]}
+    content["versions"] = first.versions
+    content["columns"].pop()
+    for row in content["rows"]:
+        row.pop()
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    for each in expand_runs.expand(tmp_path / "old.json"):
+        assert (each.device, each.machine) == ("NVIDIA H100 or cpu", "None or x")
+        assert (each.commit, each.versions) == ("a", first.versions)
+
+
 def test_committed_runs_become_result_files_of_the_same_runs_again(tmp_path: Path) -> None:
     kwargs = {"budget": 0.5, "train_size": 60, "epochs": 2, "model": "mlp(width=4)"}
     results = run_episodes(
@@ -241,5 +265,7 @@ def test_committed_runs_become_result_files_of_the_same_runs_again(tmp_path: Pat
         other = again[result.config.key]
         assert (other.config, other.num_samples, other.visits) == (result.config, 60, 60)
         assert other.test_accuracy == pytest.approx(result.test_accuracy, abs=5e-5)
+        assert (other.device, other.machine) == (result.device, result.machine)
+        assert (other.commit, other.versions) == (result.commit, result.versions)
     compact(again.values(), tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text() == (tmp_path / "runs.json").read_text()

@@ -145,6 +145,8 @@ def test_the_times_less_of_visits_and_seconds_are_those_computed_by_hand() -> No
                   seconds={"total": 20.0}),
             *runs([0.9, 0.9], agent="rho_loss", budget=0.5, saved=-0.25, visits=500,
                   seconds={"total": 40.0}),
+            *runs([0.8, 0.8], agent="emp", budget=0.5, saved=0.5, visits=500,
+                  seconds={"total": 60.0}, machine="a slower one"),
             *runs([0.9], agent="ucb", budget=0.5, env="Other-v0"),
         ]
     )  # fmt: skip
@@ -152,6 +154,7 @@ def test_the_times_less_of_visits_and_seconds_are_those_computed_by_hand() -> No
     assert [list(row) for row in grid.rows] == [
         ["50 %", "rho_loss", "90.00", "500", "0.80", "40.0", "0.75"],
         ["50 %", "ucb", "90.00", "500", "2.00", "20.0", "1.50"],
+        ["50 %", "emp", "80.00", "500", "2.00", "60.0", ""],
         ["100 %", "full_data", "85.00", "1k", "1.00", "30.0", "1.00"],
     ]
 

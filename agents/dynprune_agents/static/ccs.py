@@ -36,9 +36,19 @@ def deal_out(sizes: np.ndarray, count: int) -> np.ndarray:
 
 
 def sorted_order(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Ids of (n,) values from low to high, equal ones in the order of (n,) draws."""
-    order = np.argsort(values)
-    ranked = values[order]
+    """Ids of (n,) values from low to high, equal ones in the order of (n,) draws.
+
+    What is sorted are whole numbers that hold the first bits of a value and its id: twice as fast
+    as sorting ids. Ids of values that differ in later bits alone are sorted again.
+    """
+    ids_of = np.uint64((1 << len(values).bit_length()) - 1)
+    bits = (values + 0.0).view(np.uint64)  # -0 becomes 0
+    # In the order of the values: all bits of negative ones turned round, of others the sign alone.
+    bits ^= (bits.view(np.int64) >> 63).view(np.uint64) | np.uint64(1 << 63)
+    bits &= ~ids_of
+    bits |= np.arange(len(bits), dtype=np.uint64)
+    bits.sort()
+    order, ranked = (bits & ids_of).astype(np.int64), bits & ~ids_of
     like_next = ranked[1:] == ranked[:-1]
     tied = np.flatnonzero(np.append(like_next, False) | np.append(False, like_next))
     ids = order[tied]
@@ -82,10 +92,13 @@ class CCS(StaticAgent):
         for row, (values, k) in enumerate(zip(rows, counts, strict=True)):
             rng = self.rng.row(row)
             order = sorted_order(values, rng.random(len(values)))
-            kept_back = order[min(int(self.cut * len(values)), len(values) - int(k)) :]
-            left = values[kept_back]  # from low to high: a bin is a slice
-            edges = np.linspace(left[0], left[-1], self.bins + 1)[1:-1]
-            bounds = [0, *np.searchsorted(left, edges, side="left"), len(left)]
+            out = min(int(self.cut * len(values)), len(values) - int(k))
+            kept_back = order[out:]
+            first, last = values[kept_back[[0, -1]]]
+            edges = np.linspace(first, last, self.bins + 1)[1:-1]
+            # From low to high: a bin is a slice.
+            places = np.maximum(0, np.searchsorted(values, edges, sorter=order) - out)
+            bounds = [0, *places, len(kept_back)]
             for start, end, size in zip(
                 bounds[:-1], bounds[1:], deal_out(np.diff(bounds), int(k)), strict=True
             ):

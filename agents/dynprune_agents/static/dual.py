@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from dynprune_agents._agent import check_shares
+from dynprune_agents._blocks import blocks
 from dynprune_agents._draws import gumbel
 from dynprune_agents.static._static import StaticAgent
 from dynprune_env.selection.agent import ScoringRuns
@@ -63,15 +64,16 @@ class Dual(StaticAgent):
         """The top scores, or a draw without replacement."""
         if not self.beta:
             return super().choose(scores, count)
-        from scipy.stats import beta as beta_distribution
-
         n = scores.shape[-1]
-        top = np.argsort(scores, axis=-1)[..., -TOP:]
+        top = np.argpartition(scores, -min(TOP, n), axis=-1)[..., -TOP:]
         anchor = np.take_along_axis(self._mean_p, top, axis=-1).mean(-1, keepdims=True)
         pruned = 1 - np.asarray(count)[..., None] / n
         b = 15 * (1 - anchor) * (1 - pruned**self.c)
-        p = np.clip(self._mean_p, 1e-6, 1 - 1e-6)  # the density may be infinite at the ends
-        density = beta_distribution.pdf(p, 16 - b, np.maximum(b, 1e-6))
+        logits = gumbel(n, self.rng) + np.zeros(scores.shape)
         with np.errstate(divide="ignore"):
-            logits = np.log(density * scores)
-        return super().choose(logits + gumbel(n, self.rng), count)
+            for part in blocks(n):
+                p = np.clip(self._mean_p[..., part], 1e-6, 1 - 1e-6)  # may be infinite at the ends
+                # The density but for its factor, which is the same for all.
+                logits[..., part] += (15 - b) * np.log(p) + (np.maximum(b, 1e-6) - 1) * np.log1p(-p)
+                logits[..., part] += np.log(scores[..., part])
+        return super().choose(logits, count)
