@@ -1,11 +1,11 @@
-"""Do other settings of PPO and A2C learn more in as many steps than those that `train` has?
+"""Do other settings of the algorithms learn more in as many steps than those that `train` has?
 
 One setting at a time is changed, by a factor of three (rates) or two; what is ahead after 30,720
 steps is trained for 100,000 too, beside the defaults, whose runs there are those of
 [formulations.md](formulations.md). Leads over dynamic random, in points of val accuracy, on the
 games of that page, which no training meets; two training seeds each.
 
-    python -m benchmarks.learned.defaults     # twenty minutes on one core
+    python -m benchmarks.learned.defaults     # fifty minutes on one core
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 import typer
 
 from benchmarks.learned.formulations import LONG, Formulation, table, trained
+from dynprune_agents.learning.sb3_algorithms import ALGORITHMS
 from dynprune_env.common.files import write_text
 
 STEPS = 30_720
@@ -31,9 +32,11 @@ SWEEPS: dict[str, list[dict[str, Any]]] = {
         {"n_epochs": 16},
     ],
     "a2c": [{}, {"learning_rate": 0.007}, {"learning_rate": 0.06}],
+    "trpo": [{}, {"target_kl": 0.003}, {"target_kl": 0.03}],
+    "sac": [{}, {"learning_rate": 0.0003}, {"learning_rate": 0.003}, {"gradient_steps": 8}],
+    "td3": [{}, {"learning_rate": 0.0003}, {"learning_rate": 0.003}],
+    "tqc": [{}, {"learning_rate": 0.003}],
 }
-
-
 AHEAD: list[dict[str, Any]] = [{"learning_rate": 0.009}, {"n_epochs": 16}]
 
 
@@ -47,7 +50,7 @@ def main(seeds: int = 2, out: Path = Path("benchmarks/results/learned_defaults.m
     each += [(LONG, "ppo", settings) for settings in ({}, *AHEAD)]
     in_order = {}
     for steps, algo, settings in each:
-        formulation = Formulation(algo, settings=settings, relative="rank")
+        formulation = Formulation(algo, settings=settings, relative=ALGORITHMS[algo].relative)
         for seed in range(seeds):
             key = f"{formulation} @ {steps} @ {seed}"
             if key not in cells:

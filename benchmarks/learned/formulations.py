@@ -60,6 +60,9 @@ SETTINGS = [
 ]
 
 
+LONG, LONGER = 100_000, 1_000_000
+
+
 @dataclass(frozen=True)
 class Formulation:
     """One way to learn: an algorithm, what it sees and does, and what it is paid for.
@@ -79,7 +82,7 @@ class Formulation:
     reward: str = "val_accuracy"
     settings: dict[str, Any] = field(default_factory=dict)
     relative: str | None = None
-    longest: int = 15_000
+    longest: int = LONG
 
     def __str__(self) -> str:
         sees, does = ("samples", "mask") if self.algo == "es" else ("run", "tilts")
@@ -90,24 +93,24 @@ class Formulation:
 
 
 START = {"imitation": 21}  # runs of a few tasks, since their steps count as well
-LONG, LONGER = 100_000, 1_000_000
 FORMULATIONS = [
     Formulation("ppo", relative="rank", longest=LONGER),
     Formulation("es", settings=START, longest=LONGER),
     Formulation("ppo", relative="mean"),
     Formulation("ppo", relative="random"),
-    Formulation("ppo", reward="final_accuracy", relative="none", longest=LONG),
-    Formulation("ppo", relative="none", longest=LONG),
-    Formulation("ppo", action="weighted_tilts", relative="rank", longest=LONG),
+    Formulation("ppo", reward="final_accuracy", relative="none"),
+    Formulation("ppo", relative="none"),
+    Formulation("ppo", action="weighted_tilts", relative="rank"),
+    Formulation("ppo", settings={"use_sde": True}, relative="rank"),
     Formulation("ppo", "samples", "mask", relative="rank"),
-    Formulation("a2c", relative="rank", longest=LONG),
+    Formulation("a2c", relative="rank"),
     Formulation("trpo", relative="rank"),
     Formulation("sac", relative="random"),
     Formulation("td3", relative="random"),
     Formulation("tqc", relative="random"),
     Formulation("ars"),
     Formulation("dqn", "run", "strategy", relative="random"),
-    Formulation("es", settings={**START, "generations": 0}),  # the imitation alone
+    Formulation("es", settings={**START, "generations": 0}, longest=15_000),  # imitation alone
     Formulation("es", settings={"imitation": 0}),
     Formulation("es", settings={**START, "loss_share": 0.0}),
     Formulation("es", settings={**START, "max_weight": 0.6}),
