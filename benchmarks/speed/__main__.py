@@ -24,6 +24,7 @@ from benchmarks.speed import (
     profile,
     selection,
     steps,
+    training,
     vector,
 )
 from benchmarks.speed.clock import Row, cpu_clock, to_markdown, wall_clock_of
@@ -31,7 +32,7 @@ from dynprune_env.common.files import write_text
 
 RESULTS = Path("benchmarks/results")
 PARTS = (
-    *("steps", "today", "vector", "floor", "command", "gpu"),
+    *("steps", "today", "vector", "floor", "train", "command", "gpu"),
     *("selection", "footprint", "growth", "profile"),
 )
 
@@ -80,6 +81,8 @@ def measure(part: str, rounds: float, sizes: Sizes, device: str | None) -> list[
         return rows + vector.process_rows(8, times(20)) + vector.rate_rows(times(20))
     if part == "floor":
         return floor.floor_rows(times(20))
+    if part == "train":
+        return training.training_rows(times(30))
     if part == "command":
         return command.command_rows(times(3))
     if part == "gpu":
