@@ -8,6 +8,7 @@ python -m benchmarks.speed --parts gpu                       # all that is to be
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -71,27 +72,28 @@ def measure(part: str, rounds: float, sizes: Sizes, device: str | None) -> list[
     where = place(part, device)
     clock = cpu_clock if where == "cpu" else wall_clock_of(where)
     torch.set_num_threads(1)
-    if part == "steps":
+
+    def step_rows() -> list[Row]:
         timed = [replace(each, rounds=times(each.rounds)) for each in steps.STEPS]
         return [row for each in timed for row in steps.step_rows(each, clock, device=where)]
-    if part == "today":
-        return steps.today_rows(5_000, times(3), clock)
-    if part == "vector":
+
+    def vector_rows() -> list[Row]:
         rows = vector.vector_rows(sizes.replicas, times(10))
         return rows + vector.process_rows(8, times(20)) + vector.rate_rows(times(20))
-    if part == "floor":
-        return floor.floor_rows(times(20))
-    if part == "train":
-        return training.training_rows(times(30))
-    if part == "command":
-        return command.command_rows(times(3))
-    if part == "gpu":
-        return gpu.gpu_rows(where, replace(sizes.gpu, rounds=times(sizes.gpu.rounds)))
-    if part == "selection":
-        return selection.selection_table(sizes.samples)
-    if part == "profile":
-        return profile.profile_text()
-    return footprint.footprint_text(selection.statistics_bytes())
+
+    measured: dict[str, Callable[[], list[Row] | str]] = {
+        "steps": step_rows,
+        "today": lambda: steps.today_rows(5_000, times(3), clock),
+        "vector": vector_rows,
+        "floor": lambda: floor.floor_rows(times(20)),
+        "train": lambda: training.training_rows(times(30)),
+        "command": lambda: command.command_rows(times(3)),
+        "gpu": lambda: gpu.gpu_rows(where, replace(sizes.gpu, rounds=times(sizes.gpu.rounds))),
+        "selection": lambda: selection.selection_table(sizes.samples),
+        "profile": profile.profile_text,
+        "footprint": lambda: footprint.footprint_text(selection.statistics_bytes()),
+    }
+    return measured[part]()
 
 
 def main(
