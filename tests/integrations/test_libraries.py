@@ -21,6 +21,7 @@ from helpers.pages import ROOT
 from stable_baselines3.common.vec_env import VecMonitor
 
 from dynprune_agents.learning import DynPruneVecEnv, SetPolicy
+from dynprune_env import RelativeRewards
 
 ID = "DynPrune-Digits-v0"
 GAME: dict[str, Any] = {**SMALL, "budget": 1.0}
@@ -180,6 +181,33 @@ def test_a_library_sees_every_epoch_of_an_episode(cell: Any, tmp_path: Path) -> 
     lengths = PLAYS[play](mode, tmp_path, observation=observation, action=action)
     assert lengths
     assert set(lengths) == {4}
+
+
+def torchrl_rewards(rows: Any) -> np.ndarray:
+    envs = pytest.importorskip("torchrl.envs")
+    rollout = envs.GymWrapper(rows).rollout(4, break_when_any_done=False)
+    rewards: np.ndarray = rollout["next", "reward"][..., 0].numpy()
+    return rewards
+
+
+def skrl_rewards(rows: Any) -> np.ndarray:
+    wrappers = pytest.importorskip("skrl.envs.wrappers.torch")
+    env = wrappers.wrap_env(rows, wrapper="gymnasium")
+    env.reset()
+    played = [env.step(torch.as_tensor(rows.action_space.sample()))[1] for _ in range(4)]
+    return torch.cat(played, dim=1).numpy()
+
+
+@pytest.mark.parametrize("rewards", [torchrl_rewards, skrl_rewards])
+def test_ranks_among_twins_reach_other_libraries(rewards: Callable[[Any], np.ndarray]) -> None:
+    kwargs = {**GAME, "budget": 0.5, "observation": "run", "action": "tilts", "reward": "val_loss"}
+    rows = RelativeRewards(gym.make_vec(ID, 6, twins=3, **kwargs), kind="rank")
+    rows.action_space.seed(0)
+    found = rewards(rows)
+    assert not found[:, :3].any()  # (6, 4): nothing before the end
+    ranks = found[:, 3].reshape(2, 3)
+    np.testing.assert_allclose(ranks.sum(1), 0, atol=1e-6)
+    assert (np.ptp(ranks, axis=1) > 0.5).all()
 
 
 def test_every_row_of_the_table_is_played() -> None:
