@@ -198,10 +198,15 @@ def skrl_rewards(rows: Any) -> np.ndarray:
     return torch.cat(played, dim=1).numpy()
 
 
-@pytest.mark.parametrize("rewards", [torchrl_rewards, skrl_rewards])
-def test_ranks_among_twins_reach_other_libraries(rewards: Callable[[Any], np.ndarray]) -> None:
-    kwargs = {**GAME, "budget": 0.5, "observation": "run", "action": "tilts", "reward": "val_loss"}
-    rows = RelativeRewards(gym.make_vec(ID, 6, twins=3, **kwargs), kind="rank")
+@pytest.mark.parametrize(
+    ("rewards", "mode"),
+    [(torchrl_rewards, "Disabled"), (torchrl_rewards, "SameStep"), (skrl_rewards, "NextStep")],
+)
+def test_ranks_among_twins_reach_other_libraries(
+    rewards: Callable[[Any], np.ndarray], mode: str
+) -> None:
+    kwargs = {**GAME, "budget": 0.5, "observation": "run", "action": "tilts", "twins": 3}
+    rows = RelativeRewards(gym.make_vec(ID, 6, autoreset_mode=mode, **kwargs), kind="rank")
     rows.action_space.seed(0)
     found = rewards(rows)
     assert not found[:, :3].any()  # (6, 4): nothing before the end
