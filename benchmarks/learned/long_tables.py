@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import dynprune_agents
 from benchmarks.learned.tables import REFERENCE, Runs, Setting, accuracies, over
 from dynprune_env.report.metrics import Interval, interquartile_mean, stratified_interval
 
@@ -167,11 +168,15 @@ def _above_stopped(runs: Runs, columns: Sequence[Column], agent: str) -> Bar:
 
 
 def _worst_case(own: Standing, rules: Sequence[Standing]) -> Bar:
-    rival = max((each for each in rules if each.agent != BASELINE), key=lambda each: each.worst)
+    others = sorted((each for each in rules if each.agent != BASELINE), key=lambda each: each.worst)
+    classes = dynprune_agents.classes()
+    selecting = [each for each in others if classes[each.agent.split("(")[0]] != "baseline"]
+    named = dict.fromkeys([*others[-1:], *selecting[-1:]])  # the best of all, and of those
+    told = [f"`{each.agent}` has {each.worst:+.2f} ({each.where})" for each in named]
     return Bar(
         f"its lowest lead over `{BASELINE}` better than that of every handwritten rule",
-        own.worst > rival.worst,
-        f"{own.worst:+.2f} ({own.where}); `{rival.agent}` has {rival.worst:+.2f} ({rival.where}).",
+        own.worst > others[-1].worst,
+        f"{own.worst:+.2f} ({own.where}); {', of the rules that select '.join(told)}.",
     )
 
 
