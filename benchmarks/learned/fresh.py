@@ -3,9 +3,10 @@
 The best of some forty rules on fifty runs is partly the luckiest. So the best handwritten rule of
 each of the nine settings of [learned_digits.md](learned_digits.md) and the learned policies play
 200 other runs here: five seeds on each of 40 data seeds that no training, choice or other table
-has used. The differences are of test accuracy, in points; the intervals (bootstrap, 95 %) are of
-their mean, with the runs redrawn, and with the 497 test images redrawn as well, which are the same
-for every run.
+has used. The differences are in points; the intervals (bootstrap, 95 %) are of the mean of test
+accuracy, with the runs redrawn, and with the 497 test images redrawn as well, which are the same
+for every run. Val images differ by data seed: they are any of the 1,300 others, which runs of other
+data seeds train on, those that the policies were trained on among them.
 
     python -m benchmarks.learned.fresh     # fifteen minutes on one core
 """
@@ -54,9 +55,13 @@ def best_rule(rows: list[dict[str, Any]], setting: Setting) -> str:
     return max(paid, key=lambda agent: float(paid[agent][0]))
 
 
-def right(spec: str, setting: Setting) -> np.ndarray:
-    """(runs, images) bool: which test images each run's last model has right."""
-    rows = []
+def right(spec: str, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """Of each run's last model.
+
+    Returns:
+        (runs, images) bool, which test images it has right, and (runs,) its val accuracy, in [0, 1].
+    """
+    rows, val = [], []
     for data_seed in setting.data_seeds:
         agent: SelectionAgent = dynprune_agents.make(spec)
         kwargs = {**setting.env_kwargs, "budget": setting.budget, "data_seed": data_seed}
@@ -72,11 +77,12 @@ def right(spec: str, setting: Setting) -> np.ndarray:
         agent.reset(envs.episode(list(setting.seeds)))
         ended = np.zeros(len(setting.seeds), dtype=bool)
         while not ended.all():
-            observation, _, ended, _, _ = envs.step(agent.select(observation))
+            observation, _, ended, _, info = envs.step(agent.select(observation))
+        val.append(info["val_accuracy"])
         trainer = envs.trainer
         labels = trainer.dataset.test.labels
         rows.append(trainer.learner.evaluate("test", labels, range(len(setting.seeds)))[1].numpy())
-    return np.concatenate(rows) > 0
+    return np.concatenate(rows) > 0, np.concatenate(val)
 
 
 def intervals(difference: np.ndarray, rng: np.random.Generator) -> list[tuple[float, float]]:
@@ -95,18 +101,21 @@ def main(table: Path = Path("benchmarks/results/learned_digits_fresh.md")) -> No
     rng = np.random.default_rng(0)
     _, rows = read_rows(RUNS, NEEDED)
     lines = [
-        "| policy | setting | best handwritten rule | difference | runs redrawn "
-        "| images redrawn too |",
-        "|---|---|---|---:|---:|---:|",
+        "| policy | setting | best handwritten rule | difference, test | runs redrawn "
+        "| images redrawn too | difference, val |",
+        "|---|---|---|---:|---:|---:|---:|",
     ]
     ours: dict[str, list[str]] = {policy: [] for policy in POLICIES}
     for committed in settings():
         rule = best_rule(rows, committed)
         setting = replace(committed, data_seeds=DATA_SEEDS)
-        theirs = right(rule, setting)
+        theirs, their_val = right(rule, setting)
         for policy in POLICIES:
-            difference = 100.0 * (right(policy, setting).astype(float) - theirs)
+            own, own_val = right(policy, setting)
+            difference = 100.0 * (own.astype(float) - theirs)
             cells = [f"{low:+.2f} to {high:+.2f}" for low, high in intervals(difference, rng)]
+            val = 100 * (own_val - their_val)
+            cells.append(f"{val.mean():+.2f} ± {1.96 * val.std(ddof=1) / len(val) ** 0.5:.2f}")
             line = f"| `{policy}` | {setting} | `{rule}` | {difference.mean():+.2f} | "
             ours[policy].append(line + " | ".join(cells) + " |")
             print(ours[policy][-1], flush=True)
