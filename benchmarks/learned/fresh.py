@@ -59,7 +59,7 @@ def right(spec: str, setting: Setting) -> tuple[np.ndarray, np.ndarray]:
     """Of each run's last model.
 
     Returns:
-        (runs, images) bool, which test images it has right, and (runs,) its val accuracy, in [0, 1].
+        (runs, images) bool: which test images it has right; (runs,) its val accuracy, in [0, 1].
     """
     rows, val = [], []
     for data_seed in setting.data_seeds:
