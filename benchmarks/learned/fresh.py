@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ import typer
 from gymnasium.vector import AutoresetMode
 
 import dynprune_agents
-from benchmarks.committed_runs import NEEDED, Game, read_rows
+from benchmarks.committed_runs import NEEDED, parse_variant, read_rows
 from benchmarks.learned.digits import LEARNED, LONGER_PPO, settings
 from benchmarks.learned.tables import Setting
 from dynprune_env.common.files import write_text
@@ -45,10 +46,11 @@ def best_rule(rows: list[dict[str, Any]], setting: Setting) -> str:
     """The handwritten rule with the highest committed mean within the budget."""
     found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     rules = [name for name in dynprune_agents.names() if name not in LEARNED]
+    variant_of = cache(parse_variant)  # of some forty thousand rows a dozen
     for row in rows:
-        kwargs = Game(row["env"], row["variant"], row["budget"]).env_kwargs
-        same = kwargs["budget"] == setting.budget and "weights" not in kwargs
-        if same and kwargs["label_noise"] == setting.env_kwargs["label_noise"]:
+        variant = variant_of(row["variant"])
+        same = row["budget"] == setting.budget and "weights" not in variant
+        if same and variant["label_noise"] == setting.env_kwargs["label_noise"]:
             found[row["agent"]].append((row["accuracy"], row["saved"]))
     means = {agent: np.mean(pairs, axis=0) for agent, pairs in found.items() if agent in rules}
     paid = {agent: mean for agent, mean in means.items() if 1 - mean[1] <= setting.budget + 0.005}
