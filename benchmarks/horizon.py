@@ -80,8 +80,8 @@ PLANS = (
     Plan("Words", (5, 10, 15, 20, 30, 40, 60), 5, SMALL),
     Plan("WordsHashed", (5, 10, 15, 20, 30, 40, 60), 5, SMALL),
     Plan("FashionMNIST", (5, 10, 15, 20, 30, 40, 60, 100), 5, SMALL),
-    Plan("CIFAR10Small", (8, 15, 30, 45, 60, 90), 3, SMALL),
-    Plan("CIFAR100Small", (8, 15, 30, 45, 60, 90), 3, SMALL),
+    Plan("CIFAR10Small", (8, 15, 30, 60), 3, SMALL),
+    Plan("CIFAR100Small", (8, 15, 30, 60), 3, SMALL),
 )
 
 
