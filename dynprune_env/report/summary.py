@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -126,6 +126,12 @@ def summarize(results: Iterable[FinishedRun]) -> list[Row]:
     if not rows:
         raise ValueError(NOTHING)
     return sorted(rows, key=_order)
+
+
+def of_one_machine(rows: Sequence[Row]) -> list[Row]:
+    """Those made where most were, whose seconds compare."""
+    counts = Counter(row.made_on for row in rows)
+    return [row for row in rows if row.made_on == counts.most_common(1)[0][0]]
 
 
 def _mixed(runs: Sequence[FinishedRun]) -> list[str]:

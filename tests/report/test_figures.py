@@ -35,6 +35,20 @@ def drawn(found: list[Result], **options: Any) -> Figure:
     return draw_accuracy(rows, choose_styles(rows), **options)
 
 
+def test_seconds_of_two_machines_are_not_in_one_panel() -> None:
+    found = [
+        *runs([0.9, 0.8], agent="ucb"),
+        *runs([0.9, 0.8], agent="emp"),
+        *runs([0.9, 0.8], agent="seta", machine="a slower one", seconds={"total": 60.0}),
+    ]
+    visits, seconds = drawn(found, on_page=True).axes
+    drawn_at = [np.ravel(line.get_xdata()) for line in seconds.lines]
+    assert max(np.concatenate(drawn_at)) < 60
+    assert "without those of other machines" in seconds.get_xlabel()
+    assert "machine" not in visits.get_xlabel()
+    assert "machine" not in drawn(found[:4], on_page=True).axes[1].get_xlabel()
+
+
 # -- styles ------------------------------------------------------------------------------------
 
 
