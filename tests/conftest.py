@@ -120,6 +120,12 @@ def back_end(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
+def few_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training evaluates its policy on four draws of the mixture in place of 24."""
+    monkeypatch.setattr("dynprune_agents.learning.training.EVALUATION_DRAWS", 4)
+
+
+@pytest.fixture
 def small_val(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every task as it is, but with ten val samples: thousands take long on a CPU."""
     for name, task in TASKS.items():

@@ -20,6 +20,7 @@ from dynprune_agents.policies._files import load_scorer
 from dynprune_env.common.pulse import listening
 from dynprune_env.common.stopping import Stopped
 
+pytestmark = pytest.mark.usefixtures("few_evaluations")
 MIXTURE = Mixture(
     budgets=(0.3, 0.6), env_kwargs={"train_size": 60, "epochs": 3, "reward": "val_accuracy"}
 )

@@ -23,6 +23,7 @@ from dynprune_agents.learning.trainers import make_trainer
 from dynprune_agents.learning.training import Plan, PolicyEvaluation, train
 from dynprune_agents.policies._files import load_scorer
 
+pytestmark = pytest.mark.usefixtures("few_evaluations")
 SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "reward": "val_accuracy"}
 MIXTURE = Mixture(budgets=(0.3, 0.6), label_noise=(0.0, 0.4), env_kwargs=SMALL)
 FEW = EvolutionSettings(width=2, members=4, imitation=3)

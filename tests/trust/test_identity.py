@@ -26,6 +26,7 @@ from dynprune_env.benchmark.runner import run_sweep
 from dynprune_env.common import sources
 from dynprune_env.tasks import registry, variants
 
+pytestmark = pytest.mark.usefixtures("few_evaluations")
 SMALL: dict[str, Any] = {"train_size": 80, "epochs": 3, "budget": 0.5}
 RULE = """
 from dataclasses import dataclass

@@ -29,6 +29,8 @@ from dynprune_env.common.stopping import Stopped, stoppable
 
 EVALUATION_DRAWS = 24
 EVALUATION_SEEDS = 4
+PICTURE_EVERY = 10.0
+"""Seconds from one picture of the curve to the next while training goes on: each takes a second."""
 
 
 class PolicyTrainer(Protocol):
@@ -175,7 +177,7 @@ def train(
     checkpoints = _Checkpoints(plan, trainer.mixture)
     curve = checkpoints.load(trainer)
     evaluation = PolicyEvaluation(trainer.mixture, plan.seed)
-    stop, start = Event(), time.perf_counter()
+    stop, start, pictured = Event(), time.perf_counter(), time.monotonic()
 
     def keep() -> None:
         nonlocal start
@@ -200,7 +202,9 @@ def train(
                 metrics = {**metrics, "lead": lead}
                 point = {"steps": trainer.steps, "lead": lead, "error": error}
                 curve.evaluations.append(point)
-                plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
+                if time.monotonic() - pictured >= PICTURE_EVERY:
+                    plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
+                    pictured = time.monotonic()
             for name, value in metrics.items():
                 log(name, value, trainer.steps)
             checkpoints.save_if_due(trainer, curve, stop.is_set())
