@@ -12,6 +12,7 @@ from dynprune_env.report.summary import (
     few_seeds,
     is_reference,
     level_with_best,
+    of_one_machine,
     panels_of,
     seeds_of,
 )
@@ -178,6 +179,8 @@ def _caption(rows: Sequence[Row]) -> str:
     mixed = sorted({part for row in rows if row.mixed for part in row.mixed.split(", ")})
     if mixed:
         text += f" ‡: what made the runs of the row differs ({', '.join(mixed)})."
+    if len(of_one_machine(rows)) < len(rows):
+        text += " Seconds are of several machines: table.csv says whose."
     return text + few_seeds(row.seeds for row in rows)
 
 

@@ -159,6 +159,12 @@ def test_the_times_less_of_visits_and_seconds_are_those_computed_by_hand() -> No
     ]
 
 
+def test_seconds_of_several_machines_are_said_to_be() -> None:
+    found = [*runs([0.9, 0.8], agent="ucb"), *runs([0.9, 0.8], agent="emp", machine="another")]
+    assert "Seconds are of several machines" in printed(summarize(found), 100)
+    assert "several machines" not in printed(summarize(found[:2]), 100)
+
+
 @pytest.mark.parametrize(
     ("visits", "text"), [(999, "999"), (999.7, "1k"), (16170, "16.2k"), (2_174_999, "2.17M")]
 )
