@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 import dynprune_agents
 from benchmarks.speed.selection import EPOCHS, SETTLED, RandomRuns, seen_by_epoch
 from benchmarks.speed.tasks import make_env, masks
+from benchmarks.speed.vector import LONG, kept
 from dynprune_agents import PeriodicAgent
 from dynprune_agents.static._static import StaticAgent
+from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import Episode
 
 MOST = 8
@@ -36,10 +38,20 @@ def profiled(title: str, call: Callable[[], object], times: int) -> str:
 
 
 def profile_text(samples: int = 1_280_000) -> str:
-    """A Digits step that keeps half, and slow selections; with what profiling itself costs."""
-    env = make_env("Digits", None)
-    half = masks(1000, 0.5)
-    parts = [profiled("A Digits step that keeps half", lambda: env.step(half), 300)]
+    """Steps that keep half, and slow selections; with what profiling itself costs."""
+    env, pictures = make_env("Digits", None), make_env("CIFAR10Small", 5_000, 500)
+    stacked = DynPruneVectorEnv(64, **LONG)
+    stacked.reset(seed=0)
+    half, few, rows = masks(1000, 0.5), masks(5_000, 0.5), kept(64, True)
+    steps: dict[str, tuple[Callable[[], object], int]] = {
+        "A Digits step that keeps half": (lambda: env.step(half), 300),
+        "The same of 64 runs": (lambda: stacked.step(rows), 50),
+        "A CIFAR10Small step, 5,000 images, that keeps half": (lambda: pictures.step(few), 2),
+    }
+    parts = []
+    for title, (step, times) in steps.items():
+        step()
+        parts.append(profiled(title, step, times))
     for name in SLOW:
         title = f"`{name}`, an epoch of {samples:,} samples that chooses"
         epochs = _epochs(name, samples)
