@@ -16,7 +16,10 @@ from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import Episode
 
 MOST = 8
-SLOW = ("dyn_impt", "align_prune", "selective_backprop", "rcap", "ccs", "dual", "cover", "tdds")
+SLOW = (
+    *("dyn_impt", "align_prune", "selective_backprop", "rcap", "ccs", "dual", "cover", "emp"),
+    "molpeg",
+)
 """Rules that take more than 20 ms for a choice among 1.28 million samples."""
 
 
