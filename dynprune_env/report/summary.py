@@ -130,8 +130,8 @@ def summarize(results: Iterable[FinishedRun]) -> list[Row]:
 
 def of_one_machine(rows: Sequence[Row]) -> list[Row]:
     """Those made where most were, whose seconds compare."""
-    counts = Counter(row.made_on for row in rows)
-    return [row for row in rows if row.made_on == counts.most_common(1)[0][0]]
+    ((most, _),) = Counter(row.made_on for row in rows).most_common(1)
+    return [row for row in rows if row.made_on == most]
 
 
 def _mixed(runs: Sequence[FinishedRun]) -> list[str]:
