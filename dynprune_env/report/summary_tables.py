@@ -96,8 +96,7 @@ def time_tables(rows: Iterable[Row]) -> list[Grid]:
             [_time_cells(row, full) for row in panel],
             "Seconds are a run's on the machine that made it, selection, scoring and evaluation "
             "included. Times fewer and times less time: those of full data with all visits over "
-            "the row's; scored samples count a third of a visit. Without times less time: made on "
-            "another machine than full data.",
+            "the row's; scored samples count a third of a visit." + _elsewhere(panel, full),
             text_columns=(1,),
             code_columns=(1,),
             subtitle=variant,
@@ -105,6 +104,12 @@ def time_tables(rows: Iterable[Row]) -> list[Grid]:
         for (env, variant), panel in panels_of(rows).items()
         for full in [row for row in panel if is_reference(row)][:1]
     ]
+
+
+def _elsewhere(panel: Sequence[Row], full: Row) -> str:
+    if all(row.made_on == full.made_on for row in panel):
+        return ""
+    return " Rows without times less time were made on another machine than full data."
 
 
 def _time_cells(row: Row, full: Row) -> Sequence[str]:

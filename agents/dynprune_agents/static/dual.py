@@ -69,7 +69,7 @@ class Dual(StaticAgent):
         anchor = np.take_along_axis(self._mean_p, top, axis=-1).mean(-1, keepdims=True)
         pruned = 1 - np.asarray(count)[..., None] / n
         b = 15 * (1 - anchor) * (1 - pruned**self.c)
-        logits = gumbel(n, self.rng) + np.zeros(scores.shape)
+        logits = gumbel(n, self.rng)
         with np.errstate(divide="ignore"):
             for part in blocks(n):
                 p = np.clip(self._mean_p[..., part], 1e-6, 1 - 1e-6)  # may be infinite at the ends
