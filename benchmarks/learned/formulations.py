@@ -104,7 +104,7 @@ FORMULATIONS = [
     Formulation("ppo", settings={"use_sde": True}, relative="rank"),
     Formulation("ppo", "samples", "mask", relative="rank"),
     Formulation("a2c", relative="rank"),
-    Formulation("trpo", relative="rank"),
+    Formulation("trpo", relative="rank", longest=LONGER),
     Formulation("sac", relative="random"),
     Formulation("td3", relative="random"),
     Formulation("tqc", relative="random"),

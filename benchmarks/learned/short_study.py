@@ -76,7 +76,13 @@ PARTS = (
 )
 
 
-def study(names: Sequence[str] | None, jobs: int, out: Path, table: Path) -> None:
+def study(
+    names: Sequence[str] | None,
+    jobs: int,
+    out: Path,
+    table: Path,
+    policies: Sequence[str] = LEARNED,
+) -> None:
     """Plays the agents and writes the tables, and the runs beside them.
 
     Args:
@@ -84,6 +90,7 @@ def study(names: Sequence[str] | None, jobs: int, out: Path, table: Path) -> Non
         jobs: worker processes.
         out: folder of the results.
         table: where the tables go.
+        policies: the learned agents, as specs.
 
     Raises:
         ValueError: there is no data set of that name.
@@ -91,7 +98,9 @@ def study(names: Sequence[str] | None, jobs: int, out: Path, table: Path) -> Non
     if unknown := set(names or ()) - {part.name for part in PARTS}:
         raise ValueError(f"--short has no part {', '.join(sorted(unknown))}")
     parts = [part for part in PARTS if not names or part.name in names]
-    agents = list(dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in LEARNED + HANDWRITTEN))
+    agents = list(
+        dict.fromkeys(repr(dynprune_agents.make(spec)) for spec in (*policies, *HANDWRITTEN))
+    )
     learned = [spec for spec in agents if spec not in HANDWRITTEN]
     pieces = []
     every: list[Setting] = []

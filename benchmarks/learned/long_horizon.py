@@ -1,0 +1,128 @@
+"""CIFAR-10 with wrong labels in 30 and in 60 epochs: is full data's lead there one of short runs?
+
+In the 30 epochs of [long.md](long.md) small convolutional nets underfit 10,000 augmented images:
+full data with all visits, stopped at the epoch of its best val accuracy, is ahead of every agent at
+30 % of the visits. Their horizon is longer (see [horizon.md](horizon.md)). So the same games are
+played here for 60 epochs as well, at the same learning rate. Test accuracy in percent, mean over
+seeds (how many stands in brackets): of the last model, of full data with all visits also at the
+epoch of its best val accuracy. The runs of 30 epochs are those of long.md.
+
+    python -m benchmarks.learned.long_horizon     # five hours on one core; goes on where it stopped
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import dynprune_agents
+from benchmarks.compact_runs import compact
+from benchmarks.expand_runs import expand
+from benchmarks.learned.long_study import find_parts
+from benchmarks.learned.tables import ORACLE, REFERENCE, Runs, Setting, accuracies, difference, play
+from dynprune_env.common.files import write_text
+
+AGENTS = ("learned", "small_loss", "kakurenbo", "dynamic_random", ORACLE)
+PART, BUDGET = "cifar10", 0.3
+NOISES = (0.2, 0.4)
+LONGER = 60
+LONG_RUNS = Path(__file__).parent.parent / "results" / "long" / "runs.json"
+
+
+def settings(epochs: int | None = None) -> list[Setting]:
+    """The noisy games of the long study at 30 % of the visits; None for its own T."""
+    (part,) = find_parts([PART])
+    found = part.settings(epochs=epochs)
+    return [
+        each
+        for each in found
+        if each.budget == BUDGET and each.env_kwargs.get("label_noise") in NOISES
+    ]
+
+
+def there(runs: Runs, setting: Setting, agent: str) -> Setting:
+    """The setting with those seeds that an agent has played."""
+    seeds = [(seed,) for seed in setting.seeds]
+    alone = [replace(setting, seeds=seed) for seed in seeds]
+    played = [s.seeds[0] for s in alone if all(c.key in runs for c in s.configs(agent))]
+    return replace(setting, seeds=tuple(played))
+
+
+def row(runs: Runs, columns: list[Setting], agent: str, name: str, best: bool = False) -> str:
+    """One line: mean accuracy and number of seeds in each column."""
+    cells = []
+    for column in columns:
+        played = there(runs, column, agent)
+        mean = accuracies(runs, played, agent, best).mean() if played.seeds else None
+        cells.append("" if mean is None else f"{mean:.1f} ({len(played.seeds)})")
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def leads(runs: Runs, columns: list[Setting], agent: str) -> str:
+    """One line: an agent's last model against full data's best epoch, paired by run."""
+    cells = []
+    for column in columns:
+        seeds = there(runs, column, agent).seeds
+        both = there(runs, replace(column, seeds=seeds).full(), REFERENCE)
+        if not both.seeds:
+            cells.append("")
+            continue
+        ours = accuracies(runs, replace(column, seeds=both.seeds), agent)
+        theirs = accuracies(runs, both, REFERENCE, best=True)
+        several = len(both.seeds) > 1
+        cells.append(difference(ours, theirs) if several else f"{(ours - theirs)[0]:+.2f}")
+    return f"| `{agent}` | " + " | ".join(cells) + " |"
+
+
+def write(runs: Runs, agents: list[str], table: Path) -> None:
+    """Writes the page of the runs that are there, and the longer ones beside it."""
+    short, longer = settings(), settings(LONGER)
+    runs = runs | {result.config.key: result for result in expand(LONG_RUNS)}
+    columns = [one for pair in zip(short, longer, strict=True) for one in pair]
+    heads = [f"{each.variant}, T = {each.env_kwargs['epochs']}" for each in columns]
+    lines = [row(runs, columns, agent, f"`{agent}`") for agent in agents]
+    full = [each.full() for each in columns]
+    lines += [
+        row(runs, full, REFERENCE, f"`{REFERENCE}`, all visits"),
+        row(runs, full, REFERENCE, f"`{REFERENCE}`, all visits, best epoch", best=True),
+    ]
+    rule = "|---|" + "---:|" * len(columns)
+    parts = [
+        __doc__ or "",
+        "\n".join([f"| agent, 30 % of the visits | {' | '.join(heads)} |", rule, *lines]),
+        "The last model at 30 % of the visits against full data with all of them at its best "
+        "epoch, in points, paired by run; with several seeds a 95 % bootstrap interval of the "
+        "mean, which says little of three.",
+        "\n".join(
+            [
+                f"| lead of | {' | '.join(heads)} |",
+                rule,
+                *(leads(runs, columns, agent) for agent in agents),
+            ]
+        ),
+    ]
+    write_text(table, "\n\n".join(parts) + "\n")
+    wanted = [*((s, a) for s in longer for a in agents), *((s.full(), REFERENCE) for s in longer)]
+    keys = [config.key for setting, agent in wanted for config in setting.configs(agent)]
+    compact((runs[key] for key in keys if key in runs), table.with_suffix("") / "runs.json.gz")
+
+
+def main(
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=3)] = 3,
+    jobs: int = 1,
+    out: Path = Path("results/long_horizon"),
+    table: Path = Path("benchmarks/results/long_horizon.md"),
+) -> None:
+    """Plays the longer runs, one seed after the other, and writes the table after each."""
+    agents = [ORACLE if name == ORACLE else repr(dynprune_agents.make(name)) for name in AGENTS]
+    for place in range(seeds):
+        games = [replace(each, seeds=each.seeds[place : place + 1]) for each in settings(LONGER)]
+        write(play(games, agents, out, jobs, best_epoch=True), agents, table)
+    print(table.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,62 @@
+"""What the page of longer runs says, of runs that are made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.results import run
+
+from benchmarks.committed_runs import read_rows
+from benchmarks.learned import long_horizon
+from benchmarks.learned.long_horizon import LONGER, settings, there, write
+from benchmarks.learned.tables import REFERENCE, Runs, Setting
+from dynprune_env.benchmark.best_epoch import BestEpoch
+
+
+def made_up(setting: Setting, agent: str, percents: list[float], best: list[float]) -> Runs:
+    """Runs of the first seeds, as many as there are numbers."""
+    configs = setting.configs(agent)[: len(percents)]
+    found = [
+        replace(
+            run(agent=agent, accuracy=percent / 100),
+            config=config,
+            best_epoch=BestEpoch(0, 0.0, top / 100),
+            history={"kept": [1]},
+        )
+        for config, percent, top in zip(configs, percents, best, strict=True)
+    ]
+    return {each.config.key: each for each in found}
+
+
+def test_the_games_are_those_of_the_long_study_but_longer() -> None:
+    short, longer = settings(), settings(LONGER)
+    assert [each.env_kwargs["epochs"] for each in (*short, *longer)] == [30, 30, 60, 60]
+    assert [each.env_kwargs["label_noise"] for each in longer] == [0.2, 0.4]
+    for one, other in zip(short, longer, strict=True):
+        assert {**one.env_kwargs, "epochs": 60} == other.env_kwargs
+        assert (one.seeds, one.data_seeds, one.budget) == (other.seeds, other.data_seeds, 0.3)
+
+
+def test_means_are_of_the_seeds_that_are_there_and_leads_are_paired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(long_horizon, "expand", lambda _: [])
+    low, high = settings(LONGER)
+    runs = made_up(high, "learned", [70, 71, 75], [70, 71, 75])
+    runs |= made_up(high.full(), REFERENCE, [60, 62], [66, 68])
+    runs |= made_up(low, "learned", [72], [73])
+    runs |= made_up(low.full(), REFERENCE, [70], [71.5])
+    assert there(runs, high, "learned").seeds == high.seeds
+    assert there(runs, low, "learned").seeds == low.seeds[:1]
+    write(runs, ["learned", "dynamic_random"], tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| `learned` |  | 72.0 (1) |  | 72.0 (3) |" in text
+    assert "| `full_data`, all visits, best epoch |  | 71.5 (1) |  | 67.0 (2) |" in text
+    # 70 - 66 and 71 - 68 of two seeds; one seed has no interval
+    assert "| `learned` |  | +0.50 |  | **+3.50 (+3.00 to +4.00)** |" in text
+    assert "| `dynamic_random` |  |  |  |  |" in text
+    _, rows = read_rows(tmp_path / "page" / "runs.json.gz", ["agent", "accuracy"])
+    ours = sorted(row["accuracy"] for row in rows if row["agent"] == "learned")
+    assert ours == [0.7, 0.71, 0.72, 0.75]
