@@ -1,4 +1,4 @@
-"""CIFAR-10 with wrong labels in 30 and in 60 epochs: is full data's lead there one of short runs?
+"""CIFAR with wrong labels in 30 and in 60 epochs: is full data's lead there one of short runs?
 
 In the 30 epochs of [long.md](long.md) small convolutional nets underfit 10,000 augmented images:
 full data with all visits, stopped at the epoch of its best val accuracy, is ahead of every agent at
@@ -22,23 +22,31 @@ import dynprune_agents
 from benchmarks.compact_runs import compact
 from benchmarks.expand_runs import expand
 from benchmarks.learned.long_study import find_parts
-from benchmarks.learned.tables import ORACLE, REFERENCE, Runs, Setting, accuracies, difference, play
+from benchmarks.learned.tables import (
+    ORACLE,
+    REFERENCE,
+    Runs,
+    Setting,
+    accuracies,
+    all_groups,
+    difference,
+    play,
+)
 from dynprune_env.common.files import write_text
 
 AGENTS = ("learned", "small_loss", "kakurenbo", "dynamic_random", ORACLE)
-PART, BUDGET = "cifar10", 0.3
+PARTS, BUDGET = ("cifar10", "cifar100"), 0.3
 NOISES = (0.2, 0.4)
 LONGER = 60
 LONG_RUNS = Path(__file__).parent.parent / "results" / "long" / "runs.json"
 
 
-def settings(epochs: int | None = None) -> list[Setting]:
-    """The noisy games of the long study at 30 % of the visits; None for its own T."""
-    (part,) = find_parts([PART])
-    found = part.settings(epochs=epochs)
+def settings(part: str, epochs: int | None = None) -> list[Setting]:
+    """The noisy games of a part of the long study at 30 % of the visits; None for its own T."""
+    (found,) = find_parts([part])
     return [
         each
-        for each in found
+        for each in found.settings(epochs=epochs)
         if each.budget == BUDGET and each.env_kwargs.get("label_noise") in NOISES
     ]
 
@@ -77,36 +85,41 @@ def leads(runs: Runs, columns: list[Setting], agent: str) -> str:
     return f"| `{agent}` | " + " | ".join(cells) + " |"
 
 
-def write(runs: Runs, agents: list[str], table: Path) -> None:
-    """Writes the page of the runs that are there, and the longer ones beside it."""
-    short, longer = settings(), settings(LONGER)
-    runs = runs | {result.config.key: result for result in expand(LONG_RUNS)}
-    columns = [one for pair in zip(short, longer, strict=True) for one in pair]
-    heads = [f"{each.variant}, T = {each.env_kwargs['epochs']}" for each in columns]
-    lines = [row(runs, columns, agent, f"`{agent}`") for agent in agents]
+def tables(runs: Runs, part: str, agents: list[str]) -> str:
+    """What a part of the study says: accuracies, and leads over full data that is stopped."""
+    pairs = zip(settings(part), settings(part, LONGER), strict=True)
+    columns = [one for pair in pairs for one in pair]
     full = [each.full() for each in columns]
-    lines += [
+    heads = " | ".join(f"{each.variant}, T = {each.env_kwargs['epochs']}" for each in columns)
+    rule = "|---|" + "---:|" * len(columns)
+    every = [
+        *(row(runs, columns, agent, f"`{agent}`") for agent in agents),
         row(runs, full, REFERENCE, f"`{REFERENCE}`, all visits"),
         row(runs, full, REFERENCE, f"`{REFERENCE}`, all visits, best epoch", best=True),
     ]
-    rule = "|---|" + "---:|" * len(columns)
-    parts = [
-        __doc__ or "",
-        "\n".join([f"| agent, 30 % of the visits | {' | '.join(heads)} |", rule, *lines]),
-        "The last model at 30 % of the visits against full data with all of them at its best "
-        "epoch, in points, paired by run; with several seeds a 95 % bootstrap interval of the "
-        "mean, which says little of three.",
-        "\n".join(
-            [
-                f"| lead of | {' | '.join(heads)} |",
-                rule,
-                *(leads(runs, columns, agent) for agent in agents),
-            ]
-        ),
-    ]
-    write_text(table, "\n\n".join(parts) + "\n")
-    wanted = [*((s, a) for s in longer for a in agents), *((s.full(), REFERENCE) for s in longer)]
-    keys = [config.key for setting, agent in wanted for config in setting.configs(agent)]
+    ahead = [leads(runs, columns, agent) for agent in agents]
+    return "\n".join(
+        [
+            f"## {part}\n",
+            f"| at 30 % of the visits | {heads} |",
+            *(rule, *every),
+            "\nThe last model at 30 % of the visits against full data with all of them at its best",
+            "epoch, in points, paired by run; with several seeds with a 95 % bootstrap interval of",
+            "the mean, which says little of three:\n",
+            f"| lead of | {heads} |",
+            *(rule, *ahead),
+        ]
+    )
+
+
+def write(runs: Runs, agents: list[str], table: Path) -> None:
+    """Writes the page of the runs that are there, and the longer ones beside it."""
+    known = runs | {result.config.key: result for result in expand(LONG_RUNS)}
+    sections = [tables(known, part, agents) for part in PARTS]
+    write_text(table, "\n\n".join([__doc__ or "", *sections]) + "\n")
+    longer = [each for part in PARTS for each in settings(part, LONGER)]
+    groups = all_groups(longer, agents, together=False)
+    keys = [config.key for group in groups for config in group.configs()]
     compact((runs[key] for key in keys if key in runs), table.with_suffix("") / "runs.json.gz")
 
 
@@ -119,7 +132,8 @@ def main(
     """Plays the longer runs, one seed after the other, and writes the table after each."""
     agents = [ORACLE if name == ORACLE else repr(dynprune_agents.make(name)) for name in AGENTS]
     for place in range(seeds):
-        games = [replace(each, seeds=each.seeds[place : place + 1]) for each in settings(LONGER)]
+        every = [each for part in PARTS for each in settings(part, LONGER)]
+        games = [replace(each, seeds=each.seeds[place : place + 1]) for each in every]
         write(play(games, agents, out, jobs, best_epoch=True), agents, table)
     print(table.read_text(encoding="utf-8"))
 

@@ -22,6 +22,8 @@ R = TypeVar("R")
 class Cluster:
     """The Ray cluster at $RAY_ADDRESS or the one of this machine; started here if there is none.
 
+    One of its own is started in any case where $RAY_ADDRESS is "local".
+
     Attributes:
         mailbox: what the calls on it leave for this process, and ask it.
 
@@ -129,18 +131,21 @@ def _connect(jobs: int) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except OSError as error:
             raise ValueError(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from error
-    try:
-        ray.init("auto", log_to_driver=False)
-    except ConnectionError as error:
-        if address:
-            raise ValueError(f"no Ray cluster answers at RAY_ADDRESS={address}") from error
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        ray.init(
-            num_cpus=jobs,
-            include_dashboard=False,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": paths}},  # finds this package in a checkout
-        )
+    if address != "local":
+        try:
+            ray.init("auto", log_to_driver=False)
+            return
+        except ConnectionError as error:
+            if address:
+                raise ValueError(f"no Ray cluster answers at RAY_ADDRESS={address}") from error
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    ray.init(
+        "local",
+        num_cpus=jobs,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": paths}},  # finds this package in a checkout
+    )
 
 
 class Mailbox:

@@ -10,7 +10,7 @@ from helpers.results import run
 
 from benchmarks.committed_runs import read_rows
 from benchmarks.learned import long_horizon
-from benchmarks.learned.long_horizon import LONGER, settings, there, write
+from benchmarks.learned.long_horizon import LONGER, PARTS, settings, there, write
 from benchmarks.learned.tables import REFERENCE, Runs, Setting
 from dynprune_env.benchmark.best_epoch import BestEpoch
 
@@ -30,8 +30,9 @@ def made_up(setting: Setting, agent: str, percents: list[float], best: list[floa
     return {each.config.key: each for each in found}
 
 
-def test_the_games_are_those_of_the_long_study_but_longer() -> None:
-    short, longer = settings(), settings(LONGER)
+@pytest.mark.parametrize("part", PARTS)
+def test_the_games_are_those_of_the_long_study_but_longer(part: str) -> None:
+    short, longer = settings(part), settings(part, LONGER)
     assert [each.env_kwargs["epochs"] for each in (*short, *longer)] == [30, 30, 60, 60]
     assert [each.env_kwargs["label_noise"] for each in longer] == [0.2, 0.4]
     for one, other in zip(short, longer, strict=True):
@@ -43,7 +44,7 @@ def test_means_are_of_the_seeds_that_are_there_and_leads_are_paired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(long_horizon, "expand", lambda _: [])
-    low, high = settings(LONGER)
+    low, high = settings("cifar100", LONGER)
     runs = made_up(high, "learned", [70, 71, 75], [70, 71, 75])
     runs |= made_up(high.full(), REFERENCE, [60, 62], [66, 68])
     runs |= made_up(low, "learned", [72], [73])

@@ -19,11 +19,11 @@ SMALL: dict[str, Any] = {"train_size": 60, "epochs": 3, "budget": 0.5}
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
 def test_ray_gives_the_same_results_and_a_dead_worker_costs_its_own_runs_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # not the cluster that other tests have up
     (tmp_path / "faulty.py").write_text(FAULTY)
     monkeypatch.syspath_prepend(tmp_path)
     agents = ["dynamic_random", "faulty:Exits", "epsilon_greedy", "infobatch"]

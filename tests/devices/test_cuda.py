@@ -21,10 +21,7 @@ from dynprune_env import run_episodes
 from dynprune_env.common.tf32 import without_tf32
 from dynprune_env.training import step_graphs
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-    pytest.mark.xdist_group("cuda"),
-]
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 CLOSE = 1e-2
 """Kernels of CUDA add in another order; a few epochs of training widen that."""
 DRAWING = ("drawing", "streamed", "dropout")

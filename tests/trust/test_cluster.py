@@ -33,7 +33,6 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("ray"),  # a machine has one Ray that is found by itself
     pytest.mark.filterwarnings("ignore"),  # of Ray's own
 ]
 ROOTS = [Path(each.__file__).parents[1] for each in (dynprune_env, dynprune_agents)]
