@@ -216,22 +216,29 @@ def _with_parents(name: str) -> Iterator[str]:
     yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
+@cache
+def _own_folder(origin: str) -> str | None:
+    """The folder of a source file of the user's own; None for any other file."""
+    path = _source(origin)
+    return str(path.parent) if path and _is_own(path) else None
+
+
 class _Loaded:
-    """What is loaded now, by package and by folder; looked up once, where it is needed."""
+    """What is loaded now of the user's own, by package and by folder; looked up once, if needed."""
 
     @cached_property
-    def _places(self) -> dict[str | Path, list[str]]:
-        places: dict[str | Path, list[str]] = {}
+    def _places(self) -> dict[str, list[str]]:
+        places: dict[str, list[str]] = {}
         for name, module in list(sys.modules.items()):
             origin = getattr(module, "__file__", None)
             # What calls this is left out, unless it holds the thing itself.
-            if isinstance(origin, str) and name != "__main__" and (path := _source(origin)):
+            if isinstance(origin, str) and name != "__main__" and (folder := _own_folder(origin)):
                 places.setdefault(name.partition(".")[0], []).append(name)
-                places.setdefault(path.parent, []).append(name)
+                places.setdefault(folder, []).append(name)
         return places
 
     def beside(self, name: str, path: Path) -> list[str]:
         """Of the same package, or beside a module that is in none, of the same folder."""
         top = name.partition(".")[0]
         is_package = hasattr(sys.modules.get(top), "__path__")
-        return self._places.get(top if is_package else path.parent, [])
+        return self._places.get(top if is_package else str(path.parent), [])
