@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 PACKAGES = {"dynprune_env": "report", "dynprune_agents": "cli"}
@@ -216,11 +216,19 @@ def _with_parents(name: str) -> Iterator[str]:
     yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
-@cache
-def _own_folder(origin: str) -> str | None:
-    """The folder of a source file of the user's own; None for any other file."""
-    path = _source(origin)
-    return str(path.parent) if path and _is_own(path) else None
+_folder_of: dict[str, tuple[ModuleType | Any, str | None]] = {}
+"""By name a module that was seen, and its folder, None unless it is of the user's own."""
+
+
+def _own_folder(name: str, module: ModuleType | Any) -> str | None:
+    """The folder of a loaded module of the user's own; None for any other module."""
+    known = _folder_of.get(name)
+    if known is None or known[0] is not module:
+        origin = getattr(module, "__file__", None)
+        path = _source(origin) if isinstance(origin, str) else None
+        known = module, str(path.parent) if path and _is_own(path) else None
+        _folder_of[name] = known
+    return known[1]
 
 
 class _Loaded:
@@ -230,9 +238,8 @@ class _Loaded:
     def _places(self) -> dict[str, list[str]]:
         places: dict[str, list[str]] = {}
         for name, module in list(sys.modules.items()):
-            origin = getattr(module, "__file__", None)
             # What calls this is left out, unless it holds the thing itself.
-            if isinstance(origin, str) and name != "__main__" and (folder := _own_folder(origin)):
+            if name != "__main__" and (folder := _own_folder(name, module)):
                 places.setdefault(name.partition(".")[0], []).append(name)
                 places.setdefault(folder, []).append(name)
         return places
