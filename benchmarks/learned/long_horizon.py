@@ -41,7 +41,7 @@ LONGER = 60
 BETWEEN = """
 The last model at 30 % of the visits against full data with all of them at its best epoch, in as
 many epochs and in the shorter run, where it learns fewer wrong labels. In points, paired by seed;
-of several with a 95 % bootstrap interval of the mean, which says little of three:
+of three with a 95 % bootstrap interval of the mean, which says little of so few:
 """
 LONG_RUNS = Path(__file__).parent.parent / "results" / "long" / "runs.json"
 
@@ -85,8 +85,8 @@ def leads(runs: Runs, columns: list[Setting], rivals: list[Setting], agent: str)
             continue
         ours = accuracies(runs, replace(column, seeds=both.seeds), agent)
         theirs = accuracies(runs, both, REFERENCE, best=True)
-        several = len(both.seeds) > 1
-        cells.append(difference(ours, theirs) if several else f"{(ours - theirs)[0]:+.2f}")
+        enough = len(both.seeds) > 2
+        cells.append(difference(ours, theirs) if enough else f"{(ours - theirs).mean():+.2f}")
     return " | ".join(cells)
 
 

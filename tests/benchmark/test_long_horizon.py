@@ -47,7 +47,7 @@ def test_means_are_of_the_seeds_that_are_there_and_leads_are_paired(
     low, high = settings("cifar100", LONGER)
     runs = made_up(high, "learned", [70, 71, 75], [70, 71, 75])
     runs |= made_up(high.full(), REFERENCE, [60, 62], [66, 68])
-    runs |= made_up(settings("cifar100")[1].full(), REFERENCE, [68], [69])
+    runs |= made_up(settings("cifar100")[1].full(), REFERENCE, [68, 0, 0], [69, 70, 72])
     runs |= made_up(low, "learned", [72], [73])
     runs |= made_up(low.full(), REFERENCE, [70], [71.5])
     assert there(runs, high, "learned").seeds == high.seeds
@@ -55,9 +55,9 @@ def test_means_are_of_the_seeds_that_are_there_and_leads_are_paired(
     write(runs, ["learned", "dynamic_random"], tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "| `learned` |  | 72.0 (1) |  | 72.0 (3) |" in text
-    assert "| `full_data`, all visits, best epoch |  | 71.5 (1) | 69.0 (1) | 67.0 (2) |" in text
-    # 70 - 66 and 71 - 68 of two seeds, 70 - 69 in the shorter run; one seed has no interval
-    assert "| `learned` | +0.50 | **+3.50 (+3.00 to +4.00)** |  | +1.00 |" in text
+    assert "| `full_data`, all visits, best epoch |  | 71.5 (1) | 70.3 (3) | 67.0 (2) |" in text
+    # 70 - 66 and 71 - 68 of two seeds, 70 - 69, 71 - 70 and 75 - 72 in the shorter runs
+    assert "| `learned` | +0.50 | +3.50 |  | **+1.67 (+1.00 to +3.00)** |" in text
     assert "| `dynamic_random` |  |  |  |  |" in text
     _, rows = read_rows(tmp_path / "page" / "runs.json.gz", ["agent", "accuracy"])
     ours = sorted(row["accuracy"] for row in rows if row["agent"] == "learned")
