@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 
 import dynprune_agents
-from benchmarks.learned.tables import Setting, val_accuracies
+from benchmarks.learned.tables import Setting, mean_cells, val_accuracies
 from dynprune_env import register_task
 from dynprune_env.common.files import write_text
 from dynprune_env.tasks.recipes import Augmentation
@@ -60,9 +59,7 @@ def main(
     ]
     for spec in agents or AGENTS:
         lead = val_accuracies(dynprune_agents.make(spec), both) - base
-        errors = lead.std(1, ddof=1) / np.sqrt(lead.shape[1])
-        cells = " | ".join(f"{a:+.2f} ± {e:.2f}" for a, e in zip(lead.mean(1), errors, strict=True))
-        lines.append(f"| `{spec}` | {cells} |")
+        lines.append(f"| `{spec}` | {mean_cells(lead)} |")
         print(lines[-1], flush=True)
         write_text(table, f"{__doc__}\n\n" + "\n".join(lines) + "\n")
 

@@ -8,6 +8,9 @@ seeds (how many stands in brackets): of the last model, of full data with all vi
 epoch of its best val accuracy. The runs of 30 epochs are those of long.md.
 
     python -m benchmarks.learned.long_horizon     # five hours on one core; goes on where it stopped
+
+So far not all of it is played. `python -m benchmarks.expand_runs` puts the committed runs into
+`results/long_horizon` first; with --only-tables they are tabled as they are.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from benchmarks.learned.tables import (
     accuracies,
     all_groups,
     difference,
+    load_runs,
     play,
 )
 from dynprune_env.common.files import write_text
@@ -58,9 +62,8 @@ def settings(part: str, epochs: int | None = None) -> list[Setting]:
 
 def there(runs: Runs, setting: Setting, agent: str) -> Setting:
     """The setting with those seeds that an agent has played."""
-    seeds = [(seed,) for seed in setting.seeds]
-    alone = [replace(setting, seeds=seed) for seed in seeds]
-    played = [s.seeds[0] for s in alone if all(c.key in runs for c in s.configs(agent))]
+    alone = (replace(setting, seeds=(seed,)) for seed in setting.seeds)
+    played = (s.seeds[0] for s in alone if all(c.key in runs for c in s.configs(agent)))
     return replace(setting, seeds=tuple(played))
 
 
@@ -132,14 +135,17 @@ def write(runs: Runs, agents: list[str], table: Path) -> None:
 
 def main(
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=3)] = 3,
+    only_tables: Annotated[bool, typer.Option("--only-tables", help="Of what is there.")] = False,
     jobs: int = 1,
     out: Path = Path("results/long_horizon"),
     table: Path = Path("benchmarks/results/long_horizon.md"),
 ) -> None:
     """Plays the longer runs, one seed after the other, and writes the table after each."""
     agents = [ORACLE if name == ORACLE else repr(dynprune_agents.make(name)) for name in AGENTS]
-    for place in range(seeds):
-        every = [each for part in PARTS for each in settings(part, LONGER)]
+    if only_tables:
+        write(load_runs(out), agents, table)
+    every = [each for part in PARTS for each in settings(part, LONGER)]
+    for place in range(0 if only_tables else seeds):
         games = [replace(each, seeds=each.seeds[place : place + 1]) for each in every]
         write(play(games, agents, out, jobs, best_epoch=True), agents, table)
     print(table.read_text(encoding="utf-8"))

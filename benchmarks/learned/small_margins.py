@@ -25,7 +25,7 @@ import typer
 import dynprune_agents
 from benchmarks.learned.digits import LONGER_PPO, settings
 from benchmarks.learned.fresh import FURTHER_PPO
-from benchmarks.learned.tables import val_accuracies
+from benchmarks.learned.tables import mean_cells, val_accuracies
 from dynprune_agents import Agent
 from dynprune_env import keep_top
 from dynprune_env.common.files import write_text
@@ -97,9 +97,7 @@ def main(table: Path = Path("benchmarks/results/small_margins.md")) -> None:
     agents: list[tuple[str, Any]] = [(spec, dynprune_agents.make(spec)) for spec in PLAYERS]
     for name, agent in [*agents, *((repr(plan).rpartition(":")[2], plan) for plan in plans)]:
         lead = val_accuracies(agent, games) - base
-        errors = 1.96 * lead.std(1, ddof=1) / np.sqrt(lead.shape[1])
-        cells = " | ".join(f"{m:+.2f} ± {e:.2f}" for m, e in zip(lead.mean(1), errors, strict=True))
-        lines.append(f"| `{name}` | {cells} |")
+        lines.append(f"| `{name}` | {mean_cells(lead, 1.96)} |")
         print(lines[-1], flush=True)
     write_text(table, f"{__doc__}\n" + "\n".join(lines) + "\n")
 

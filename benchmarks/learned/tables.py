@@ -163,6 +163,17 @@ def over(runs: Runs, setting: Setting, agent: str) -> bool:
     return spent(runs, setting, agent) > setting.budget + 0.005
 
 
+def mean_cells(leads: np.ndarray, errors: float = 1.0) -> str:
+    """Cells of a table: the means of leads, (settings, runs) in points, ± standard errors.
+
+    Args:
+        leads: of each run.
+        errors: how many standard errors; 1.96 for a 95 % interval.
+    """
+    halves = errors * leads.std(1, ddof=1) / np.sqrt(leads.shape[1])
+    return " | ".join(f"{m:+.2f} ± {h:.2f}" for m, h in zip(leads.mean(1), halves, strict=True))
+
+
 def difference(one: np.ndarray, other: np.ndarray) -> str:
     """Mean of the paired difference with its interval, in points; bold if apart from zero."""
     low, high = mean_interval((one - other).tolist())

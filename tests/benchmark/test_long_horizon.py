@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from helpers.results import run
 
+from benchmarks import expand_runs
 from benchmarks.committed_runs import read_rows
 from benchmarks.learned import long_horizon
-from benchmarks.learned.long_horizon import LONGER, PARTS, settings, there, write
+from benchmarks.learned.long_horizon import LONGER, LONG_RUNS, PARTS, main, settings, there, write
 from benchmarks.learned.tables import REFERENCE, Runs, Setting
 from dynprune_env.benchmark.best_epoch import BestEpoch
 
@@ -62,3 +63,10 @@ def test_means_are_of_the_seeds_that_are_there_and_leads_are_paired(
     _, rows = read_rows(tmp_path / "page" / "runs.json.gz", ["agent", "accuracy"])
     ours = sorted(row["accuracy"] for row in rows if row["agent"] == "learned")
     assert ours == [0.7, 0.71, 0.72, 0.75]
+
+
+def test_the_committed_page_is_that_of_the_committed_runs(tmp_path: Path) -> None:
+    committed = LONG_RUNS.parents[1] / "long_horizon.md"
+    expand_runs.main(committed.with_suffix("") / "runs.json.gz", tmp_path / "out")
+    main(only_tables=True, out=tmp_path / "out", table=tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_bytes() == committed.read_bytes()
