@@ -11,7 +11,7 @@ from helpers.results import run
 from benchmarks import expand_runs
 from benchmarks.committed_runs import read_rows
 from benchmarks.learned import long_horizon
-from benchmarks.learned.long_horizon import LONGER, LONG_RUNS, PARTS, main, settings, there, write
+from benchmarks.learned.long_horizon import LONG_RUNS, LONGER, PARTS, main, settings, there, write
 from benchmarks.learned.tables import REFERENCE, Runs, Setting
 from dynprune_env.benchmark.best_epoch import BestEpoch
 
