@@ -11,6 +11,7 @@ import pytest
 from helpers.command import call
 from helpers.episodes import run_script
 from helpers.indexed import index_all, indexed
+from helpers.pace import cpu_seconds_below
 from helpers.results import run, runs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,8 +45,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_report_of_two_thousand_results_takes_seconds_and_little_memory(tmp_path: Path) -> None:
     make_results(tmp_path / "results", 2000)
     for _ in range(2):
-        cost = report(tmp_path / "results", tmp_path / "out")
-        assert cost.seconds < 12  # four on an idle machine; the old one loaded torch alone for two
+        with cpu_seconds_below(15):  # six of them on a quiet core
+            cost = report(tmp_path / "results", tmp_path / "out")
         assert cost.megabytes < 300
     assert (tmp_path / "results" / NAME).exists()
     assert (tmp_path / "out" / "report.html").exists()
