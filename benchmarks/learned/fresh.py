@@ -27,7 +27,7 @@ from gymnasium.vector import AutoresetMode
 
 import dynprune_agents
 from benchmarks.committed_runs import NEEDED, parse_variant, read_rows
-from benchmarks.learned.digits import LEARNED, LONGER_PPO, settings
+from benchmarks.learned.digits import LEARNED, LONGER_PPO, TAUGHT, settings
 from benchmarks.learned.tables import Setting
 from dynprune_env.common.files import write_text
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
@@ -37,7 +37,7 @@ RUNS = Path("benchmarks/results/learned_digits/runs.json.gz")
 FURTHER_PPO = "sb3(policy='benchmarks/learned/policies/ppo_weights_digits_further.npz')"
 """`LONGER_PPO` trained as long again."""
 
-POLICIES = (FURTHER_PPO, LONGER_PPO, "sb3(policy='ppo_short')", "learned")
+POLICIES = (FURTHER_PPO, LONGER_PPO, TAUGHT, "sb3(policy='ppo_short')", "learned")
 DATA_SEEDS = tuple(range(200, 240))
 DRAWS = 2000
 
