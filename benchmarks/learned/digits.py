@@ -4,7 +4,7 @@ Budgets 0.1, 0.3 and 0.5, with 0 %, 20 % and 40 % of the labels redrawn; 50 runs
 seeds on each of ten data seeds, none of which training or the choice between policies has met.
 Differences are paired by run, with a 95 % bootstrap interval of their mean. Beside the agents stand
 three seeds of the same training of PPO, one of four times as many steps whose actions weigh
-gradients too, a policy that was taught by it and by plans for clean labels, and the best of 28
+gradients too, a policy that was taught by it and by a plan for clean labels, and the best of 28
 constant plans (one tilt each). Below stand three seeds that were trained with raw weights between
 1/2 and 2, which may be larger steps, and their controls: dynamic random with nothing but larger
 steps, by a half or twice.

@@ -1,13 +1,14 @@
-"""CIFAR with wrong labels in 30 and in 60 epochs: is full data's lead there one of short runs?
+"""CIFAR in 30 and in 60 epochs: is full data's lead over wrong labels one of short runs?
 
 In the 30 epochs of [long.md](long.md) small convolutional nets underfit 10,000 augmented images:
 full data with all visits, stopped at the epoch of its best val accuracy, is ahead of every agent at
 30 % of the visits. Their horizon is longer (see [horizon.md](horizon.md)). So the same games are
-played here for 60 epochs as well, at the same learning rate. Test accuracy in percent, mean over
-seeds (how many stands in brackets): of the last model, of full data with all visits also at the
-epoch of its best val accuracy. The runs of 30 epochs are those of long.md.
+played here for 60 epochs as well, at the same learning rate, and with clean labels for comparison,
+where visits still decide. Test accuracy in percent, mean over seeds (how many stands in brackets):
+of the last model, of full data with all visits also at the epoch of its best val accuracy. The runs
+of 30 epochs are those of long.md. The `oracle` is dynamic random where no label is wrong.
 
-    python -m benchmarks.learned.long_horizon     # five hours on one core; goes on where it stopped
+    python -m benchmarks.learned.long_horizon     # six hours on one core; goes on where it stopped
 
 So far not all of it is played. `python -m benchmarks.expand_runs` puts the committed runs into
 `results/long_horizon` first; with --only-tables they are tabled as they are.
@@ -40,7 +41,7 @@ from dynprune_env.common.files import write_text
 
 AGENTS = ("learned", "small_loss", "kakurenbo", "dynamic_random", ORACLE)
 PARTS, BUDGET = ("cifar10", "cifar100"), 0.3
-NOISES = (0.2, 0.4)
+NOISES = (0.0, 0.2, 0.4)
 LONGER = 60
 BETWEEN = """
 The last model at 30 % of the visits against full data with all of them at its best epoch, in as
@@ -51,7 +52,7 @@ LONG_RUNS = Path(__file__).parent.parent / "results" / "long" / "runs.json"
 
 
 def settings(part: str, epochs: int | None = None) -> list[Setting]:
-    """The noisy games of a part of the long study at 30 % of the visits; None for its own T."""
+    """Games of a part of the long study at 30 % of the visits, by noise; None for its own T."""
     (found,) = find_parts([part])
     return [
         each

@@ -1,14 +1,15 @@
 """A policy for short runs of Digits that teachers made who know how many labels are wrong.
 
 Where labels are wrong, or the budget is small, the teacher is PPO's policy `ppo_weights_digits`.
-Where all are right, near 30 and 50 % of the visits, it is a plan: 11 weighted tilts that change
-linearly over the run, found by the cross-entropy method (Rubinstein & Kroese 2004), which starts
-from old samples of small margin. The policy sees what every policy sees, `diagnostics`, and has to
-find out by itself which game it is in: it learns the teachers' actions in the states that it meets
-itself (DAgger, Ross et al. 2011, arXiv:1011.0686). Plans are judged by final val accuracy and loss;
-data seeds and run seeds are above 2^20.
+Where all are right, from 20 % of the visits on, it is a plan: keep the smallest margins, which
+weigh more too ([small_margins.md](../results/small_margins.md)). Nobody knows in the first epoch
+which game it is, so all begin alike: near 30 % of the visits with all samples, as the rules do that
+are best with clean labels; with half of an even pace where the budget is smaller. The policy sees
+what every policy sees, `diagnostics`, and has to find out by itself which game it is in: it learns
+the teachers' actions in the states that it meets itself (DAgger, Ross et al. 2011,
+arXiv:1011.0686). Data seeds and run seeds are above 2^20.
 
-    python -m benchmarks.learned.taught       # some twenty minutes of one core
+    python -m benchmarks.learned.taught       # some five minutes of one core
 """
 
 from __future__ import annotations
@@ -28,13 +29,18 @@ from dynprune_agents.learning.mixture import FIRST_SEED, TaskDraw
 from dynprune_agents.policies._sb3_arrays import read_arrays
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.observations import Run
-from dynprune_env.selection.tilts import WeightedTilts
+from dynprune_env.selection.tilts import PacedTilts, WeightedTilts
 
 TEACHER = Path("benchmarks/learned/policies/ppo_weights_digits.npz")
-START = {"age": 0.3, "margin": -0.9, "temperature": -0.9, "loss_weight": -0.3}
-"""Where the search begins: old samples of small margin, hardly at random."""
-PLANNED = {0.3: (0.2, 0.4), 0.5: (0.4, 0.7)}
-"""Budgets that plans are sought for, and those, from and below, at which they teach."""
+PLAN = {
+    **{"margin": -1.0, "unvisited": 1.0, "loss": 0.2, "age": 0.1, "temperature": -0.85},
+    "margin_weight": -1.0,
+}
+"""Where all labels are right; what is not named is 0."""
+PLANNED = 0.2
+"""The smallest budget for which the plan teaches."""
+FIRST_PACES = {0.0: -0.5, PLANNED: 1.0, 0.4: 0.0}
+"""Of the first epoch, by the budget from which on it holds."""
 GAMES = [
     (noise, budget)
     for noise in (0.0, 0.0, 0.0, 0.05, 0.1, 0.2, 0.4)
@@ -43,14 +49,14 @@ GAMES = [
 """Label noise and budget of the runs of one round."""
 
 Rule = Callable[[np.ndarray], np.ndarray]
-"""From observations (R, k) to actions (R, 11)."""
+"""From observations (R, k) to actions (R, 13)."""
 
 
 def games(count: int, noise: float, budget: float, data_seed: int) -> DynPruneVectorEnv:
     """So many runs of Digits side by side."""
     kwargs = {
         "observation": "diagnostics",
-        "action": "weighted_tilts",
+        "action": "paced_tilts",
         "budget": budget,
         "label_noise": noise,
         "data_seed": data_seed,
@@ -59,78 +65,53 @@ def games(count: int, noise: float, budget: float, data_seed: int) -> DynPruneVe
     return TaskDraw("DynPrune-Digits-v0", kwargs).make(count, AutoresetMode.DISABLED)
 
 
-def planned(plans: np.ndarray) -> Rule:
-    """What plans do, (22,) or one for each run, (R, 22): their middle, and the change from it."""
+def taught(noise: float, budget: float) -> Rule:
+    """What the teacher of a game does."""
+    ppo, names = read_arrays(TEACHER), PacedTilts.NAMES
+    plan = np.array([PLAN.get(name, 0.0) for name in names], dtype=np.float32)
 
     def act(observation: np.ndarray) -> np.ndarray:
-        time = 2 * observation[:, Run.NAMES.index("progress"), None] - 1
-        middle, change = np.split(np.atleast_2d(plans), 2, axis=1)
-        return np.clip(middle + time * change, -1, 1).astype(np.float32)
+        if noise == 0 and budget >= PLANNED:
+            action = np.tile(plan, (len(observation), 1))
+        else:
+            action = np.zeros((len(observation), len(names)), dtype=np.float32)
+            shown = observation[:, : len(Run.NAMES)]
+            action[:, : len(WeightedTilts.NAMES)] = ppo.predict(shown, deterministic=True)[0]
+        first = observation[:, Run.NAMES.index("progress")] == 0
+        action[first, names.index("pace")] = FIRST_PACES[max(b for b in FIRST_PACES if b <= budget)]
+        return action.clip(-1, 1)
 
     return act
 
 
-def play(envs: DynPruneVectorEnv, seeds: list[int], act: Rule) -> tuple[np.ndarray, dict[str, Any]]:
-    """One episode of each: (T · R, 15) observations, and the last infos."""
-    observation, infos = envs.reset(seed=seeds)
+def play(envs: DynPruneVectorEnv, seeds: list[int], act: Rule) -> np.ndarray:
+    """The observations of one episode of each, (T · R, 15)."""
+    observation, _ = envs.reset(seed=seeds)
     seen, ended = [], np.zeros(len(seeds), dtype=bool)
     while not ended.all():
         seen.append(observation)
-        observation, _, ended, _, infos = envs.step(act(observation))
+        observation, _, ended, _, _ = envs.step(act(observation))
     envs.close()
-    return np.concatenate(seen), infos
-
-
-def search_plan(
-    rng: np.random.Generator, budget: float, rounds: int = 10, members: int = 64, draws: int = 40
-) -> np.ndarray:
-    """(22,): the cross-entropy method's mean. Plans of a round play the same runs."""
-    names = WeightedTilts.NAMES
-    mean, spread = np.zeros(2 * len(names)), np.full(2 * len(names), 0.25)
-    for name, value in START.items():
-        mean[names.index(name)] = value
-    for number in range(rounds):
-        plans = mean + spread * rng.standard_normal((members, len(mean)))
-        plans[0] = mean
-        score, accuracy = np.zeros(members), 0.0
-        for _ in range(draws):
-            seed = int(rng.integers(FIRST_SEED, 1 << 31))
-            _, infos = play(games(members, 0.0, budget, seed), [seed] * members, planned(plans))
-            for name, sign in (("val_accuracy", 1.0), ("val_loss", -0.3)):
-                score += sign * (infos[name] - infos[name].mean()) / infos[name].std()
-            accuracy += float(infos["val_accuracy"].mean()) / draws
-        best = plans[np.argsort(-score)[: members // 4]]
-        mean = 0.3 * mean + 0.7 * best.mean(0)
-        spread = np.maximum(0.05, 0.5 * spread + 0.5 * best.std(0))
-        print(f"plan at {budget}, round {number + 1}: val accuracy {100 * accuracy:.2f} %")
-    return np.clip(mean, -1, 1)
+    return np.concatenate(seen)
 
 
 def collect(
-    rng: np.random.Generator, act: Rule | None, plans: dict[float, Rule], replicas: int = 32
+    rng: np.random.Generator, act: Rule | None, replicas: int = 32
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Observations of one round, (N, 15), and what a teacher does there, (N, 11).
+    """Observations of one round, (N, 15), and what a teacher does there, (N, 13).
 
     Args:
         rng: of the games.
         act: who plays; None, each game's teacher itself.
-        plans: those of clean labels, by the budget that they were sought for.
         replicas: runs of each game.
     """
-    ppo = read_arrays(TEACHER)
     seen, done = [], []
-
-    def by_ppo(observation: np.ndarray) -> np.ndarray:
-        shown = observation[:, : len(Run.NAMES)]
-        return np.asarray(ppo.predict(shown, deterministic=True)[0])
-
     for noise, budget in GAMES:
-        near = [at for at, (low, high) in PLANNED.items() if low <= budget < high and noise == 0]
-        teach = plans[near[0]] if near else by_ppo
+        teach = taught(noise, budget)
         data_seed, *seeds = (int(s) for s in rng.integers(FIRST_SEED, 1 << 31, replicas + 1))
-        observations, _ = play(games(replicas, noise, budget, data_seed), seeds, act or teach)
+        observations = play(games(replicas, noise, budget, data_seed), seeds, act or teach)
         seen.append(observations)
-        done.append(np.clip(teach(observations), -1, 1))
+        done.append(teach(observations))
     return np.concatenate(seen), np.concatenate(done)
 
 
@@ -156,18 +137,17 @@ def fit(model: PPO, seen: np.ndarray, done: np.ndarray, steps: int = 10_000) -> 
 def main(
     seed: int = 0,
     rounds: int = 5,
-    width: int = 64,
+    width: int = 128,
     out: Path = Path("benchmarks/learned/policies/taught_digits.npz"),
 ) -> None:
-    """Finds the plan, teaches the policy, and writes it."""
+    """Teaches the policy and writes it."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    plans = {budget: planned(search_plan(rng, budget)) for budget in PLANNED}
     envs = DynPruneVecEnv(games(1, 0.0, 0.3, FIRST_SEED))
     model = PPO("MlpPolicy", envs, seed=seed, policy_kwargs={"net_arch": [width]}, device="cpu")
     rows = []
     for number in range(rounds):
-        rows.append(collect(rng, _mode(model) if number else None, plans))
+        rows.append(collect(rng, _mode(model) if number else None))
         seen, done = (np.concatenate(column) for column in zip(*rows, strict=True))
         error = fit(model, seen, done)
         print(f"round {number + 1} of {rounds}: {len(seen):,} states, squared error {error:.4f}")

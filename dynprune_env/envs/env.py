@@ -46,6 +46,7 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     | "strategy" | Discrete(7) | a handwritten strategy for the epoch, see `Strategy` |
     | "tilts" | Box(-1, 1, (8,)) | leans dynamic random towards some samples, see `Tilts` |
     | "weighted_tilts" | Box(-1, 1, (11,)) | the same with gradient weights, see `WeightedTilts` |
+    | "paced_tilts" | Box(-1, 1, (13,)) | and with the visits of the epoch, see `PacedTilts` |
 
     Stable-Baselines3 recommends [-1, 1] for a Box: `gymnasium.wrappers.RescaleAction(env, -1, 1)`
     gives "weights" that range. An empty mask is a legal step without updates.

@@ -42,8 +42,8 @@ class Settings:
             paid once at the end: for learning, since what an epoch brings is mostly noise. Or
             "my_module:function", a pure function of one's own, see `find_reward`.
         observation: "samples", "summary", "run" or "diagnostics".
-        action: "mask", "weights", "quantiles", "strategy", "tilts" or
-            "weighted_tilts".
+        action: "mask", "weights", "quantiles", "strategy", "tilts",
+            "weighted_tilts" or "paced_tilts".
         weights: "mean_one" scales the gradient weights of an epoch to a mean of one: a rule chooses
             what counts, not how large the steps are. "raw" takes them as they are, for rules whose
             source does; compare these with a control of the same weights (`random_control`).

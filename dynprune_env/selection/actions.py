@@ -13,7 +13,7 @@ from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.context import ActionContext, check_symmetric
 from dynprune_env.selection.ranking import keep_top, rank
 from dynprune_env.selection.statistics import SampleStatistics
-from dynprune_env.selection.tilts import Tilts, WeightedTilts
+from dynprune_env.selection.tilts import PacedTilts, Tilts, WeightedTilts
 
 MAX_WEIGHT = 100.0
 """Largest gradient weight that the `weights` action takes."""
@@ -170,8 +170,9 @@ ACTIONS: dict[str, type[Action]] = {
     "strategy": Strategy,
     "tilts": Tilts,
     "weighted_tilts": WeightedTilts,
+    "paced_tilts": PacedTilts,
 }
-WEIGHING = ("weights", "weighted_tilts")
+WEIGHING = ("weights", "weighted_tilts", "paced_tilts")
 """Those that give kept samples weights other than one."""
 
 

@@ -63,8 +63,12 @@ class Tilts:
         for tilt, feature in zip(tilts.T, features.values(), strict=True):
             if tilt.any():
                 scores += tilt[:, None] * feature
-        counts = np.maximum(1, np.rint(context.visits_per_epoch)).astype(np.int64)
+        counts = np.maximum(1, np.rint(self._pace(action, context))).astype(np.int64)
         return keep_top(scores, counts, context.rng)
+
+    def _pace(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
+        """How many samples to keep, (R,) float64."""
+        return context.visits_per_epoch
 
     def random(self, context: ActionContext) -> np.ndarray:
         """Zeros."""
@@ -91,6 +95,23 @@ class WeightedTilts(Tilts):
             for place, name in enumerate(self.WEIGHTED)
         )
         return np.where(kept, 2.0 ** np.clip(logs, -1, 1), 0).astype(np.float32)
+
+
+class PacedTilts(WeightedTilts):
+    """`WeightedTilts`, and two more numbers: small margins weigh, and how much the epoch spends.
+
+    `margin_weight` weighs the margin as the others of WEIGHTED weigh theirs. `pace` p keeps
+    FASTEST^p times as many samples as spend the rest of the budget evenly, from a quarter to four
+    times, all of them at most: a full first epoch at 30 % of the visits, as many rules begin with,
+    is a pace of 0.87 or more.
+    """
+
+    WEIGHTED = (*WeightedTilts.WEIGHTED, "margin")
+    NAMES = (*WeightedTilts.NAMES, "margin_weight", "pace")
+    FASTEST = 4.0
+
+    def _pace(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
+        return context.visits_per_epoch * self.FASTEST ** action[:, -1].astype(np.float64)
 
 
 def tilt_features(context: ActionContext) -> dict[str, np.ndarray]:

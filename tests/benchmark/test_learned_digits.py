@@ -8,9 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.committed_runs import Game, read_rows
-from benchmarks.learned.digits import BUDGETS, CONTROLS, LONGER_PPO, NOISE, SEEDS_OF_PPO, TAUGHT
-from benchmarks.learned.fresh import RUNS
+from benchmarks.committed_runs import NEEDED, Game, read_rows
+from benchmarks.learned.digits import (
+    BUDGETS,
+    CONTROLS,
+    LONGER_PPO,
+    NOISE,
+    SEEDS_OF_PPO,
+    TAUGHT,
+    settings,
+)
+from benchmarks.learned.fresh import RUNS, best_rule
 from dynprune_agents import names
 
 DOCS = Path(RUNS).parents[3] / "docs"
@@ -46,6 +54,16 @@ def test_ppo_of_six_minutes_is_above_dynamic_random_rules_and_constant_plans(
     assert accuracies[policy].mean() > max(rivals)
 
 
+def test_the_taught_policy_is_level_with_or_above_the_best_rule_of_each_setting(
+    accuracies: dict[str, np.ndarray],
+) -> None:
+    _, rows = read_rows(RUNS, NEEDED)
+    best = [accuracies[best_rule(rows, setting)].mean(-1).ravel() for setting in settings()]
+    lead = accuracies[TAUGHT].mean(-1).ravel() - np.diag(best)
+    assert (lead > -0.01).all()
+    assert (lead > 0.15).sum() == 8
+
+
 def test_the_table_of_the_docs_is_that_of_the_runs(accuracies: dict[str, np.ndarray]) -> None:
     lines = (DOCS / "learned_policies.md").read_text(encoding="utf-8").splitlines()
     rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in lines if "|" in line}
@@ -53,7 +71,7 @@ def test_the_table_of_the_docs_is_that_of_the_runs(accuracies: dict[str, np.ndar
     for label, table in {
         "PPO trained on Digits alone, with weights": accuracies[LONGER_PPO],
         "PPO trained on Digits alone, mean of three": mean_of_three,
-        "taught by it, and by plans for clean labels": accuracies[TAUGHT],
+        "taught by it, and by a plan for clean labels": accuracies[TAUGHT],
         "`sb3(policy='ppo_short')`": accuracies["sb3(policy='ppo_short')"],
         "`sb3`: PPO, long and short runs": accuracies["sb3"],
         "`learned(policy='weighted')`": accuracies["learned(policy='weighted')"],

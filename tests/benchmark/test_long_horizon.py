@@ -34,8 +34,8 @@ def made_up(setting: Setting, agent: str, percents: list[float], best: list[floa
 @pytest.mark.parametrize("part", PARTS)
 def test_the_games_are_those_of_the_long_study_but_longer(part: str) -> None:
     short, longer = settings(part), settings(part, LONGER)
-    assert [each.env_kwargs["epochs"] for each in (*short, *longer)] == [30, 30, 60, 60]
-    assert [each.env_kwargs["label_noise"] for each in longer] == [0.2, 0.4]
+    assert [each.env_kwargs["epochs"] for each in (*short, *longer)] == [30] * 3 + [60] * 3
+    assert [each.env_kwargs["label_noise"] for each in longer] == [0.0, 0.2, 0.4]
     for one, other in zip(short, longer, strict=True):
         assert {**one.env_kwargs, "epochs": 60} == other.env_kwargs
         assert (one.seeds, one.data_seeds, one.budget) == (other.seeds, other.data_seeds, 0.3)
@@ -45,21 +45,25 @@ def test_means_are_of_the_seeds_that_are_there_and_leads_are_paired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(long_horizon, "expand", lambda _: [])
-    low, high = settings("cifar100", LONGER)
+    clean, low, high = settings("cifar100", LONGER)
     runs = made_up(high, "learned", [70, 71, 75], [70, 71, 75])
     runs |= made_up(high.full(), REFERENCE, [60, 62], [66, 68])
-    runs |= made_up(settings("cifar100")[1].full(), REFERENCE, [68, 0, 0], [69, 70, 72])
+    runs |= made_up(settings("cifar100")[2].full(), REFERENCE, [68, 0, 0], [69, 70, 72])
+    runs |= made_up(clean, "dynamic_random", [74, 76], [75, 77])
     runs |= made_up(low, "learned", [72], [73])
     runs |= made_up(low.full(), REFERENCE, [70], [71.5])
     assert there(runs, high, "learned").seeds == high.seeds
     assert there(runs, low, "learned").seeds == low.seeds[:1]
     write(runs, ["learned", "dynamic_random"], tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert "| `learned` |  | 72.0 (1) |  | 72.0 (3) |" in text
-    assert "| `full_data`, all visits, best epoch |  | 71.5 (1) | 70.3 (3) | 67.0 (2) |" in text
+    assert "| `learned` |  |  |  | 72.0 (1) |  | 72.0 (3) |" in text
+    assert "| `dynamic_random` |  | 75.0 (2) |  |  |  |  |" in text
+    assert (
+        "| `full_data`, all visits, best epoch |  |  |  | 71.5 (1) | 70.3 (3) | 67.0 (2) |" in text
+    )
     # 70 - 66 and 71 - 68 of two seeds, 70 - 69, 71 - 70 and 75 - 72 in the shorter runs
-    assert "| `learned` | +0.50 | +3.50 |  | **+1.67 (+1.00 to +3.00)** |" in text
-    assert "| `dynamic_random` |  |  |  |  |" in text
+    assert "| `learned` |  | +0.50 | +3.50 |  |  | **+1.67 (+1.00 to +3.00)** |" in text
+    assert "| `dynamic_random` |  |  |  |  |  |  |" in text
     _, rows = read_rows(tmp_path / "page" / "runs.json.gz", ["agent", "accuracy"])
     ours = sorted(row["accuracy"] for row in rows if row["agent"] == "learned")
     assert ours == [0.7, 0.71, 0.72, 0.75]

@@ -32,7 +32,7 @@ NETS: dict[str, dict[str, Any]] = {
 }
 """Settings by what is trained; the tasks are there within the fixture `nets`."""
 
-ACTIONS = ("mask", "weights", "quantiles", "strategy", "tilts", "weighted_tilts")
+ACTIONS = ("mask", "weights", "quantiles", "strategy", "tilts", "weighted_tilts", "paced_tilts")
 GAMES: dict[str, dict[str, Any]] = {
     **{f"action {name}": {"action": name} for name in ACTIONS},
     **{f"observation {name}": {"observation": name} for name in OBSERVATIONS},

@@ -290,7 +290,14 @@ def test_the_command_trains_by_the_recipe_and_says_what_can_be_chosen(
         return captured.out + captured.err
 
     told = call("--help")
-    for word in ("run, diagnostics, summary", "tilts", "weighted_tilts", "--twins", "--relative"):
+    for word in (
+        "run, diagnostics, summary",
+        "tilts",
+        "weighted_tilts",
+        "paced_tilts",
+        "--twins",
+        "--relative",
+    ):
         assert word in told
     few = ("--env-kwargs", "train_size=60", "--env-kwargs", "epochs=3", "--device", "cpu")
     call("--algo", "ppo", "--steps", "96", *few)

@@ -15,9 +15,9 @@ from dynprune_env.selection.budget import VisitBudget
 from dynprune_env.selection.context import ActionContext
 from dynprune_env.selection.ranking import standardise_among
 from dynprune_env.selection.statistics import SampleStatistics, SampleValues
-from dynprune_env.selection.tilts import Tilts, WeightedTilts, tilt_features
+from dynprune_env.selection.tilts import PacedTilts, Tilts, WeightedTilts, tilt_features
 
-KINDS = [Tilts, WeightedTilts]
+KINDS = [Tilts, WeightedTilts, PacedTilts]
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -57,6 +57,7 @@ def test_the_actions_have_the_length_and_the_names_that_they_say() -> None:
     assert WeightedTilts().space(10).shape == (11,)
     assert Tilts.NAMES[-1] == "temperature"
     assert WeightedTilts.NAMES[8:] == ("loss_weight", "loss_squared_weight", "unvisited_weight")
+    assert PacedTilts.NAMES[11:] == ("margin_weight", "pace")
 
 
 def test_features_are_those_computed_by_hand() -> None:
@@ -95,7 +96,7 @@ def test_before_the_first_visits_all_is_finite_and_nothing_leans(
     assert all(np.isfinite(value).all() for value in found.values())
     known = ("loss", "margin", "loss_in_class", "deviation")
     assert not any(found[name].any() for name in known)
-    ones = np.ones((1, len(kind.NAMES)), dtype=np.float32)
+    ones = action(kind, **dict.fromkeys(set(kind.NAMES) - {"pace"}, 1.0))
     weights = kind().decode(ones, context(runs(visited=visited), 3))
     assert np.isfinite(weights).all()
     assert np.count_nonzero(weights) == 3
@@ -180,6 +181,42 @@ def test_weighted_tilts_keep_what_tilts_keep() -> None:
     assert len(np.unique(weights)) > 10
 
 
+@pytest.mark.parametrize(("pace", "kept"), [(-1, 2), (-0.5, 4), (0, 8), (0.5, 16), (1, 20)])
+def test_a_pace_is_a_power_of_four_of_the_even_one_and_all_samples_at_most(
+    pace: float, kept: int
+) -> None:
+    numbers = np.random.default_rng(0).uniform(-1, 1, (5, 13)).astype(np.float32)
+    numbers[:, -1] = pace
+    weights = PacedTilts().decode(numbers, context(runs(5, 20, 15), 8))
+    assert np.count_nonzero(weights, axis=1).tolist() == [kept] * 5
+    if pace == 0:
+        numbers[:, -2] = 0
+        weights = PacedTilts().decode(numbers, context(runs(5, 20, 15), 8))
+        expected = WeightedTilts().decode(numbers[:, :-2], context(runs(5, 20, 15), 8))
+        assert_same(weights, expected)
+
+
+def test_small_margins_may_weigh_more() -> None:
+    weights = PacedTilts().decode(action(PacedTilts, margin_weight=-0.5), context(runs(), 6))[0]
+    margins = np.array([0, -1, -4, -9.0])
+    octaves = 0.5 * (3.5 + margins) / margins.std()
+    assert weights[:4] == pytest.approx(2.0**-octaves, rel=1e-6)
+    assert weights[4:].tolist() == [1, 1]
+
+
+def test_a_run_may_begin_with_a_full_epoch_and_spends_the_rest_evenly() -> None:
+    env = make(action="paced_tilts", budget=0.4)  # 0.4 * 4 * 48 = 77 visits
+    env.reset(seed=0)
+    numbers = np.zeros(env.action_space.shape, dtype=np.float32)
+    kept = []
+    for pace in (0.9, 0, 0, 0):
+        numbers[-1] = pace
+        *_, ended, _, info = env.step(numbers)
+        kept.append(info["kept"])
+    assert kept == [48, 10, 10, 9]
+    assert ended
+
+
 @every_kind
 def test_a_row_is_the_same_alone_and_in_company(kind: type[Tilts]) -> None:
     numbers = np.random.default_rng(0).uniform(-1, 1, (5, len(kind.NAMES))).astype(np.float32)
@@ -198,7 +235,7 @@ def test_at_least_one_and_at_most_all_are_kept(kind: type[Tilts], pace: float) -
 
 
 @pytest.mark.parametrize("value", [1.1, -1.1])
-@pytest.mark.parametrize("kind", ["tilts", "weighted_tilts"])
+@pytest.mark.parametrize("kind", ["tilts", "weighted_tilts", "paced_tilts"])
 def test_numbers_out_of_range_are_refused(kind: str, value: float) -> None:
     env = make(action=kind)
     env.reset(seed=0)

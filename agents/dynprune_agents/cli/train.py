@@ -158,7 +158,7 @@ def train(
         str | None,
         typer.Option(
             "--action",
-            help="tilts, weighted_tilts, mask, weights, quantiles, strategy. "
+            help="tilts, weighted_tilts, paced_tilts, mask, weights, quantiles, strategy. "
             "[tilts; es: mask; dqn: strategy]",
         ),
     ] = None,

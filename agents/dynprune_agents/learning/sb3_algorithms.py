@@ -168,7 +168,7 @@ def _ars(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-SHORT = ("quantiles", "tilts", "weighted_tilts")
+SHORT = ("quantiles", "tilts", "weighted_tilts", "paced_tilts")
 
 
 @dataclass(frozen=True)
