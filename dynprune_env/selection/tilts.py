@@ -82,7 +82,7 @@ class WeightedTilts(Tilts):
     [-1, 1]: from half to twice. With weights="mean_one" the mean weight of an epoch stays one.
     """
 
-    WEIGHTED = ("loss", "loss_squared", "unvisited")
+    WEIGHTED: tuple[str, ...] = ("loss", "loss_squared", "unvisited")
     NAMES = (*Tilts.NAMES, *(f"{name}_weight" for name in WEIGHTED))
 
     def decode(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
