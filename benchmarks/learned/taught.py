@@ -33,7 +33,11 @@ from dynprune_env.selection.tilts import PacedTilts, WeightedTilts
 
 TEACHER = Path("benchmarks/learned/policies/ppo_weights_digits.npz")
 PLAN = {
-    **{"margin": -1.0, "unvisited": 1.0, "loss": 0.2, "age": 0.1, "temperature": -0.85},
+    "margin": -1.0,
+    "unvisited": 1.0,
+    "loss": 0.2,
+    "age": 0.1,
+    "temperature": -0.85,
     "margin_weight": -1.0,
 }
 """Where all labels are right; what is not named is 0."""
