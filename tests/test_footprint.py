@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 
 import numpy as np
+from helpers.cpu_seconds import slowness
 from helpers.episodes import make, run_script
-from helpers.pace import slowness
 
 from benchmarks.speed.selection import statistics_bytes
 

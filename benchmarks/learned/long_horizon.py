@@ -1,4 +1,4 @@
-"""CIFAR in 30 and in 60 epochs: is full data's lead over wrong labels one of short runs?
+"""CIFAR in 30 and in 60 epochs: is full data's lead where labels are wrong one of short runs?
 
 In the 30 epochs of [long.md](long.md) small convolutional nets underfit 10,000 augmented images:
 full data with all visits, stopped at the epoch of its best val accuracy, is ahead of every agent at

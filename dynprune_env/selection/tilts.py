@@ -63,10 +63,10 @@ class Tilts:
         for tilt, feature in zip(tilts.T, features.values(), strict=True):
             if tilt.any():
                 scores += tilt[:, None] * feature
-        counts = np.maximum(1, np.rint(self._pace(action, context))).astype(np.int64)
+        counts = np.maximum(1, np.rint(self._visits(action, context))).astype(np.int64)
         return keep_top(scores, counts, context.rng)
 
-    def _pace(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
+    def _visits(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         """How many samples to keep, (R,) float64."""
         return context.visits_per_epoch
 
@@ -110,7 +110,7 @@ class PacedTilts(WeightedTilts):
     NAMES = (*WeightedTilts.NAMES, "margin_weight", "pace")
     FASTEST = 4.0
 
-    def _pace(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
+    def _visits(self, action: np.ndarray, context: ActionContext) -> np.ndarray:
         return context.visits_per_epoch * self.FASTEST ** action[:, -1].astype(np.float64)
 
 

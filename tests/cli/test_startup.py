@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from helpers.cpu_seconds import cpu_seconds_below
 from helpers.episodes import run_script
-from helpers.pace import cpu_seconds_below
 
 HEAVY = ("torch", "numba", "matplotlib", "stable_baselines3", "scipy", "sklearn", "joblib", "ray")
 SCRIPT = """

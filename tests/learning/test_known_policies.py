@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from helpers.by_hand import standard_error
-from helpers.pace import cpu_seconds_below
+from helpers.cpu_seconds import cpu_seconds_below
 
 import dynprune_agents
 from dynprune_agents import Agent

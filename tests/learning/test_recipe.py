@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.cpu_seconds import cpu_seconds_below
 from helpers.episodes import make_vector
-from helpers.pace import cpu_seconds_below
 
 from dynprune_agents.cli import app as cli
 from dynprune_agents.learning.mixture import Mixture

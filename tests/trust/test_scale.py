@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command import call
+from helpers.cpu_seconds import cpu_seconds_below
 from helpers.episodes import run_script
 from helpers.indexed import index_all, indexed
-from helpers.pace import cpu_seconds_below
 from helpers.results import run, runs
 from hypothesis import given
 from hypothesis import strategies as st

@@ -36,8 +36,8 @@ def cpu_seconds_below(limit: float) -> Iterator[None]:
     A neighbour on the same core costs cache and clock: the limit grows by how much slower the core
     is just before or just after.
     """
-    pace, start = slowness(), sum(os.times()[:4])
+    before, start = slowness(), sum(os.times()[:4])
     yield
-    taken, pace = sum(os.times()[:4]) - start, max(pace, slowness())
-    print(f"{taken:.2f} CPU seconds of {limit:g}, the core {pace:.2f} times slower than quiet")
-    assert taken < limit * pace
+    taken, slower = sum(os.times()[:4]) - start, max(before, slowness())
+    print(f"{taken:.2f} CPU seconds of {limit:g}, the core {slower:.2f} times slower than quiet")
+    assert taken < limit * slower
