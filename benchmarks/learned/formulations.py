@@ -60,7 +60,7 @@ SETTINGS = [
 ]
 
 
-LONG, LONGER = 100_000, 1_000_000
+HORIZONS = (15_000, 100_000, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Formulation:
     reward: str = "val_accuracy"
     settings: dict[str, Any] = field(default_factory=dict)
     relative: str | None = None
-    longest: int = LONG
+    longest: int = HORIZONS[-1]
 
     def __str__(self) -> str:
         sees, does = ("samples", "mask") if self.algo == "es" else ("run", "tilts")
@@ -94,8 +94,8 @@ class Formulation:
 
 START = {"imitation": 21}  # runs of a few tasks, since their steps count as well
 FORMULATIONS = [
-    Formulation("ppo", relative="rank", longest=LONGER),
-    Formulation("es", settings=START, longest=LONGER),
+    Formulation("ppo", relative="rank"),
+    Formulation("es", settings=START),
     Formulation("ppo", relative="mean"),
     Formulation("ppo", relative="random"),
     Formulation("ppo", reward="final_accuracy", relative="none"),
@@ -104,13 +104,13 @@ FORMULATIONS = [
     Formulation("ppo", settings={"use_sde": True}, relative="rank"),
     Formulation("ppo", "samples", "mask", relative="rank"),
     Formulation("a2c", relative="rank"),
-    Formulation("trpo", relative="rank", longest=LONGER),
+    Formulation("trpo", relative="rank"),
     Formulation("sac", relative="random"),
     Formulation("td3", relative="random"),
     Formulation("tqc", relative="random"),
     Formulation("ars"),
     Formulation("dqn", "run", "strategy", relative="random"),
-    Formulation("es", settings={**START, "generations": 0}, longest=15_000),  # imitation alone
+    Formulation("es", settings={**START, "generations": 0}, longest=HORIZONS[0]),  # imitation alone
     Formulation("es", settings={"imitation": 0}),
     Formulation("es", settings={**START, "loss_share": 0.0}),
     Formulation("es", settings={**START, "max_weight": 0.6}),
@@ -200,7 +200,7 @@ def main(
     start anew. Agents are always played again, since a shipped policy's file may have changed.
     """
     torch.set_num_threads(1)
-    horizons = steps or [15_000, LONG, LONGER]
+    horizons = steps or list(HORIZONS)
     kept = out.with_suffix(".json")
     cells = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
 

@@ -39,7 +39,7 @@ from benchmarks.learned.tables import (
 )
 from dynprune_env.common.files import write_text
 
-AGENTS = ("learned", "small_loss", "kakurenbo", "dynamic_random", ORACLE)
+AGENTS = ("learned", "small_loss", "kakurenbo", REFERENCE, "dynamic_random", ORACLE)
 PARTS, BUDGET = ("cifar10", "cifar100"), 0.3
 NOISES = (0.0, 0.2, 0.4)
 LONGER = 60

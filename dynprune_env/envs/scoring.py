@@ -86,7 +86,7 @@ class TrainerProbe:
         losses = np.full(self._shape, np.nan, dtype=np.float32)
         objective = self._trainer.learner.objective
         with self._trainer.computing():
-            for row, (ids, logits) in enumerate(found):
+            for row, (ids, logits) in found.items():
                 losses[row, ids] = finite_values(objective.values(logits, self._labels(ids))).loss
         return losses if self._batched else losses[0]
 
@@ -95,9 +95,9 @@ class TrainerProbe:
         found = self._read([_penultimate(model) for model in self._copies()], where)
         if found is None:
             return None
-        width = found[0][1].shape[1]
+        width = next(values.shape[1] for _, values in found.values())
         features = np.full((*self._shape, width), np.nan, dtype=np.float32)
-        for row, (ids, values) in enumerate(found):
+        for row, (ids, values) in found.items():
             features[row, ids] = values.float().cpu().numpy()
         return features if self._batched else features[0]
 
@@ -105,7 +105,7 @@ class TrainerProbe:
         """See `Probe.batches`."""
         for start in range(0, self._trainer.num_samples, size):
             ids = np.arange(start, min(start + size, self._trainer.num_samples))
-            if not self._pay(np.full(len(self._trainer.seeds), len(ids))):
+            if not self._pay(np.full(len(self._trainer.seeds), len(ids)), together=True).all():
                 raise RuntimeError(
                     f"the budget cannot pay for reading {len(ids)} samples, a third of a visit each"
                 )
@@ -133,26 +133,37 @@ class TrainerProbe:
 
     def _read(
         self, parts: Sequence[Callable[[Tensor], Tensor]], where: np.ndarray | None
-    ) -> list[tuple[np.ndarray, Tensor]] | None:
-        """Each replica's sample ids and what its model, or a part of it, makes of them, if paid."""
+    ) -> dict[int, tuple[np.ndarray, Tensor]] | None:
+        """Sample ids, and what its model or a part of it makes of them, by replica that paid."""
         masks = np.ones(self._shape, dtype=bool) if where is None else np.atleast_2d(where)
-        if not self._pay(masks.sum(1)):
+        paid = self._pay(masks.sum(1))
+        if not (paid & ~self._trainer.finished).any():
             return None
-        found = []
+        found = {}
         with self._trainer.computing():
-            for part, mask in zip(parts, masks, strict=True):
-                ids = np.flatnonzero(mask)
-                found.append((ids, _forward(part, self._trainer, self._on_device(ids))))
+            for row, (part, mask) in enumerate(zip(parts, masks, strict=True)):
+                if paid[row]:
+                    ids = np.flatnonzero(mask)
+                    found[row] = ids, _forward(part, self._trainer, self._on_device(ids))
         return found
 
-    def _pay(self, counts: np.ndarray) -> bool:
-        """Charges (R,) forward passes to the replicas that are not over, if all can pay."""
+    def _pay(self, counts: np.ndarray, together: bool = False) -> np.ndarray:
+        """Charges forward passes to each replica that can pay.
+
+        Args:
+            counts: (R,) samples.
+            together: whether all must be able to pay, or nobody does.
+
+        Returns:
+            (R,) bool, who paid; those that are over pay nothing, and count as if they had.
+        """
         trainer = self._trainer
-        running = ~trainer.finished
-        if (trainer.budget.remaining < counts * SCORING_COST + 1)[running].any():
-            return False
-        trainer.budget.scored[running] += counts[running]
-        return True
+        paid = trainer.finished | (trainer.budget.remaining >= counts * SCORING_COST + 1)
+        if together and not paid.all():
+            paid[:] = False
+        charged = paid & ~trainer.finished
+        trainer.budget.scored[charged] += counts[charged]
+        return np.asarray(paid)
 
     def _pay_pass(self, row: int, count: int) -> None:
         """Charges a pass of so many samples through a replica's model, less what was drawn.
@@ -163,7 +174,7 @@ class TrainerProbe:
         run, counts = self._runs()[row], np.zeros(len(self._trainer.seeds), dtype=np.int64)
         drawn = min(count, self._drawn.get(run, 0))
         counts[row] = count - drawn
-        if not self._pay(counts):
+        if not self._pay(counts)[row]:
             raise RuntimeError(
                 f"the budget cannot pay for a pass of {counts[row]} samples through the model of "
                 f"replica {row}, a third of a visit each"

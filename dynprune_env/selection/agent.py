@@ -22,8 +22,8 @@ class Probe(Protocol):
     """Access to the models in training, for the few rules that need more than losses.
 
     Parameters are free to look at; whatever runs samples through a model is charged a third of a
-    visit for each, to every replica that is not over. What the budget cannot pay for is not done,
-    and nothing is charged: the answer is None.
+    visit for each, to every replica that is not over. What a replica's budget cannot pay for is not
+    done, and it is not charged: its row is NaN, and the answer None where that is so of all.
     """
 
     def models(self, averaged: bool = False) -> list[nn.Module]:

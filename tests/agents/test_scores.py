@@ -299,6 +299,19 @@ def test_cover_goes_on_with_its_last_selection_where_the_budget_cannot_pay() -> 
     assert set(kept(second)) >= {0, 1, 4, 5}
 
 
+@pytest.mark.parametrize(("budget", "period"), [(0.15, 10), (0.3, 4), (0.5, 3), (1.0, 1)])
+def test_covers_passes_take_at_most_a_third_of_the_visits(budget: float, period: int) -> None:
+    # Of 20 epochs 19 are left after the warm-up: a pass each costs 19/3 epochs of visits.
+    result = play("cover", budget=budget, epochs=20)
+    assert result.scored == 60 * -(-19 // period)
+    assert 0 < result.scored / 3 <= (20 * budget - 1) * 60 / 3 + 20
+
+
+def test_cover_says_so_where_its_passes_take_the_whole_budget() -> None:
+    with pytest.warns(UserWarning, match="every 1 epochs takes 380 visits, all of the 300"):
+        assert play("cover(period=1)", budget=0.3, epochs=20).scored == 0
+
+
 def test_covers_forward_passes_are_charged() -> None:
     result = play("cover(period=3)", budget=0.8)
     assert result.scored == 60 * 3  # after epochs 1, 4 and 7

@@ -170,13 +170,37 @@ def test_what_the_budget_cannot_pay_for_is_refused_and_not_charged(
     assert getattr(probe, method)(where=most) is None
 
 
-def test_one_replica_that_cannot_pay_stops_all() -> None:
+def with_one_that_can_pay() -> DynPruneVectorEnv:
+    """Two runs with 24 and 8 visits left: a pass costs 16."""
     env = make_vector(2, budget=0.5)
-    env.reset(seed=3)
+    env.reset(seed=[3, 4])
     env.step(np.stack([np.ones(N), np.ones(N)]))
     env.step(np.stack([HALF, np.arange(N) < 40]))
+    return env
+
+
+@pytest.mark.parametrize("method", ["losses", "features"])
+def test_a_replica_that_cannot_pay_is_nan_and_the_other_is_as_if_alone(method: str) -> None:
+    env = with_one_that_can_pay()
     before = charged(env)
-    assert probe_of(env).losses() is None
+    found = getattr(probe_of(env), method)()
+    assert charged(env) - before == pytest.approx([16, 0])
+    assert np.isnan(found[1]).all()
+    alone = make_vector(1, budget=0.5)
+    alone.reset(seed=[3])
+    for mask in (np.ones(N), HALF):
+        alone.step(mask[None])
+    np.testing.assert_allclose(
+        found[0], getattr(alone.episode([3]).probe, method)()[0], rtol=1e-5, atol=1e-6
+    )
+    assert getattr(probe_of(env), method)() is None
+
+
+def test_batches_are_drawn_for_all_replicas_or_none() -> None:
+    env = with_one_that_can_pay()
+    before, drawn = charged(env), probe_of(env).batches(30)
+    with pytest.raises(RuntimeError, match="cannot pay for reading 30 samples"):
+        next(drawn)
     assert (charged(env) == before).all()
 
 

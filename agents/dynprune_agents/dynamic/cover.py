@@ -9,6 +9,7 @@ every selection, with the classes sharing the epoch by their sizes. The features
 over all samples, charged to the budget.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from dynprune_agents._blocks import blocks
 from dynprune_agents._draws import shares, top_of_each_class
 from dynprune_env.common.jit import HAS_NUMBA, LARGE
 from dynprune_env.selection.agent import Episode
+from dynprune_env.selection.budget import SCORING_COST
 from dynprune_env.selection.ranking import keep_top
 
 
@@ -51,7 +53,8 @@ class Cover(PeriodicAgent):
     """The samples furthest from the mean features of their class (after Yang et al. 2025).
 
     Attributes:
-        period: epochs between selections; None means 5 % of the run. Each costs a third of a pass.
+        period: epochs between selections, each of which costs a third of a pass; None means 5 % of
+            the run, or as many as keep that below a third of the visits after the warm-up.
         warmup: full epochs before the first selection.
     """
 
@@ -64,6 +67,27 @@ class Cover(PeriodicAgent):
         """Begins a new episode."""
         super().reset(episode)
         _ = episode.probe.features  # where there are no models, it is refused here and not midway
+        first, period = self.cadence()
+        passes = -(-(episode.epochs - first) // period)
+        cost, left = passes * SCORING_COST * episode.num_samples, self._left(first)
+        if left > 0 and cost >= left:
+            warnings.warn(
+                f"{self!r}: a forward pass every {period} epochs takes {cost:,.0f} visits, all of "
+                f"the {left:,} that are left after the warm-up: raise period",
+                stacklevel=2,
+            )
+
+    def cadence(self) -> tuple[int, int]:
+        """The warm-up, and the period."""
+        first, period = super().cadence()
+        if self.period is None and (left := self._left(first)) > 0:
+            each = (self.episode.epochs - first) * self.episode.num_samples
+            period = max(period, -(-each // left))
+        return first, period
+
+    def _left(self, epochs: int) -> int:
+        """Visits that the budget pays for after so many full epochs."""
+        return self.episode.total_visits - epochs * self.episode.num_samples
 
     def choose(self, observation: Observation, count: np.ndarray) -> np.ndarray:
         """The top of each class; the old selection where the budget cannot pay for a new one."""

@@ -70,8 +70,9 @@ class MolPeg(Agent):
         now, averaged = probe.losses(where=trained), probe.losses(probe.models(True), trained)
         if now is None or averaged is None:
             return scores
+        trained &= ~np.isnan(averaged)  # of replicas that could not pay
         if not HAS_NUMBA:
-            return np.where(trained, np.nan_to_num(np.abs(now - averaged)), scores)
+            return np.where(trained, np.abs(now - averaged), scores)
         from dynprune_agents._losses_kernels import fill_changes  # slow to import
 
         changes = np.empty(scores.shape, np.float32)
