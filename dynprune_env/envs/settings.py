@@ -48,7 +48,7 @@ class Settings:
             what counts, not how large the steps are. "raw" takes them as they are, for rules whose
             source does; compare these with a control of the same weights (`random_control`).
         observe: "visited" re-scores only trained samples; "all" also scores the dropped ones,
-            and charges a third of a visit for each.
+            and charges a third of a visit for each; what the budget cannot pay for is not scored.
         label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.
         device: "auto" (CUDA where there is one), or a device that this torch has, such as "cpu",
             "cuda:1", "mps" or "xpu".

@@ -109,7 +109,8 @@ class Variant:
             imbalance are for tasks of one class a sample.
         imbalance: size of the rarest class over the commonest, in (0, 1]; sizes fall
             geometrically with the class index.
-        duplicates: share of the n train samples that repeat another one, in [0, 1).
+        duplicates: share of the n train samples that repeat another one, in [0, 1). With imbalance
+            that share of each class, which keeps one original at least.
         data_seed: draws the val split, the subset and the corruption; the test split is fixed.
     """
 
@@ -197,7 +198,9 @@ class Variant:
         ids = rest[stratified(labels[rest], counts, rng)]
 
         # One generator per corruption: switching one on leaves the draws of the others alone.
-        duplicate_of = self._draw_duplicates(n, np.random.default_rng([self.data_seed, 1]))
+        # As one group where classes are even: copies fall where they may.
+        groups = labels[ids] if self.imbalance < 1 else np.zeros(n, dtype=np.int64)
+        duplicate_of = self._draw_duplicates(groups, np.random.default_rng([self.data_seed, 1]))
         copies = duplicate_of >= 0
         ids[copies] = ids[duplicate_of[copies]]
 
@@ -217,12 +220,21 @@ class Variant:
             duplicate_of=duplicate_of,
         )
 
-    def _draw_duplicates(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Which sample each of n repeats, -1 for originals; originals repeat equally often."""
-        order = rng.permutation(n)
-        count = min(round(self.duplicates * n), n - 1)
-        duplicate_of = np.full(n, -1, dtype=np.int64)
-        duplicate_of[order[:count]] = np.resize(order[count:], count)
+    def _draw_duplicates(self, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Which sample each of n repeats, -1 for originals; originals repeat equally often.
+
+        Args:
+            groups: (n,) int64; a sample repeats one of its own.
+            rng: draws them.
+        """
+        order = rng.permutation(len(groups))
+        sizes = np.bincount(groups)
+        wanted = apportion(round(self.duplicates * len(groups)), sizes)
+        duplicate_of = np.full(len(groups), -1, dtype=np.int64)
+        for group, count in enumerate(np.minimum(wanted, sizes - 1)):
+            own = order[groups[order] == group]
+            if count > 0:
+                duplicate_of[own[:count]] = np.resize(own[count:], count)
         return duplicate_of
 
 

@@ -195,16 +195,21 @@ def test_corruptions_are_exact_and_known_in_any_combination(variant: Variant) ->
     assert np.array_equal(dataset.corrupted, labels != dataset.clean_labels)
     assert not (dataset.corrupted & ~dataset.redrawn).any()
 
-    # Duplicates: originals are distinct, and repeated equally often.
-    assert copies.sum() == min(round(variant.duplicates * n), n - 1)
+    # Duplicates: originals are distinct, and repeated equally often, in each class by itself where
+    # classes are uneven.
+    classes = dataset.clean_labels if variant.imbalance < 1 else np.zeros(n, dtype=np.int64)
+    sizes = np.bincount(classes)
+    wanted = apportion(round(variant.duplicates * n), sizes)
+    assert np.array_equal(np.bincount(classes[copies], minlength=len(sizes)), wanted.clip(max=sizes - 1))
     originals = dataset.duplicate_of[copies]
     assert not copies[originals].any()
     assert torch.equal(dataset.train.inputs[copies], dataset.train.inputs[originals])
     assert np.array_equal(dataset.clean_labels[copies], dataset.clean_labels[originals])
     distinct = contents(Split(dataset.train.inputs[~copies], dataset.train.labels[~copies]))
     assert max(distinct.values()) == 1
-    repeats = counts(originals, n)[~copies]
-    assert repeats.max() - repeats.min() <= 1
+    repeats = counts(originals, n)
+    for group in range(len(sizes)):
+        assert np.ptp(repeats[~copies & (classes == group)]) <= 1
 
     # Every sample is the pool's, under its own label; val and test are clean.
     clean = Split(dataset.train.inputs, torch.from_numpy(dataset.clean_labels))
@@ -220,6 +225,15 @@ def test_a_subset_keeps_the_shares_of_the_classes(train_size: int, data_seed: in
     everything = counts(build(DIGITS, data_seed=data_seed).train.labels, 10)
     expected = everything * train_size / everything.sum()
     assert np.abs(counts(dataset.train.labels, 10) - expected).max() < 1
+
+
+def test_duplicates_leave_imbalanced_classes_as_large_as_they_are() -> None:
+    rare = {"imbalance": 0.02, "data_seed": 1}
+    sizes = counts(build(DIGITS, **rare).train.labels, 10)
+    assert sizes.tolist() == [96, 62, 40, 26, 16, 10, 7, 4, 2, 1]
+    repeated = build(DIGITS, **rare, duplicates=0.6)
+    assert np.array_equal(counts(repeated.train.labels, 10), sizes)
+    assert (repeated.duplicate_of >= 0).sum() == 157  # 0.6 of 264 is 158: one class has one sample
 
 
 @pytest.mark.parametrize("train_size", [None, 300])

@@ -30,6 +30,7 @@ class ES(Agent):
         b1: weight of the old score in the sampling weight, in [0, 1).
         b2: weight of the old score in the new one, in [0, 1).
         full: share of the run that is full at each end, in [0, 1): at least one epoch if not 0.
+            What is left after the last, less than another one, is spent on some of the samples.
         least: share of the samples that an epoch keeps at least, in (0, 1]: fewer would cost less
             than the look at the others. Small budgets are spent in fewer epochs.
     """

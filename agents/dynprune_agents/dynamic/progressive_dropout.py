@@ -23,7 +23,8 @@ from dynprune_env.selection.observations import progress_entries
 class ProgressiveDropout(Agent):
     """Keeps p(label) < tau, and everything in the last epoch (2505.22342, 2025).
 
-    It has no pace: where a budget ends the run early, the last epoch that it pays for is full.
+    It has no pace: where a budget ends the run early, the last epoch that it pays for is full. What
+    is left after it, less than another one, is spent on some of the samples.
 
     Attributes:
         tau: probability of the label from which a sample is dropped, in (0, 1].
