@@ -12,6 +12,10 @@ CAUSES = (
     "first epoch; batches were skipped, as on a resume. dynprune_env.integrations has adapters; "
     'on_shortfall="warn" goes on'
 )
+NOTHING = (
+    "nothing was recorded in this epoch: call record(indices, logits) after every forward pass; or "
+    "the loader gave no batch: drop_last with a batch_size above the number of samples kept"
+)
 AGAIN = "forget_epoch() begins the epoch anew"
 
 
@@ -35,15 +39,14 @@ def check_share(
 def _check(ids: np.ndarray, share: np.ndarray, largest_batch: int, on_shortfall: str) -> None:
     # A loader that drops its last batch may have none to give.
     if not len(ids) and len(share) >= max(1, largest_batch):
-        raise RuntimeError(
-            "nothing was recorded in this epoch: call record(indices, logits) after every "
-            "forward pass"
-        )
+        _tell(NOTHING, on_shortfall)
+        return
     unique, counts = np.unique(ids, return_counts=True)
     _refuse(unique[~np.isin(unique, share) | (counts > 1)])
     # A loader that drops its last batch leaves out less than one.
     if len(share) - len(ids) > largest_batch:
-        _tell(len(ids), len(share), on_shortfall)
+        counted = f"{len(ids)} of the {len(share)} samples that this epoch handed out were recorded"
+        _tell(f"{counted}. Usual causes: {CAUSES}", on_shortfall)
 
 
 def check_together(
@@ -78,11 +81,7 @@ def _refuse(strange: np.ndarray) -> None:
         )
 
 
-def _tell(recorded: int, handed_out: int, on_shortfall: str) -> None:
-    sentence = (
-        f"{recorded} of the {handed_out} samples that this epoch handed out were recorded. "
-        f"Usual causes: {CAUSES}"
-    )
+def _tell(sentence: str, on_shortfall: str) -> None:
     if on_shortfall == "error":
         raise RuntimeError(sentence)
     # _check, check_share or check_together, exchange, select, and who called that.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -48,6 +49,9 @@ from dynprune_env.selection.budget import (
 from dynprune_env.selection.observations import OBSERVATIONS, TaskSize, progress_vector, row_of
 from dynprune_env.selection.rewards import REWARDS, Metrics
 from dynprune_env.selection.statistics import MAX_LOSS, SampleStatistics
+
+MANY_CLIPPED = 0.1
+"""Share of an epoch's losses that may be clipped without a warning."""
 
 
 class PruningSampler(Standing):
@@ -118,7 +122,7 @@ class PruningSampler(Standing):
         super().__init__()
         epochs, budget = whole("epochs", epochs, 1), share("budget", budget)
         lookup(weights, dict.fromkeys(WEIGHTS), "weights")
-        lookup(on_shortfall, dict.fromkeys(("error", "warn")), "on_shortfall")
+        self.on_shortfall = on_shortfall
         table, classes, known = checked_labels(labels, num_classes)
         if isinstance(agent, type) or not hasattr(agent, "select"):
             raise ValueError(f'pass an agent, such as dynprune_agents.make("ucb"), got {agent!r}')
@@ -127,7 +131,6 @@ class PruningSampler(Standing):
         if wants["observe"] == "all":
             raise ValueError(f"{agent!r} needs the losses of dropped samples, {ONLY_IN_THE_GAME}")
         self.agent = agent
-        self.on_shortfall = on_shortfall
         self._base = checked_base(base_weights, len(table))
         self._ranks = Ranks.find(num_replicas, rank, drop_last, shares)
         self._seed_drawn = seed is None
@@ -157,12 +160,23 @@ class PruningSampler(Standing):
         uniform = np.array([math.log(classes)])
         self._metrics = Metrics(uniform, np.array([1 / classes]), uniform, np.array([False]))
         self._largest_batch = 0
+        self._warned = False
         self._done = np.empty(0, dtype=np.int64)
         refusing: Any = Refusing(repr(agent), epochs, len(table))
         agent.prepare(refusing)
         agent.reset(Episode(len(table), classes, epochs, budget, self.seed, refusing))
         self._player = Player(agent, refusing)
         self._choose()
+
+    @property
+    def on_shortfall(self) -> str:
+        """What `select` does if much less was recorded than was handed out: "error" or "warn"."""
+        return self._on_shortfall
+
+    @on_shortfall.setter
+    def on_shortfall(self, value: str) -> None:
+        lookup(value, dict.fromkeys(("error", "warn")), "on_shortfall")
+        self._on_shortfall = value
 
     # -- the loop -------------------------------------------------------------------------------
 
@@ -180,8 +194,9 @@ class PruningSampler(Standing):
         Args:
             indices: (B,) integers, which samples.
             logits: (B, C), of any floating type.
-            losses: (B,) instead of logits, any loss with a value per sample; the other columns
-                are derived as if it were a cross-entropy in nats, see `from_losses`.
+            losses: (B,) instead of logits, any loss with a value per sample, scaled so that most
+                lie in [0, 20], to which they are clipped; the other columns are derived as if it
+                were a cross-entropy in nats, see `from_losses`.
 
         Raises:
             ValueError: shapes do not fit, or an index is out of range.
@@ -226,6 +241,7 @@ class PruningSampler(Standing):
         self._budget.visits += len(ids)
         train_loss, accuracy = before.train_loss, before.val_accuracy
         if len(ids):
+            self._warn_of_clipping(values.loss)
             self._statistics.record(ids, values, np.repeat(self._budget.epoch, len(ids)))
             train_loss = np.clip(values.loss.mean(keepdims=True, dtype=np.float64), 0, MAX_LOSS)
             accuracy = values.correct.mean(keepdims=True, dtype=np.float64)
@@ -241,6 +257,18 @@ class PruningSampler(Standing):
         with reading(self.agent):
             self.agent.update(seen, self._action, reward, self._observe())
         self._choose()
+
+    def _warn_of_clipping(self, losses: np.ndarray) -> None:
+        """Warns once if an agent cannot tell many losses (V,) of an epoch apart."""
+        clipped = float(np.mean((losses < 0) | (losses > MAX_LOSS)))
+        if clipped > MANY_CLIPPED and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{clipped:.0%} of the epoch's losses lie outside of [0, {MAX_LOSS:g}], to which "
+                "they are clipped, so that the agent cannot tell them apart: scale or shift what "
+                "record(losses=...) is given",
+                stacklevel=3,
+            )
 
     def forget_epoch(self) -> None:
         """Begins the epoch anew, as if nothing of it had been recorded: it is handed out whole.

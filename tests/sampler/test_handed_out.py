@@ -79,6 +79,34 @@ def test_a_shortfall_may_be_a_warning_from_the_start_or_later() -> None:
         assert sampler.visits == 16
     with pytest.raises(ValueError, match="no on_shortfall is called 'ignore'"):
         new(on_shortfall="ignore")
+    with pytest.raises(ValueError, match="no on_shortfall is called 'wran'"):
+        sampler.on_shortfall = "wran"
+
+
+def test_an_epoch_of_no_batch_names_the_cause_and_may_be_gone_on_from() -> None:
+    sampler = new()
+    with pytest.raises(RuntimeError, match="drop_last with a batch_size above the number of"):
+        sampler.select()
+    sampler.on_shortfall = "warn"
+    with pytest.warns(UserWarning, match="nothing was recorded"):
+        sampler.select()
+    assert (sampler.epoch, sampler.visits) == (1, 0)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1000, 0), (1, -10)])
+def test_losses_that_the_agent_cannot_tell_apart_are_said_once(scale: float, shift: float) -> None:
+    sampler = new()
+    sampler.record(sampler.kept, losses=np.linspace(0.5, 5, 60) * scale + shift)
+    with pytest.warns(UserWarning, match=r"^100% of the epoch's losses lie outside of \[0, 20\]"):
+        sampler.select()
+    sampler.record(sampler.kept, losses=np.full(len(sampler.kept), 1e3))
+    sampler.select()
+
+
+def test_a_few_losses_may_be_clipped_in_silence() -> None:
+    sampler = new()
+    sampler.record(sampler.kept, losses=np.where(np.arange(60) < 6, 99.0, 1.0))
+    sampler.select()
 
 
 def test_a_second_division_into_shares_is_an_error() -> None:

@@ -200,7 +200,9 @@ def test_corruptions_are_exact_and_known_in_any_combination(variant: Variant) ->
     classes = dataset.clean_labels if variant.imbalance < 1 else np.zeros(n, dtype=np.int64)
     sizes = np.bincount(classes)
     wanted = apportion(round(variant.duplicates * n), sizes)
-    assert np.array_equal(np.bincount(classes[copies], minlength=len(sizes)), wanted.clip(max=sizes - 1))
+    assert np.array_equal(
+        np.bincount(classes[copies], minlength=len(sizes)), wanted.clip(max=sizes - 1)
+    )
     originals = dataset.duplicate_of[copies]
     assert not copies[originals].any()
     assert torch.equal(dataset.train.inputs[copies], dataset.train.inputs[originals])
