@@ -109,10 +109,18 @@ def make(spec: str) -> Agent:
     try:
         name, arguments = parse_spec(spec)
     except ValueError as error:
-        hint = did_you_mean(spec, _modules(), also=_shipped())
+        hint = _meant(spec)
         raise ValueError(f"{error}.{hint}" if hint else str(error)) from error
     found = agent_class(name)
     return found(**checked_arguments(found, arguments, f"the agent {name}"))
+
+
+def _meant(spec: str) -> str:
+    """As `did_you_mean`, of a malformed spec: no other agent than the one that it names."""
+    name = spec.partition("(")[0].strip()
+    if name in _modules():  # then its arguments are wrong: it may mean learned(policy='robust')
+        return did_you_mean(spec, (), also=_shipped())
+    return did_you_mean(name, _modules(), also=_shipped())
 
 
 def _shipped() -> dict[str, str]:

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("here")
         ("run --agent dynamic-random", "'dynamic_random'?"),
         ("bench --agents learned-robust", "\"learned(policy='robust')\"?"),
         ("bench --agents learned_weighted", "\"learned(policy='weighted')\"?"),
+        ("run --agent learned(robust)", "\"learned(policy='robust')\"?"),
+        ("run --agent UCB(1)", "'ucb'?"),
         ("run --agent ppo", "\"sb3(policy='ppo')\"?"),
         ("bench --agents ucb,exp3", "--agents ucb --agents exp3?"),
         ("bench --agents=ucb,exp3", "--agents ucb --agents exp3?"),
@@ -49,6 +51,22 @@ def test_a_mistake_is_answered_with_what_was_meant(
 def test_what_is_like_nothing_gets_no_guess(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["bench", "qqq"], ["run", "--agent", "qqq"], ["run", "--env", "qqq"]):
         assert "Did you mean" not in refuse(*arguments, capsys=capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "wrong"),
+    [
+        ("ucb(1.0)", "give every value with its name, as in ucb(key=value)"),
+        ("ucb(c=1,c=2)", ""),  # which of two parsers says so depends on the Python
+        ("ucb(c=1", "expected name(key=value, ...)"),
+    ],
+)
+def test_wrong_arguments_of_an_agent_mean_no_other_agent(
+    spec: str, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, err = refuse("run", "--agent", spec, capsys=capsys)
+    assert err.startswith(f"error: {spec!r}: {wrong}")
+    assert "Did you mean" not in err
 
 
 def test_commas_within_brackets_and_quotes_part_nothing() -> None:
