@@ -50,20 +50,36 @@ class Sweep:
             scale: share of the epochs and seeds, in (0, 1]; at least two epochs and one seed stay.
 
         Raises:
-            ValueError: the scale is not in (0, 1], or the environments differ in their epochs.
+            ValueError: the scale is not in (0, 1], the environments differ in their epochs, or an
+                argument of theirs is not valid.
         """
         if not 0 < scale <= 1:
             raise ValueError(f"--scale is in (0, 1], got {scale}")
         if scale == 1:
             return self
-        epochs = {settings_of(env, self.env_kwargs).recipe.epochs for env in self.envs}
-        if len(epochs) > 1:
-            raise ValueError(f"--scale needs environments of equally many epochs, got {epochs}")
-        kwargs = {**self.env_kwargs, "epochs": max(2, round(scale * epochs.pop()))}
+        kwargs = {**self.env_kwargs, "epochs": max(2, round(scale * self._epochs({})))}
+        variants = tuple(
+            {**variant, "epochs": max(2, round(scale * self._epochs(variant)))}
+            if "epochs" in variant
+            else variant
+            for variant in self.variants
+        )
         if self.scaled_model and scale < SCALED_MODEL_BELOW:
             kwargs["model"] = self.scaled_model
         seeds = self.seeds[: max(1, round(scale * len(self.seeds)))]
-        return replace(self, env_kwargs=kwargs, seeds=seeds)
+        return replace(self, env_kwargs=kwargs, variants=variants, seeds=seeds)
+
+    def _epochs(self, variant: dict[str, Any]) -> int:
+        """T of all environments in a variant.
+
+        Raises:
+            ValueError: they differ, or an argument is not valid.
+        """
+        kwargs = {**self.env_kwargs, **variant}
+        epochs = {settings_of(env, kwargs).recipe.epochs for env in self.envs}
+        if len(epochs) > 1:
+            raise ValueError(f"--scale needs environments of equally many epochs, got {epochs}")
+        return epochs.pop()
 
     def with_kwargs(self, env_kwargs: dict[str, Any]) -> Sweep:
         """The same sweep with these keyword arguments everywhere, whatever its variants say."""

@@ -137,6 +137,15 @@ def test_a_scaled_sweep_keeps_its_shape() -> None:
         Sweep(envs=("DynPrune-CIFAR10-v0", "DynPrune-Digits-v0")).scaled(0.1)
 
 
+def test_the_epochs_of_variants_are_scaled_too() -> None:
+    variants = ({}, {"epochs": 40, "label_noise": 0.2}, {"epochs": 3})
+    short = Sweep(env_kwargs={"epochs": 10}, variants=variants).scaled(0.5)
+    assert short.env_kwargs == {"epochs": 5}
+    assert short.variants == ({}, {"epochs": 20, "label_noise": 0.2}, {"epochs": 2})
+    with pytest.raises(ValueError, match="epochs is int or None, got 'many'"):
+        Sweep(variants=({"epochs": "many"},)).scaled(0.5)
+
+
 def test_keyword_arguments_win_over_variants() -> None:
     sweep = load_sweep("noise").with_kwargs({"label_noise": 0.1, "epochs": 3})
     assert sweep.variants == ({},)
