@@ -91,7 +91,7 @@ class Sweep:
         return replace(self, env_kwargs={**self.env_kwargs, **env_kwargs}, variants=distinct)
 
     def groups(self, agents: Sequence[str], device: str = "auto") -> list[RunGroup]:
-        """The runs, full data at budget 1 among them as the reference.
+        """The runs, each group once, full data at budget 1 among them as the reference.
 
         Args:
             agents: specs as their agents spell them.
@@ -100,14 +100,15 @@ class Sweep:
         Raises:
             ValueError: an argument of an environment is not valid.
         """
-        return [
-            group
+        found = {
+            group.key: group
             for env in self.envs
             for variant in self.variants
             for group in plan_groups(
                 env, agents, self.budgets, self.seeds, {**self.env_kwargs, **variant}, device
             )
-        ]
+        }
+        return list(found.values())
 
 
 def plan_groups(

@@ -146,6 +146,14 @@ def test_the_epochs_of_variants_are_scaled_too() -> None:
         Sweep(variants=({"epochs": "many"},)).scaled(0.5)
 
 
+def test_what_is_named_twice_is_one_group() -> None:
+    once = Sweep(budgets=(0.3, 1.0)).groups(["ucb", "full_data"])
+    twice = Sweep(
+        envs=("DynPrune-Digits-v0",) * 2, budgets=(0.3, 1, 0.30, 1.0), variants=({}, {})
+    ).groups(["ucb", "full_data", "ucb"])
+    assert [group.key for group in twice] == [group.key for group in once]
+
+
 def test_keyword_arguments_win_over_variants() -> None:
     sweep = load_sweep("noise").with_kwargs({"label_noise": 0.1, "epochs": 3})
     assert sweep.variants == ({},)
@@ -170,6 +178,17 @@ def test_bench_plays_a_file_and_options_replace_what_it_says(
         "epochs=2, train_size=60",
         "epochs=2, label_noise=0.2, train_size=60",
     }
+
+
+def test_bench_counts_what_is_named_twice_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    twice = ["--budgets", "0.3", "--budgets", "0.30"] + 2 * ["--agents", "dynamic_random"]
+    twice += 2 * ["--env", "DynPrune-Digits-v0"]
+    small = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2", "--seeds", "1"]
+    text = call("bench", *twice, *small, "--jobs", "1", "--device", "cpu").output
+    assert "2 of 2 done" in text  # dynamic random, and full data as the reference
 
 
 def test_sweeps_lists_those_that_ship() -> None:
