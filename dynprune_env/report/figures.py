@@ -37,6 +37,7 @@ from dynprune_env.report.summary import (
     REFERENCE,
     OverTasks,
     Row,
+    by_seed,
     is_reference,
     of_one_machine,
     panels_of,
@@ -206,7 +207,7 @@ def draw_curves(runs: Iterable[FinishedRun], styles: dict[str, Style]) -> Figure
     for (budget, agents), axes in zip(sorted(found.items()), grid, strict=False):
         late = []
         for agent in (agent for agent in styles if agent in agents):
-            x, middle, low, high = _mean_curve(agents[agent])
+            x, middle, low, high = _mean_curve(by_seed(agents[agent]))
             style = {**styles[agent], "markersize": 4}
             axes.plot(x, middle, linewidth=1.2, markevery=max(1, len(x) // 6), **style)
             axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)

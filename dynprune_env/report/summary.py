@@ -98,7 +98,8 @@ def summarize(results: Iterable[FinishedRun]) -> list[Row]:
         config = result.config
         groups[config.env, config.variant, config.agent, config.budget].append(result)
     rows = []
-    for (env, variant, agent, budget), runs in groups.items():
+    for (env, variant, agent, budget), group in groups.items():
+        runs = by_seed(group)
         if len({run.config.seed for run in runs}) < len(runs):  # would narrow the interval falsely
             raise ValueError(f"{agent} on {env} at budget {budget:g}: a seed occurs twice")
         accuracies = [run.test_accuracy for run in runs]
@@ -126,6 +127,11 @@ def summarize(results: Iterable[FinishedRun]) -> list[Row]:
     if not rows:
         raise ValueError(NOTHING)
     return sorted(rows, key=_order)
+
+
+def by_seed(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
+    """The runs of a group sorted by seed, since what a bootstrap redraws depends on their order."""
+    return sorted(runs, key=lambda run: run.config.seed)
 
 
 def of_one_machine(rows: Sequence[Row]) -> list[Row]:
@@ -264,7 +270,9 @@ def summarize_tasks(
     if len(complete) < 2:
         return None
     strata = {
-        agent: [np.array([run.test_accuracy for run in found[agent][task]]) for task in tasks]
+        agent: [
+            np.array([run.test_accuracy for run in by_seed(found[agent][task])]) for task in tasks
+        ]
         for agent in complete
     }
     wanted = (baseline, *BASELINES)

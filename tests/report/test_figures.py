@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.results import benchmark, run, runs
+from helpers.results import benchmark, run, runs, with_epochs
 from matplotlib.figure import Figure
 
 from dynprune_env.benchmark.results import Result
@@ -218,6 +218,14 @@ def test_a_page_adds_seconds_and_says_the_rest_itself() -> None:
     assert right.containers[0][0].get_ydata() == pytest.approx([92, 85])
     assert left.get_ylim() == right.get_ylim()
     assert figure.legends[0].get_title().get_text() in ("", "None")
+
+
+def test_bands_of_curves_do_not_depend_on_the_order_of_the_results() -> None:
+    scores = np.random.default_rng(0).random((7, 3)).tolist()
+    found = [with_epochs(run(each[-1], seed), each) for seed, each in enumerate(scores)]
+    styles = choose_styles(summarize(found))
+    bands = [draw_curves(each, styles).axes[0].collections[0] for each in (found, found[::-1])]
+    assert (bands[0].get_paths()[0].vertices == bands[1].get_paths()[0].vertices).all()
 
 
 def test_curves_that_end_over_100_percent_do_not_stretch_the_axis_of_the_others() -> None:

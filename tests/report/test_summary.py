@@ -58,6 +58,17 @@ def test_the_interval_is_the_same_every_time_and_leaves_the_global_generator_alo
     assert (after[1] == before[1]).all()
 
 
+def test_the_order_of_the_results_decides_no_number() -> None:
+    found = [run for env in ("A", "B") for agent in ("x", "y") for run in seven(env, agent)]
+    assert summarize(found[::-1]) == summarize(found)
+    assert summarize_tasks(found[::-1]) == summarize_tasks(found)
+
+
+def seven(env: str, agent: str) -> list[Result]:
+    rng = np.random.default_rng([ord(env), ord(agent)])
+    return runs(rng.normal(0.9, 0.02, size=7).tolist(), env=env, agent=agent)
+
+
 @pytest.mark.parametrize("accuracies", [[0.7], [0.7] * 3, [0.1] * 10])
 def test_one_seed_or_identical_seeds_have_an_interval_of_width_zero(
     accuracies: list[float],
