@@ -234,52 +234,71 @@ class Overall:
 
 @dataclass(frozen=True)
 class OverTasks:
-    """All agents that were played on every task.
+    """All agents that were played on every task, under the same seeds.
 
     Attributes:
         rows: best interquartile mean first.
         tasks: how many there are.
         baseline: what the probability of improvement refers to.
         left_out: agents that lack a task.
+        lack_seeds: agents that have every task, but lack a seed that most of them played there.
+        not_counted: runs of the agents in `rows` under seeds that others lack.
     """
 
     rows: tuple[Overall, ...]
     tasks: int
     baseline: str
     left_out: tuple[str, ...]
+    lack_seeds: tuple[str, ...] = ()
+    not_counted: int = 0
 
 
 def summarize_tasks(
     results: Iterable[FinishedRun], baseline: str | None = None
 ) -> OverTasks | None:
-    """Compares the agents over all tasks; None where no two agents played the same ones.
+    """Compares the agents over all tasks; None where no two played the same under the same seeds.
+
+    All agents are compared under the same seeds of each task, since an agent with fewer of them on
+    the hard tasks would look better: those that more than half of the agents played there, without
+    the agents that lack one; where fewer than two agents are left, those that all played.
 
     Args:
         results: finished runs.
         baseline: what the probability of improvement refers to, if it has every task; else the
             first of BASELINES.
     """
-    found: defaultdict[str, defaultdict[tuple[str, str, float], list[FinishedRun]]]
-    found = defaultdict(lambda: defaultdict(list))
+    found: defaultdict[str, defaultdict[tuple[str, str, float], dict[int, FinishedRun]]]
+    found = defaultdict(lambda: defaultdict(dict))
     for result in results:
         config = result.config
         if config.budget < 1:  # a full run is the reference, not a task
-            found[config.agent][config.env, config.variant, config.budget].append(result)
+            task = config.env, config.variant, config.budget
+            found[config.agent][task][config.seed] = result
     tasks = sorted({task for runs in found.values() for task in runs})
     complete = sorted(agent for agent, runs in found.items() if len(runs) == len(tasks))
     if len(complete) < 2:
         return None
+    for enough in (len(complete) // 2 + 1, len(complete)):
+        counted = [_played_by(enough, [found[agent][task] for agent in complete]) for task in tasks]
+        needed = list(zip(tasks, counted, strict=True))
+        compared = [a for a in complete if all(found[a][task].keys() >= s for task, s in needed)]
+        if len(compared) > 1:
+            break
+    if not all(counted):
+        return None
+    runs = {
+        agent: [[found[agent][task][seed] for seed in sorted(seeds)] for task, seeds in needed]
+        for agent in compared
+    }
     strata = {
-        agent: [
-            np.array([run.test_accuracy for run in by_seed(found[agent][task])]) for task in tasks
-        ]
-        for agent in complete
+        agent: [np.array([run.test_accuracy for run in task]) for task in played]
+        for agent, played in runs.items()
     }
     wanted = (baseline, *BASELINES)
-    baseline = next((name for name in wanted if name in complete), None) or complete[0]
-    ranks = mean_ranks(np.array([[s.mean() for s in strata[agent]] for agent in complete]))
+    baseline = next((name for name in wanted if name in compared), None) or compared[0]
+    ranks = mean_ranks(np.array([[s.mean() for s in strata[agent]] for agent in compared]))
     rows = []
-    for agent, rank in zip(complete, ranks, strict=True):
+    for agent, rank in zip(compared, ranks, strict=True):
         low, high = stratified_interval(strata[agent])
         chance, (chance_low, chance_high) = probability_of_improvement(
             strata[agent], strata[baseline]
@@ -296,11 +315,26 @@ def summarize_tasks(
                 improvement_high=chance_high,
                 rank=float(rank),
                 nominal=fmean(1 - budget for _, _, budget in tasks),
-                saved=fmean(fmean(r.saved for r in found[agent][task]) for task in tasks),
+                saved=fmean(fmean(run.saved for run in task) for task in runs[agent]),
             )
         )
     rows.sort(key=lambda row: (-row.iqm, row.agent))
-    return OverTasks(tuple(rows), len(tasks), baseline, tuple(sorted(set(found) - set(complete))))
+    return OverTasks(
+        tuple(rows),
+        len(tasks),
+        baseline,
+        left_out=tuple(sorted(set(found) - set(complete))),
+        lack_seeds=tuple(sorted(set(complete) - set(compared))),
+        not_counted=sum(
+            len(found[agent][task].keys() - seeds) for agent in compared for task, seeds in needed
+        ),
+    )
+
+
+def _played_by(enough: int, played: Iterable[Iterable[int]]) -> set[int]:
+    """The seeds that enough agents played, given those of each."""
+    counts = Counter(seed for seeds in played for seed in seeds)
+    return {seed for seed, count in counts.items() if count >= enough}
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,11 @@ def overall_table(over: OverTasks) -> Grid:
     caption += few_seeds(row.seeds for row in over.rows)
     if over.left_out:
         caption += f" Left out, as they lack a task: {', '.join(over.left_out)}."
+    if over.lack_seeds:
+        names = ", ".join(over.lack_seeds)
+        caption += f" Left out, as they lack seeds that most agents played: {names}."
+    if over.not_counted:
+        caption += f" Runs not counted, as other agents lack their seeds: {over.not_counted:,}."
     return Grid("Over all tasks", OVERALL, rows, caption)
 
 

@@ -149,6 +149,54 @@ def test_an_agent_that_lacks_a_task_is_named_and_left_out() -> None:
     assert summarize_tasks(runs([0.5, 0.6])) is None
 
 
+def uneven(seeds: dict[str, tuple[range, range]]) -> list[Result]:
+    """Runs of an easy task, at .9, and of a hard one, at .5, under these seeds."""
+    return [
+        run(accuracy, seed, agent=agent, budget=budget)
+        for agent, played in seeds.items()
+        for (budget, accuracy), own in zip(((0.7, 0.9), (0.3, 0.5)), played, strict=True)
+        for seed in own
+    ]
+
+
+def test_runs_that_are_missing_on_the_hard_task_make_no_agent_better() -> None:
+    all_four = (range(4), range(4))
+    found = uneven({"a": all_four, "b": all_four, "c": (range(4), range(1))})
+    over = summarize_tasks(found)
+    assert over is not None
+    assert (over.left_out, over.lack_seeds, over.not_counted) == ((), ("c",), 0)
+    assert [(row.agent, row.iqm, row.seeds) for row in over.rows] == [
+        ("a", pytest.approx(0.7), 4),
+        ("b", pytest.approx(0.7), 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "counted", "dropped"),
+    [
+        # More seeds of one agent than of the others.
+        ({"a": (range(4), range(8)), "b": (range(4), range(4)), "c": (range(4), range(4))}, 4, 4),
+        # Of two agents, one was interrupted.
+        ({"a": (range(4), range(4)), "b": (range(4), range(1))}, 1, 3),
+        # Each lacks one: what all played is left.
+        ({"a": (range(3), range(2)), "b": (range(2), range(3)), "c": (range(1, 3),) * 2}, 1, 8),
+    ],
+)
+def test_only_seeds_that_the_compared_agents_share_count(
+    seeds: dict[str, tuple[range, range]], counted: int, dropped: int
+) -> None:
+    over = summarize_tasks(uneven(seeds))
+    assert over is not None
+    assert (over.lack_seeds, over.not_counted) == ((), dropped)
+    assert {row.seeds for row in over.rows} == {counted}
+    assert len({row.iqm for row in over.rows}) == 1
+    assert {row.rank for row in over.rows} == {(1 + len(seeds)) / 2}
+
+
+def test_agents_without_a_common_seed_are_not_compared() -> None:
+    assert summarize_tasks(uneven({"a": (range(2),) * 2, "b": (range(2, 4),) * 2})) is None
+
+
 def test_overlapping_intervals_are_marked_and_separate_ones_are_not() -> None:
     rows = summarize(
         [

@@ -267,7 +267,18 @@ def test_the_comparison_over_tasks_as_a_table_and_as_csv() -> None:
     assert "2 tasks" in grid.caption
     assert "one of dynamic_random" in grid.caption
     assert "lack a task: thompson" in grid.caption
+    assert "seeds that" not in grid.caption
+    assert "not counted" not in grid.caption
     assert to_csv(over.rows).startswith("agent,seeds,iqm,")
+
+
+def test_the_comparison_over_tasks_says_whose_seeds_do_not_count() -> None:
+    found = [run for agent in "ab" for run in runs([0.5, 0.6], agent=agent)]
+    over = summarize_tasks([*found, run(0.9, agent="c"), run(0.9, 7, agent="a")])
+    assert over is not None
+    caption = overall_table(over).caption
+    assert "Left out, as they lack seeds that most agents played: c." in caption
+    assert "Runs not counted, as other agents lack their seeds: 1." in caption
 
 
 def test_few_seeds_are_warned_of() -> None:
