@@ -125,27 +125,41 @@ class _Builder:
 
 
 def load_runs(
-    folders: Iterable[Path], on_foreign: Callable[[str], None] | None = None
+    folders: Iterable[Path],
+    on_foreign: Callable[[str], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Iterator[FinishedRun]:
     """Yields what `load_results` does, as far as a report needs it, and keeps the indices fresh.
 
     Args:
         folders: where to look.
         on_foreign: told of each JSON file that is not a result, which is then left out.
+        on_note: told at the end how many runs other folders have with other numbers, if any.
 
     Raises:
         FileNotFoundError: a folder does not exist.
         ValueError: a JSON file is not a result, and there is no `on_foreign`.
     """
-    seen: set[str] = set()
+    seen: dict[str, FinishedRun] = {}
+    differ: set[str] = set()
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
         runs = _update(folder, on_foreign)
         for name in sorted(runs):
             if name not in seen:
-                seen.add(name)
+                seen[name] = runs[name]
                 yield runs[name]
+            elif _numbers(seen[name]) != _numbers(runs[name]):
+                differ.add(name)
+    if differ and on_note is not None:
+        count = "1 run is" if len(differ) == 1 else f"{len(differ):,} runs are"
+        on_note(f"{count} there twice, with different numbers: those of the first folder count")
+
+
+def _numbers(run: FinishedRun) -> tuple[float, ...]:
+    """What a table says of a run, without its seconds."""
+    return (*(getattr(run, name) for name in MEASURES), run.visits, run.scored, run.diverged)
 
 
 def _update(folder: Path, on_foreign: Callable[[str], None] | None) -> dict[str, FinishedRun]:

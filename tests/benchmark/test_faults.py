@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,29 @@ def test_a_torn_result_is_played_again_and_a_foreign_file_is_left_out() -> None:
     call("report", "results")
     assert Path("results/table.csv").read_text().count("\n") == table.count("\n")
     assert len(results()) == 4
+
+
+def test_a_damaged_file_stops_no_command_that_reads_results() -> None:
+    call(*bench("ucb"))
+    Path("results/other.json").write_text('{"a": 1}')
+    for command, done in (
+        (["report", "results"], "Page: results/report.html"),
+        (["kept", "results"], "Picture: results/kept.png"),
+        (["validate", "results", "--runs", "1", "--device", "cpu"], "the same, bit for bit"),
+    ):
+        text = call_in_vain(*command)
+        assert text.startswith("left out: results/other.json is not a dynprune result file")
+        assert done in text
+
+
+def test_a_report_says_how_many_runs_two_folders_have_with_other_numbers() -> None:
+    call(*bench("ucb"))
+    shutil.copytree("results", "others")
+    assert "twice" not in call("report", "results", "others").output
+    for path in Path("others").glob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": 0.5}))
+    text = call("report", "results", "others").output
+    assert text.startswith("4 runs are there twice, with different numbers: those of the first")
 
 
 @pytest.mark.slow

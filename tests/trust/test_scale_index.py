@@ -204,6 +204,21 @@ def test_folders_that_overlap_count_each_run_once_and_the_first_wins(
     assert all(found[key].path.parent == folder for key in shared)  # type: ignore[union-attr]
 
 
+def test_runs_that_another_folder_has_with_other_numbers_are_counted(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy, notes = tmp_path / "copy", list[str]()
+    shutil.copytree(folder, copy)
+    list(load_runs([folder, copy, copy], on_note=notes.append))
+    assert notes == []
+    change(first(copy), test_accuracy=0.123)
+    list(load_runs([folder, copy, copy], on_note=notes.append))
+    change(max(copy.glob("*.json")), visits=1)
+    list(load_runs([folder, copy], on_note=notes.append))
+    there = "there twice, with different numbers: those of the first folder count"
+    assert notes == [f"1 run is {there}", f"2 runs are {there}"]
+
+
 def test_a_merge_by_copying_is_all_of_both(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     make_results(other, COUNT + 5, seed=1)

@@ -334,7 +334,8 @@ def validate(
     """
     from dynprune_env.benchmark.replay import validate as replay
 
-    results = {result.config.key: result for result in load(folders)}
+    foreign: list[str] = []
+    results = {result.config.key: result for result in load(folders, foreign)}
     for key in keys or ():
         if key not in results:
             raise ValueError(f"there is no {key}.json in {', '.join(map(str, folders))}")
@@ -371,4 +372,5 @@ def validate(
     console.print(table)
     if wrong:
         complain(f"{wrong} of {len(chosen)} runs did not reproduce")
+    if wrong or foreign:
         raise typer.Exit(1)

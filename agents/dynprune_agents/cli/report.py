@@ -55,7 +55,6 @@ def report(
 
     foreign: list[str] = []
     results = load(folders, foreign)
-    complain_of_foreign(foreign)
     check_folder(out or folders[0])
     failures = load_failures(folders)
     known = dict.fromkeys(result.config.agent for result in results)
@@ -110,27 +109,38 @@ def kept(folders: FoldersArgument, picture: PictureOption = Picture.png) -> None
     from dynprune_env.report.selections import selection_tables, summarize_selections
     from dynprune_env.report.styles import choose_styles
 
-    rows = summarize_selections(load(folders))
+    foreign: list[str] = []
+    rows = summarize_selections(load(folders, foreign))
     for grid in selection_tables(rows):
         grid.print(console)
     figure = draw_selections(rows, choose_styles(rows))
     name = f"kept.{picture.value}"
-    if not write_files(folders[0], {name: partial(save, figure)}):
+    complete = write_files(folders[0], {name: partial(save, figure)})
+    if complete:
+        say(f"Picture: {folders[0]}/{name}")
+    if foreign or not complete:
         raise typer.Exit(1)
-    say(f"Picture: {folders[0]}/{name}")
 
 
-def load(folders: list[Path], foreign: list[str] | None = None) -> list[FinishedRun]:
-    """The results in some folders, at least one; messages on other JSON files go into `foreign`.
+def load(folders: list[Path], foreign: list[str]) -> list[FinishedRun]:
+    """The results in some folders, at least one; says what else there is.
+
+    Args:
+        folders: where to look.
+        foreign: takes the messages on JSON files that are no results, which are left out.
 
     Raises:
-        ValueError: there are none, or a JSON file is no result and there is no `foreign`.
+        ValueError: there are none.
     """
-    results = list(load_runs(folders, None if foreign is None else foreign.append))
+    notes: list[str] = []
+    results = list(load_runs(folders, foreign.append, notes.append))
     if not results and foreign:
         raise ValueError(foreign[0])
     if not results:
         raise ValueError(f"no result files in {', '.join(map(str, folders))}")
+    complain_of_foreign(foreign)
+    for note in notes:
+        complain(note)
     return results
 
 
