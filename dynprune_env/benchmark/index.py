@@ -134,7 +134,7 @@ def load_runs(
     Args:
         folders: where to look.
         on_foreign: told of each JSON file that is not a result, which is then left out.
-        on_note: told at the end how many runs other folders have with other numbers, if any.
+        on_note: told at the end how many runs are there twice with different numbers, if any.
 
     Raises:
         FileNotFoundError: a folder does not exist.
@@ -147,14 +147,15 @@ def load_runs(
             raise FileNotFoundError(f"there is no folder {folder}")
         runs = _update(folder, on_foreign)
         for name in sorted(runs):
-            if name not in seen:
-                seen[name] = runs[name]
+            key = runs[name].config.key
+            if key not in seen:
+                seen[key] = runs[name]
                 yield runs[name]
-            elif _numbers(seen[name]) != _numbers(runs[name]):
-                differ.add(name)
+            elif _numbers(seen[key]) != _numbers(runs[name]):
+                differ.add(key)
     if differ and on_note is not None:
         count = "1 run is" if len(differ) == 1 else f"{len(differ):,} runs are"
-        on_note(f"{count} there twice, with different numbers: those of the first folder count")
+        on_note(f"{count} there twice, with different numbers: those read first count")
 
 
 def _numbers(run: FinishedRun) -> tuple[float, ...]:

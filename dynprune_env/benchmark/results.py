@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ HISTORY = (
     "corrupted",
     "duplicates",
 )
+FLOATS = frozenset({"averaging", "duplicates", "imbalance", "label_noise", "learning_rate"})
+"""The keyword arguments besides budget that are floats in `Settings`, which is slow to import."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class RunConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        """Makes budget=1 and budget=1.0 the same run, and numpy's numbers Python's.
+        """Makes label_noise=0 and label_noise=0.0 the same run, and numpy's numbers Python's.
 
         Raises:
             ValueError: there is no budget, or it is no number.
@@ -60,10 +63,11 @@ class RunConfig:
         budget = plain(self.env_kwargs.get("budget"))
         if isinstance(budget, bool) or not isinstance(budget, int | float):
             raise ValueError(f"env_kwargs hold a budget in (0, 1], got {budget!r}")
-        kwargs = {
+        kwargs: dict[str, Any] = {
             name: list(value) if isinstance(value, tuple) else plain(value)  # as JSON gives it
             for name, value in self.env_kwargs.items()
         }
+        kwargs |= {name: float(kwargs[name]) for name in FLOATS if type(kwargs.get(name)) is int}
         kwargs["budget"] = float(budget)
         object.__setattr__(self, "env_kwargs", kwargs)
 
@@ -81,8 +85,27 @@ class RunConfig:
     @property
     def key(self) -> str:
         """Hash of the configuration; the name of the result's file."""
-        text = json.dumps(vars(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _hash(vars(self))
+
+    @property
+    def other_keys(self) -> list[str]:
+        """The hashes with whole numbers spelled without a point: names that files may have."""
+        kwargs = self.env_kwargs
+        whole = {
+            name: int(value)
+            for name, value in kwargs.items()
+            if name in FLOATS and isinstance(value, float) and value.is_integer()
+        }
+        return [
+            _hash({**vars(self), "env_kwargs": {**kwargs, **dict(spelled)}})
+            for count in range(1, len(whole) + 1)
+            for spelled in combinations(whole.items(), count)
+        ]
+
+
+def _hash(config: dict[str, Any]) -> str:
+    text = json.dumps(config, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -174,7 +197,7 @@ class Result:
                 raise ValueError(f"it holds {', '.join(sorted(unknown))}, which no result has")
             result = msgspec.convert(content, cls)
             result.check()
-            if path.stem != result.config.key:
+            if path.stem not in (result.config.key, *result.config.other_keys):
                 raise ValueError(f"the run that it holds belongs into {result.config.key}.json")
         except (ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"{path} is not a dynprune result file: {error}") from error

@@ -120,6 +120,7 @@ def run_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     _sweep_up(folder)
     groups = list({group.key: group for group in groups}.values())  # each once
+    _rename_spelled(groups, folder)
     standing = review(
         groups,
         make_agent,
@@ -293,6 +294,17 @@ def _set_aside(
             if config.seed in missing[group.key] and path.is_file():
                 (folder / STALE).mkdir(exist_ok=True)
                 path.replace(folder / STALE / path.name)
+
+
+def _rename_spelled(groups: Sequence[RunGroup], folder: Path) -> None:
+    """Gives results that are named by another spelling of their numbers the name of their key."""
+    for config in (config for group in groups for config in group.configs()):
+        path = folder / f"{config.key}.json"
+        for key in config.other_keys:
+            spelled = folder / f"{key}.json"
+            if spelled.is_file() and not path.exists():
+                with suppress(OSError):  # another sweep was faster
+                    spelled.rename(path)
 
 
 def _sweep_up(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import tracemalloc
@@ -10,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -25,12 +26,14 @@ import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_env.benchmark.episodes import RunGroup, run_episodes
+from dynprune_env.benchmark.index import load_runs
 from dynprune_env.benchmark.recording import mean_ranks
-from dynprune_env.benchmark.results import HISTORY, Result, RunConfig, load_results
+from dynprune_env.benchmark.results import FLOATS, HISTORY, Result, RunConfig, load_results
 from dynprune_env.benchmark.runner import run_sweep
 from dynprune_env.benchmark.sweeps import plan_groups
 from dynprune_env.common import files
 from dynprune_env.common.provenance import LIBRARIES
+from dynprune_env.envs.settings import Settings
 from dynprune_env.report.summary import Row, summarize
 from dynprune_env.tasks.registry import TASKS
 from dynprune_env.tasks.variants import load_dataset
@@ -181,6 +184,24 @@ def test_the_key_is_the_configuration_and_nothing_else() -> None:
         replace(config, env_kwargs={"budget": 1}),
     ]
     assert len({config.key, *(other.key for other in others)}) == 6
+
+
+def test_the_same_number_is_the_same_run_however_it_is_spelled() -> None:
+    hints = get_type_hints(Settings)
+    floats = {name for name, hint in hints.items() if float in (hint, *get_args(hint))}
+    assert floats == FLOATS | {"budget"}
+    for name in floats:
+        configs = [
+            RunConfig(DIGITS, {"budget": 1, "epochs": 20, name: one}, "ucb", 0)
+            for one in (1, 1.0, np.int64(1), np.float32(1))
+        ]
+        assert len({config.key for config in configs}) == 1
+        assert len({config.variant for config in configs}) == 1
+        assert type(configs[0].env_kwargs[name]) is float
+    assert type(configs[0].env_kwargs["epochs"]) is int
+    given = RunConfig(DIGITS, {"budget": 0.5, "label_noise": 0.2}, "ucb", 0)
+    assert given.key == "30e4dc196e998cd2"  # as results have it
+    assert given.other_keys == []
 
 
 @pytest.mark.parametrize("where", ["write", "rename"])
@@ -369,6 +390,27 @@ def test_a_sweep_goes_on_where_it_was_and_repeats_nothing(tmp_path: Path) -> Non
 
     outcomes = list(run_sweep(wider, dynprune_agents.make, tmp_path))
     assert not any(each.results for each in outcomes)
+
+
+def test_a_result_named_by_a_whole_number_is_found_and_read_once(tmp_path: Path) -> None:
+    kwargs = {**SMALL, "budget": 0.5, "label_noise": 0, "imbalance": 1.0}
+    group = RunGroup(DIGITS, kwargs, "static_random", (0,))
+    (result,) = run_episodes(DIGITS, DynamicRandom(), (0,), env_kwargs=kwargs, device="cpu")
+    path = replace(result, config=group.configs()[0]).save(tmp_path)
+    content = json.loads(path.read_text())
+    content["config"]["env_kwargs"]["label_noise"] = 0
+    text = json.dumps(content["config"], sort_keys=True)
+    spelled = path.with_stem(hashlib.sha256(text.encode()).hexdigest()[:16])
+    spelled.write_text(json.dumps(content))
+    assert spelled.name != path.name
+    for load in (load_results, load_runs):
+        assert [each.config for each in load([tmp_path])] == group.configs()  # of the two files
+    path.unlink()
+    for load in (load_results, load_runs):
+        assert [each.config for each in load([tmp_path])] == group.configs()
+    (outcome,) = run_sweep([group], dynprune_agents.make, tmp_path, accept_stale=True)
+    assert outcome.results == ()  # nothing was played
+    assert [each.name for each in tmp_path.glob("*.json")] == [path.name]
 
 
 def test_a_broken_agent_is_reported_and_stops_nobody_else(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_report_says_how_many_runs_two_folders_have_with_other_numbers() -> No
     for path in Path("others").glob("*.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": 0.5}))
     text = call("report", "results", "others").output
-    assert text.startswith("4 runs are there twice, with different numbers: those of the first")
+    assert text.startswith("4 runs are there twice, with different numbers: those read first")
 
 
 @pytest.mark.slow

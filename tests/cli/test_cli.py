@@ -163,6 +163,15 @@ def test_a_second_bench_repeats_nothing_and_shows_the_same_table(
     assert [repr(arguments[1]) for arguments in played] == ["static_random"]
 
 
+def test_a_number_spelled_otherwise_is_not_played_again() -> None:
+    call(*BENCH, "--env-kwargs", "label_noise=0")
+    before = sorted(Path("results").glob("*.json"))
+    text = call(*BENCH, "--label-noise", "0").output
+    assert "label_noise=0.0" in text
+    assert "done" not in text
+    assert sorted(Path("results").glob("*.json")) == before
+
+
 def test_bench_shows_what_it_was_asked_for_and_nothing_that_lay_there() -> None:
     call(*BENCH)
     call("bench", *SMALL, "--agents", "ucb1", "--budgets", "0.25", "--seeds", "1", "--jobs", "1")

@@ -215,7 +215,7 @@ def test_runs_that_another_folder_has_with_other_numbers_are_counted(
     list(load_runs([folder, copy, copy], on_note=notes.append))
     change(max(copy.glob("*.json")), visits=1)
     list(load_runs([folder, copy], on_note=notes.append))
-    there = "there twice, with different numbers: those of the first folder count"
+    there = "there twice, with different numbers: those read first count"
     assert notes == [f"1 run is {there}", f"2 runs are {there}"]
 
 
