@@ -37,7 +37,7 @@ class Verdict:
     @property
     def identical(self) -> bool:
         """Whether all numbers but the seconds are the same, bit for bit."""
-        return _numbers(self.result) == _numbers(self.replay)
+        return numbers(self.result) == numbers(self.replay)
 
     @property
     def difference(self) -> float:
@@ -104,8 +104,8 @@ def validate(
             yield Verdict(result, replay, _caveats(result, replay), tolerance)
 
 
-def _numbers(result: Result) -> dict[str, Any]:
-    """What a run has to reproduce."""
+def numbers(result: Result) -> dict[str, Any]:
+    """What a run has to reproduce: all but its seconds and what made it."""
     content = asdict(result)
     content["config"]["env_kwargs"].pop("threads", None)  # a replay is told what was recorded
     for name in (

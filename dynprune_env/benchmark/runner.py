@@ -22,7 +22,7 @@ from dynprune_env.benchmark.exchange import (
 )
 from dynprune_env.benchmark.packing import pack
 from dynprune_env.benchmark.results import Failure, Result, RunConfig, failure_path
-from dynprune_env.benchmark.standing import review
+from dynprune_env.benchmark.standing import review, set_aside
 from dynprune_env.common.processes import Worker, call_each, local_workers
 from dynprune_env.common.registration import import_all
 from dynprune_env.common.stopping import stoppable
@@ -30,8 +30,6 @@ from dynprune_env.selection.agent import SelectionAgent
 
 logger = logging.getLogger(__name__)
 BACKENDS = ("loky", "ray")
-STALE = "stale"
-"""Subfolder of the results that were played again."""
 Item = tuple[RunGroup, tuple[int, ...]]
 """A group and those of its seeds that have no result."""
 
@@ -287,13 +285,12 @@ def _stoppable(exchange: Exchange) -> Iterator[None]:
 def _set_aside(
     groups: Sequence[RunGroup], missing: dict[str, tuple[int, ...]], folder: Path
 ) -> None:
-    """Moves results that do not stand, so that none is lost and none is taken for a new one."""
+    """Moves results that do not stand, see `set_aside`."""
     for group in groups:
         for config in group.configs():
             path = folder / f"{config.key}.json"
             if config.seed in missing[group.key] and path.is_file():
-                (folder / STALE).mkdir(exist_ok=True)
-                path.replace(folder / STALE / path.name)
+                set_aside(path)
 
 
 def _rename_spelled(groups: Sequence[RunGroup], folder: Path) -> None:

@@ -11,11 +11,14 @@ from pathlib import Path
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.fingerprint import DECIDED_BY_USER, Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
+from dynprune_env.benchmark.replay import numbers
 from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.envs.settings import settings_of
 from dynprune_env.selection.agent import SelectionAgent
 
 logger = logging.getLogger(__name__)
+STALE = "stale"
+"""Subfolder of the results that were played again."""
 
 
 @dataclass
@@ -105,6 +108,49 @@ def review(
                     again.add(seed)
         found.missing[group.key] = tuple(seed for seed in group.seeds if seed in again)
     return found
+
+
+def set_aside(path: Path) -> None:
+    """Moves a result that does not stand into `stale/`: it is neither lost nor taken for a new one.
+
+    Args:
+        path: of its file.
+    """
+    stale = path.parent / STALE
+    stale.mkdir(exist_ok=True)
+    path.replace(stale / path.name)
+
+
+def save_anew(result: Result, folder: Path) -> set[str]:
+    """Writes a result that was played now; what something else made of the same run is set aside.
+
+    Args:
+        result: with its fingerprint.
+        folder: of the results.
+
+    Returns:
+        What else made the older result, for people to read; empty if there was none, or none with
+        other numbers.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    assert result.fingerprint is not None
+    path = folder / f"{result.config.key}.json"
+    made_by: set[str] = set()
+    if path.is_file():
+        try:
+            old = Result.load(path)
+        except ValueError:
+            made_by = {"what is no result"}
+        else:
+            if numbers(old) != numbers(result):
+                changes = differences(old.fingerprint, result.fingerprint)
+                made_by = {each.what for each in changes}
+    if made_by:
+        set_aside(path)
+    result.save(folder)
+    return made_by
 
 
 def _now(

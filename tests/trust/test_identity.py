@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from helpers import command
 from helpers.slow import slow
 
 import dynprune_agents
@@ -128,6 +129,26 @@ def test_a_result_that_cannot_be_played_again_is_not_taken_for_a_new_one(place: 
     with pytest.raises(AssertionError, match="NameError"):
         place.sweep("own_rule:Mine")
     assert place.results() == []
+
+
+@pytest.mark.parametrize("edited", [True, False])
+def test_the_command_run_loses_no_result_of_an_edited_agent_either(
+    edited: bool, place: Workplace
+) -> None:
+    out = place.folder / "results"
+    arguments = ["run", *command.SMALL, "--agent", "own_rule:Mine", "--seeds", "2"]
+    place.write("own_rule.py", mine())
+    command.call(*arguments, "--out", str(out))
+    old = [result.selections for result in place.results()]
+    place.write("own_rule.py", mine("-" if edited else "+"))  # the latter decides no number
+    place.forget()
+    said = " ".join(command.call(*arguments, "--out", str(out)).output.split())
+    assert ("2 older results whose fingerprint differs moved into" in said) == edited
+    assert ([result.selections for result in place.results()] != old) == edited
+    assert (out / "stale").exists() == edited
+    if edited:
+        assert "/stale/: the code of own_rule" in said
+        assert [result.selections for result in load_results([out / "stale"])] == old
 
 
 IMPORTED: dict[str, tuple[str, str]] = {

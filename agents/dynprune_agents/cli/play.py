@@ -84,6 +84,7 @@ def run(
     Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
     """
     from dynprune_env.benchmark.episodes import run_episodes
+    from dynprune_env.benchmark.standing import STALE, save_anew
     from dynprune_env.benchmark.sweeps import plan_groups, seed_range
     from dynprune_env.report.summary import summarize
     from dynprune_env.report.summary_tables import accuracy_tables
@@ -98,6 +99,7 @@ def run(
     check_device(device)
     check_folder(out)
     results, unsaved = [], 0
+    older: list[set[str]] = []
     with progress_of("epochs") as progress:
         for group in groups:
             task = progress.add_task(name_of(group)[:40], total=1.0, doing="")
@@ -119,12 +121,16 @@ def run(
                 say(f"{len(results)} of {seeds} done: {name_of(group)}")
             for result in results[-len(group.seeds) :]:
                 try:
-                    result.save(out)
+                    older.append(save_anew(result, out))
                 except OSError as error:
                     unsaved += 1
                     complain(f"the result of seed {result.config.seed} cannot be written: {error}")
     for grid in accuracy_tables(summarize(results)):
         grid.print(console)
+    if any(older):
+        count, made_by = sum(map(bool, older)), ", ".join(sorted(set().union(*older)))
+        what = f"{count:,} older {'result' if count == 1 else 'results'}"
+        complain(f"{what} whose fingerprint differs moved into {out}/{STALE}/: {made_by}")
     say(f"Results: {out}/*.json")
     if unsaved:
         raise typer.Exit(1)
