@@ -23,6 +23,7 @@ from dynprune_env.benchmark.results import Result
 from dynprune_env.common.files import atomic_write
 from dynprune_env.common.ray_cluster import Mailbox
 from dynprune_env.common.scratch import scratch_folder
+from dynprune_env.common.stopping import stoppable
 
 logger = logging.getLogger(__name__)
 RUNNING = "running"
@@ -84,6 +85,17 @@ class Exchange(Protocol):
 
     def close(self) -> None:
         """Leaves nothing behind but results and states."""
+
+
+@contextmanager
+def stoppable_runs(exchange: Exchange) -> Iterator[None]:
+    """Hands the first Ctrl-C or SIGTERM on to the workers; closes the exchange at the end."""
+    when = "when the epochs under way have ended"
+    try:
+        with stoppable(exchange.stopping, exchange.ask_to_stop, when):
+            yield
+    finally:
+        exchange.close()
 
 
 # -- workers of this machine -------------------------------------------------------------------

@@ -6,7 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from dynprune_env.benchmark.exchange import (
     FolderExchange,
     MailExchange,
     state_path,
+    stoppable_runs,
 )
 from dynprune_env.benchmark.packing import pack
 from dynprune_env.benchmark.results import Failure, Result, RunConfig, failure_path
 from dynprune_env.benchmark.standing import review, set_aside
 from dynprune_env.common.processes import Worker, call_each, local_workers
 from dynprune_env.common.registration import import_all
-from dynprune_env.common.stopping import stoppable
 from dynprune_env.selection.agent import SelectionAgent
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def run_sweep(
             yield Outcome(group, len(group.seeds))
     if todo:
         exchange, workers = _engage(work, todo, folder, jobs, workers, backend, gpus)
-        with _stoppable(exchange):  # after Ray has set its own signal handlers
+        with stoppable_runs(exchange):  # after Ray has set its own signal handlers
             for outcome in _play(work, todo, exchange, workers, on_start):
                 yield _record(outcome, folder, exchange)
             if exchange.stopping():
@@ -269,17 +269,6 @@ def _keep_book(outcome: Outcome, config: RunConfig, folder: Path) -> None:
     elif outcome.error is not None:
         kind, _, message = outcome.error.partition(": ")
         Failure(config, kind, message, outcome.traceback).save(folder)
-
-
-@contextmanager
-def _stoppable(exchange: Exchange) -> Iterator[None]:
-    """Hands the first Ctrl-C or SIGTERM on to the workers; closes the exchange at the end."""
-    when = "when the epochs under way have ended"
-    try:
-        with stoppable(exchange.stopping, exchange.ask_to_stop, when):
-            yield
-    finally:
-        exchange.close()
 
 
 def _set_aside(

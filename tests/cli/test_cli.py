@@ -116,6 +116,60 @@ def test_run_writes_where_it_is_told_and_takes_strings() -> None:
     assert not Path("results").exists()
 
 
+STOPPING = """
+import signal
+from pathlib import Path
+import numpy as np
+from dynprune_agents import Agent
+
+class Stopped(Agent):
+    def select(self, observation):
+        calls = len(Path("calls").read_text()) + 1
+        Path("calls").write_text("x" * calls)
+        if str(calls) == Path("stop_at").read_text():
+            signal.raise_signal(signal.SIGINT)
+        return np.ones(observation["loss"].shape, dtype=bool)
+"""
+ONE_BY_ONE = ["--env", "DynPrune-Clutter-v0", "--env-kwargs", "precision=fp32"]
+
+
+@pytest.mark.parametrize(
+    ("options", "stop_at", "said", "more"),
+    [
+        ([], 2, "the epochs played are saved in results; the same command goes on", []),
+        (
+            ONE_BY_ONE,
+            5,
+            "1 of 2 results and the epochs played are saved in results; the same command with "
+            "--seed 1 --seeds 1 goes on",
+            ["--seed", "1", "--seeds", "1"],
+        ),
+    ],
+    ids=["side by side", "one by one"],
+)
+def test_a_run_that_is_stopped_says_what_is_kept_and_goes_on_there(
+    options: list[str],
+    stop_at: int,
+    said: str,
+    more: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (folder / "stopping.py").write_text(STOPPING)
+    monkeypatch.syspath_prepend(folder)
+    Path("calls").touch()
+    Path("stop_at").write_text(str(stop_at))
+    command = ["run", *SMALL, "--agent", "stopping:Stopped", "--budget", "1", *options]
+    stopped = CliRunner().invoke(cli.app, [*command, "--seeds", "2"])
+    assert stopped.exit_code == 130
+    assert f"stopped; {said}" in " ".join(stopped.output.split())
+    call(*command, *(more or ["--seeds", "2"]))
+    # No epoch is played twice: three of both runs side by side, or of one after the other.
+    assert len(Path("calls").read_text()) == (6 if options else 3)
+    assert sorted(result.config.seed for result in results()) == [0, 1]
+    assert not Path("results/running").exists()
+
+
 # -- bench and report --------------------------------------------------------------------------
 
 

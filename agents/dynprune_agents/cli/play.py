@@ -47,12 +47,16 @@ from dynprune_agents.cli.terminal import (
 )
 from dynprune_agents.cli.trust import TrustOption, check_sweep, without_foreign
 from dynprune_env.benchmark.index import load_runs, whole
-from dynprune_env.benchmark.results import load_failures
+from dynprune_env.benchmark.results import Result, load_failures
 from dynprune_env.common.pulse import listening
+from dynprune_env.common.stopping import Stopped
 
 if TYPE_CHECKING:  # planning imports the environments, and only playing needs them
     from dynprune_env.benchmark.sweeps import Sweep
     from dynprune_env.common.processes import LokyWorker
+
+SAVE_EVERY = 30.0
+"""Seconds between two savings of a long run's state."""
 
 VARIANTS = (
     "dynamic_random(replacement=False)",
@@ -81,10 +85,13 @@ def run(
 ) -> None:
     """Plays one agent and prints what came out.
 
+    Ctrl-C lets the epochs under way end and saves them: the same command then goes on from there.
+
     Example: dynprune run --env DynPrune-Digits-v0 --agent "ucb(c=2.0)" --budget 0.3 --seeds 5
     """
     from dynprune_env.benchmark.episodes import run_episodes
-    from dynprune_env.benchmark.standing import STALE, save_anew
+    from dynprune_env.benchmark.exchange import FolderExchange, state_path, stoppable_runs
+    from dynprune_env.benchmark.standing import STALE
     from dynprune_env.benchmark.sweeps import plan_groups, seed_range
     from dynprune_env.report.summary import summarize
     from dynprune_env.report.summary_tables import accuracy_tables
@@ -100,40 +107,77 @@ def run(
     check_folder(out)
     results, unsaved = [], 0
     older: list[set[str]] = []
-    with progress_of("epochs") as progress:
-        for group in groups:
-            task = progress.add_task(name_of(group)[:40], total=1.0, doing="")
-            with listening(partial(_show, progress, task)):
-                results += run_episodes(
-                    env,
-                    player,
-                    group.seeds,
-                    env_kwargs=group.env_kwargs,
-                    device=device,
-                    data_dir=data_dir,
-                    imports=context.obj,
-                    on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
-                        task, completed=float(done.mean())
-                    ),
-                )
-            progress.update(task, completed=1.0)  # also of runs that were over at once
-            if not watched():
-                say(f"{len(results)} of {seeds} done: {name_of(group)}")
-            for result in results[-len(group.seeds) :]:
-                try:
-                    older.append(save_anew(result, out))
-                except OSError as error:
-                    unsaved += 1
-                    complain(f"the result of seed {result.config.seed} cannot be written: {error}")
+    exchange = FolderExchange(out)
+    try:
+        with progress_of("epochs") as progress, stoppable_runs(exchange):
+            for group in groups:
+                task = progress.add_task(name_of(group)[:40], total=1.0, doing="")
+                store = exchange.assign((group, group.seeds)).store
+                with (
+                    store.checkpoint(SAVE_EVERY, trust=False) as checkpoint,
+                    listening(partial(_show, progress, task)),
+                ):
+                    results += run_episodes(
+                        env,
+                        player,
+                        group.seeds,
+                        env_kwargs=group.env_kwargs,
+                        device=device,
+                        data_dir=data_dir,
+                        imports=context.obj,
+                        on_epoch=lambda done, task=task: progress.update(  # type: ignore[misc]
+                            task, completed=float(done.mean())
+                        ),
+                        checkpoint=checkpoint,
+                    )
+                progress.update(task, completed=1.0)  # also of runs that were over at once
+                if not watched():
+                    say(f"{len(results)} of {seeds} done: {name_of(group)}")
+                saved = [_save(result, out) for result in results[-len(group.seeds) :]]
+                unsaved += saved.count(None)
+                older += [made_by for made_by in saved if made_by]
+                if None not in saved:
+                    checkpoint.remove()
+    except (Stopped, KeyboardInterrupt):
+        under_way = any(state_path(out, group).exists() for group in groups)
+        complain(_what_is_kept(out, own_seeds, len(results), under_way))
+        raise typer.Exit(130) from None
     for grid in accuracy_tables(summarize(results)):
         grid.print(console)
-    if any(older):
-        count, made_by = sum(map(bool, older)), ", ".join(sorted(set().union(*older)))
-        what = f"{count:,} older {'result' if count == 1 else 'results'}"
+    if older:
+        made_by = ", ".join(sorted(set().union(*older)))
+        what = f"{len(older):,} older {'result' if len(older) == 1 else 'results'}"
         complain(f"{what} whose fingerprint differs moved into {out}/{STALE}/: {made_by}")
     say(f"Results: {out}/*.json")
     if unsaved:
         raise typer.Exit(1)
+
+
+def _save(result: Result, folder: Path) -> set[str] | None:
+    """Writes a result, see `save_anew`; says so and returns None if it cannot be written."""
+    from dynprune_env.benchmark.standing import save_anew
+
+    try:
+        return save_anew(result, folder)
+    except OSError as error:
+        complain(f"the result of seed {result.config.seed} cannot be written: {error}")
+        return None
+
+
+def _what_is_kept(folder: Path, seeds: Sequence[int], done: int, under_way: bool) -> str:
+    """What to say of a run that was stopped.
+
+    Args:
+        folder: of the results.
+        seeds: of all its runs, in the order in which they are played.
+        done: of so many there is a result.
+        under_way: whether there is a state of others.
+    """
+    if not done and not under_way:
+        return "stopped before an epoch was saved; the same command begins again"
+    kept = [f"{done} of {len(seeds)} results"] * (done > 0) + ["the epochs played"] * under_way
+    others = f" with --seed {seeds[done]} --seeds {len(seeds) - done}" * (0 < done < len(seeds))
+    return f"stopped; {' and '.join(kept)} are saved in {folder}; the same command{others} goes on"
 
 
 def _show(progress: Progress, task: TaskID, what: str, share: float) -> None:
@@ -184,7 +228,7 @@ def bench(
     save_every: Annotated[
         float,
         typer.Option("--save-every", min=0, help="Seconds between savings of a long run's state."),
-    ] = 30.0,
+    ] = SAVE_EVERY,
     accept_stale: Annotated[
         bool,
         typer.Option(
