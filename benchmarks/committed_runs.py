@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from dynprune_agents.cli.options import parse_pairs
 from dynprune_env.envs.settings import Settings, settings_of
@@ -112,28 +115,43 @@ def _parts(text: str) -> Iterator[str]:
         yield text[begin:].strip()
 
 
+class _Rows(msgspec.Struct):
+    """What every such file holds, besides what tells where its runs were made."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+
+
 def read_rows(
     path: Path, needed: Sequence[str] = NEEDED
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A file of `benchmarks.compact_runs`, packed or not: all of it, and its rows by column.
 
     Raises:
-        ValueError: it lacks a column.
+        ValueError: it is no such file, or lacks a column.
+        FileNotFoundError: there is no such file.
     """
     written = path.read_bytes()
-    content = json.loads(gzip.decompress(written) if path.suffix == ".gz" else written)
-    if lacking := set(needed) - set(content.get("columns", ())):
-        raise ValueError(f"{path} lacks the columns {', '.join(sorted(lacking))}")
-    columns = content["columns"]
-    return content, [dict(zip(columns, values, strict=True)) for values in content["rows"]]
+    try:
+        content = json.loads(gzip.decompress(written) if path.suffix == ".gz" else written)
+        table = msgspec.convert(content, _Rows)
+        if lacking := set(needed) - set(table.columns):
+            raise ValueError(f"it lacks the columns {', '.join(sorted(lacking))}")
+        rows = [dict(zip(table.columns, values, strict=True)) for values in table.rows]
+    except (ValueError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no file of benchmarks.compact_runs: {error}") from error
+    return content, rows
 
 
 def read_runs(folder: Path = RESULTS) -> list[Run]:
     """All runs in the files `runs*.json` below a folder, each once.
 
     Raises:
-        ValueError: a file is not as `benchmarks.compact_runs` writes them.
+        FileNotFoundError: the folder does not exist.
+        ValueError: a file is not as `benchmarks.compact_runs` writes them, or there are no runs.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
     found: dict[tuple[Game, str, int], Run] = {}
     paths = sorted(folder.rglob("runs*.json"), key=lambda path: (CONTRIBUTED in path.parts, path))
     for path in paths:
@@ -144,4 +162,6 @@ def read_runs(folder: Path = RESULTS) -> list[Run]:
                 game, row["agent"], row["seed"], row["accuracy"], row["saved"], best, selection
             )
             found.setdefault((game, run.agent, run.seed), run)
+    if not found:
+        raise ValueError(f"there are no runs in files runs*.json below {folder}")
     return list(found.values())

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from benchmarks.script import run_script
 from dynprune_env.benchmark.results import Result, load_results
 from dynprune_env.common.files import atomic_write, write_text
 
@@ -31,6 +30,9 @@ def compact(results: Iterable[Result], out: Path) -> int:
     """Writes one row per run, and where runs were made; returns how many there are.
 
     Packed if the file's name ends in .gz, as where a table rests on tens of thousands of runs.
+
+    Raises:
+        ValueError: there are none, and nothing is written.
     """
     rows: list[list[Any]] = []
     made_by: list[str] = []
@@ -55,6 +57,8 @@ def compact(results: Iterable[Result], out: Path) -> int:
             ]
         )
         made_by.append(json.dumps({name: getattr(result, name) for name in ORIGIN}))
+    if not rows:
+        raise ValueError(f"there are no results to write into {out}")
     origins = sorted({*made_by})
     for row, origin in zip(rows, made_by, strict=True):
         row.append(origins.index(origin))
@@ -79,4 +83,4 @@ def main(folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -14,8 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import typer
-
+from benchmarks.script import run_script
 from dynprune_env.benchmark.results import Result
 
 FREE = ("seconds", "versions", "commit", "machine", "fingerprint")
@@ -103,4 +102,4 @@ def main(before: Path, after: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

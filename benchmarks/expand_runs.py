@@ -20,6 +20,7 @@ import typer
 
 from benchmarks.committed_runs import Game, read_rows
 from benchmarks.compact_runs import COLUMNS, ORIGIN
+from benchmarks.script import run_script
 from dynprune_env.benchmark import masks
 from dynprune_env.benchmark.best_epoch import BestEpoch
 from dynprune_env.benchmark.results import HISTORY, Result, RunConfig
@@ -87,4 +88,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -21,6 +21,7 @@ import typer
 
 import dynprune_agents
 from benchmarks.committed_runs import LONG, RESULTS, Game, Run, read_runs
+from benchmarks.script import run_script
 from dynprune_env import run_episodes
 from dynprune_env.common.files import write_text
 from dynprune_env.report.metrics import (
@@ -300,4 +301,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 import dynprune_agents
-from benchmarks import expand_runs, leaderboard
-from benchmarks.committed_runs import Game, parse_variant, read_runs
+from benchmarks import compact_runs, expand_runs, leaderboard
+from benchmarks.committed_runs import Game, parse_variant, read_rows, read_runs
 from benchmarks.compact_runs import compact
 from benchmarks.leaderboard import by_agent, regime_table, replay, standings
 from dynprune_env import run_episodes
@@ -269,3 +272,71 @@ def test_committed_runs_become_result_files_of_the_same_runs_again(tmp_path: Pat
         assert (other.commit, other.versions) == (result.commit, result.versions)
     compact(again.values(), tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text() == (tmp_path / "runs.json").read_text()
+
+
+# -- the commands --------------------------------------------------------------------------------
+
+
+def refused(script: ModuleType, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a script, which should end with the code 2."""
+    monkeypatch.setattr(sys, "argv", [script.__name__, *arguments])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(script.__file__), run_name="__main__")
+    assert done.value.code == 2
+
+
+DAMAGED: dict[str, bytes] = {
+    "cut": b'{"columns": ["env"',
+    "no text": b"\xff\xfe",
+    "no object": b"[]",
+    "without rows": json.dumps({"columns": COLUMNS}).encode(),
+    "with a short row": json.dumps({"columns": COLUMNS, "rows": [[DIGITS]]}).encode(),
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_file_of_runs_is_named_in_one_sentence(what: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.json").write_bytes(DAMAGED[what])
+    (tmp_path / "runs.json.gz").write_bytes(DAMAGED[what])
+    for name in ("runs.json", "runs.json.gz"):
+        with pytest.raises(ValueError, match="is no file of benchmarks") as error:
+            read_rows(tmp_path / name)
+        assert str(error.value).startswith(str(tmp_path / name))
+        assert "\n" not in str(error.value)
+
+
+def test_a_leaderboard_of_no_runs_is_refused_and_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "leaderboard.md"
+    out.write_text("the old one")
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "good" / "runs.json", rows("ucb", [0.5]))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "runs.json").write_text("{")
+    no_row = ["--replay", "nope", "--regime", "MLP"]
+    for folder, more, said in (
+        ("none", [], f"there is no folder {tmp_path / 'none'}"),
+        ("empty", [], f"there are no runs in files runs*.json below {tmp_path / 'empty'}"),
+        ("bad", [], f"{tmp_path / 'bad' / 'runs.json'} is no file of"),
+        ("good", no_row, "no committed run of 'nope' belongs to 'MLP'"),
+    ):
+        arguments = ["--results", str(tmp_path / folder), "--out", str(out), *more]
+        refused(leaderboard, *arguments, monkeypatch=monkeypatch)
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {said}")
+        assert error.count("\n") == 1
+    assert out.read_text() == "the old one"
+
+
+def test_no_results_are_not_written_over_committed_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs.json"
+    out.write_text("the old ones")
+    (tmp_path / "empty").mkdir()
+    for folder, said in (("none", "there is no folder"), ("empty", "there are no results to")):
+        refused(compact_runs, str(tmp_path / folder), str(out), monkeypatch=monkeypatch)
+        assert capsys.readouterr().err.startswith(f"error: {said}")
+    assert out.read_text() == "the old ones"
