@@ -16,7 +16,8 @@ import msgspec
 from dynprune_env.benchmark import masks
 from dynprune_env.benchmark.best_epoch import BestEpoch
 from dynprune_env.benchmark.fingerprint import Fingerprint
-from dynprune_env.common.checks import plain
+from dynprune_env.benchmark.sweep_files import MOST_SEEDS
+from dynprune_env.common.checks import MOST_THREADS, plain, run_seeds, shown, whole
 from dynprune_env.common.files import write_text
 
 SCHEMA = 4
@@ -218,6 +219,14 @@ class Result:
             raise ValueError("its budget is not in (0, 1], or its n or T not positive")
         if not 0 <= self.test_accuracy <= 1:
             raise ValueError(f"its test accuracy is {self.test_accuracy}, not in [0, 1]")
+        whole("its threads", self.threads, 1, MOST_THREADS)
+        if self.replica_seeds is not None:
+            whole("its number of replica seeds", len(self.replica_seeds), 1, MOST_SEEDS)
+            if self.config.seed not in run_seeds(self.replica_seeds):
+                seeds = shown(self.replica_seeds)
+                raise ValueError(
+                    f"its seed {self.config.seed} is none of its replica seeds {seeds}"
+                )
         if self.best_epoch is not None:
             self.best_epoch.check(max(lengths))
         masks.check(self.selections, max(lengths), self.num_samples)

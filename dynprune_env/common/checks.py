@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+MOST_THREADS = 1024
+"""Of torch, in settings and in results: far more take all memory, and end the process."""
+
 
 def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     """A whole number as Python's; bools are none, nor are floats such as 32.0.

@@ -10,7 +10,7 @@ import gymnasium as gym
 import torch
 
 from dynprune_env.common.bf16 import cpu_is_faster_in_bf16
-from dynprune_env.common.checks import real, shown, whole
+from dynprune_env.common.checks import MOST_THREADS, real, shown, whole
 from dynprune_env.common.registration import VECTOR_ENTRY_POINT
 from dynprune_env.common.specs import checked_arguments, did_you_mean, lookup
 from dynprune_env.selection.actions import ACTIONS
@@ -52,7 +52,7 @@ class Settings:
         label_noise, imbalance, duplicates, train_size, data_seed: see `Variant`.
         device: "auto" (CUDA where there is one), or a device that this torch has, such as "cpu",
             "cuda:1", "mps" or "xpu".
-        threads: torch's threads on a CPU, at least 1; more are faster for large nets, and round
+        threads: torch's threads on a CPU, 1 to 1024; more are faster for large nets, and round
             differently. Plain ReLU nets take one, unless modules train them.
         precision: "auto" (bf16 autocast for convolutional nets where that is faster),
             "fp32" or "bf16". Plain ReLU nets always train in fp32. On CUDA torch's own switches
@@ -115,7 +115,7 @@ class Settings:
             real("averaging is a weight", self.averaging, "[0, 1)")
         if self.columns is not None:
             object.__setattr__(self, "columns", check_columns(self.columns))
-        whole("threads", self.threads, 1)
+        whole("threads", self.threads, 1, MOST_THREADS)
         find_reward(self.reward)
         for name, registry in (
             ("observation", OBSERVATIONS),

@@ -309,8 +309,29 @@ def test_a_whole_number_beyond_the_floats_is_refused_by_name(
         Result.load(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"threads": 100_000}, r"its threads is a whole number in \[1, 1024\], got 100000"),
+        ({"threads": 0}, r"its threads is a whole number in \[1, 1024\], got 0"),
+        ({"replica_seeds": [999]}, r"its seed \d+ is none of its replica seeds \[999\]"),
+        ({"replica_seeds": [0, 0]}, "seeds holds none twice"),
+        ({"replica_seeds": [-1]}, "a seed is a whole number of at least 0, got -1"),
+        ({"replica_seeds": []}, r"replica seeds is a whole number in \[1, 100000\], got 0"),
+        ({"replica_seeds": list(range(100_001))}, r"\[1, 100000\], got 100001"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_threads_and_replica_seeds_that_cannot_be_played_are_refused_by_name(
+    change: dict[str, Any], said: str, finished: Result, tmp_path: Path
+) -> None:
+    path = replace(finished, **change).save(tmp_path)
+    with pytest.raises(ValueError, match=rf"{path.name} is not a dynprune result file: .*{said}"):
+        Result.load(path)
+
+
 def test_results_of_several_folders_are_read_once_each(finished: Result, tmp_path: Path) -> None:
-    other = replace(finished, config=replace(finished.config, seed=7))
+    other = replace(finished, config=replace(finished.config, seed=7), replica_seeds=[7])
     for folder, results in (("a", [finished, other]), ("b", [other])):
         for result in results:
             result.save(tmp_path / folder)

@@ -108,7 +108,8 @@ def test_runs_of_every_kind_are_in_an_index_as_they_are_in_their_files(
         ]
     ):
         config = replace(whole_run.config, seed=seed, env=f"A-v{place % 2}")
-        replace(whole_run, config=config, **others).save(tmp_path)
+        changed = {"replica_seeds": [seed], **others}
+        replace(whole_run, config=config, **changed).save(tmp_path)
     whole_run.save(tmp_path)
     for _ in range(2):
         assert same([tmp_path])

@@ -246,9 +246,9 @@ def test_an_old_result_is_replayed_in_the_threads_that_it_had() -> None:
     assert verdicts[0].identical
 
 
-@pytest.mark.parametrize("wrong", [0, -1])
-def test_there_is_at_least_one_thread(wrong: int) -> None:
-    with pytest.raises(ValueError, match=f"threads is a whole number of at least 1, got {wrong}"):
+@pytest.mark.parametrize("wrong", [0, -1, 1025, 100_000])
+def test_there_are_one_to_1024_threads(wrong: int) -> None:
+    with pytest.raises(ValueError, match=rf"threads is a whole number in \[1, 1024\], got {wrong}"):
         Settings(threads=wrong)
 
 
