@@ -60,6 +60,7 @@ def validate(
     tolerance: float = TOLERANCE,
     device: str = "auto",
     data_dir: str | None = None,
+    on_error: Callable[[Result, str], None] | None = None,
 ) -> Iterator[Verdict]:
     """Plays runs again, with the seeds that shared their replica axis and as many threads.
 
@@ -69,9 +70,11 @@ def validate(
         tolerance: see `Verdict`.
         device: where to train.
         data_dir: folder of the data sets.
+        on_error: told of each result that cannot be played, and why, in one sentence; the others
+            are played all the same. None: the error is raised.
 
     Yields:
-        A verdict per result.
+        A verdict per result that could be played.
     """
     groups: defaultdict[str, list[Result]] = defaultdict(list)
     for result in results:
@@ -89,15 +92,23 @@ def validate(
         groups[f"{alike}"].append(result)
     for group in groups.values():
         first = group[0]
-        replays = run_episodes(
-            first.config.env,
-            make_agent(first.config.agent),
-            first.replica_seeds or [first.config.seed],
-            env_kwargs={**first.config.env_kwargs, "threads": first.threads},
-            device=device,
-            data_dir=data_dir,
-            best_epoch=first.best_epoch is not None,
-        )
+        try:
+            replays = run_episodes(
+                first.config.env,
+                make_agent(first.config.agent),
+                first.replica_seeds or [first.config.seed],
+                env_kwargs={**first.config.env_kwargs, "threads": first.threads},
+                device=device,
+                data_dir=data_dir,
+                best_epoch=first.best_epoch is not None,
+            )
+        except Exception as error:  # of whatever kind: an agent's code may be anybody's
+            if on_error is None:
+                raise
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            for result in group:
+                on_error(result, kind + " ".join(str(error).split()))
+            continue
         by_seed = {replay.config.seed: replay for replay in replays}
         for result in group:
             replay = by_seed[result.config.seed]

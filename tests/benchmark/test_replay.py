@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from importlib import invalidate_caches
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,83 @@ def test_the_command_says_which_runs_match(tmp_path: Path, monkeypatch: pytest.M
     assert "1 of 1 runs did not reproduce" in result.output
     result = CliRunner().invoke(cli.app, ["validate", "results", "--key", "none"])
     assert "there is no none.json in results" in str(result.exception)
+
+
+BROKEN = """
+from dynprune_agents import Agent
+class Broken(Agent):
+    def select(self, observation):
+        return observation["loss"] >= 0
+"""
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with good results, and one of an agent of one's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("dynprune_agents.cli.terminal.console._width", 400)
+    Path("broken.py").write_text(BROKEN)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    call(*BENCH)
+    call("run", *BENCH[1:7], "--agent", "broken:Broken")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            lambda: Path("broken.py").unlink(),
+            "could not be played: cannot load the agent 'broken:Broken': No module",
+        ),
+        (
+            lambda: Path("broken.py").write_text(BROKEN.replace("observation[", "mistake[")),
+            "could not be played: NameError: name 'mistake' is not defined",
+        ),
+    ],
+    ids=["gone", "raises"],
+)
+def test_a_run_that_cannot_be_played_leaves_the_verdicts_on_the_others(
+    change: Callable[[], Any], why: str, mixed: Path
+) -> None:
+    change()
+    sys.modules.pop("broken")
+    invalidate_caches()
+    command = ["validate", "results", "--runs", "9", "--trust", "--device", "cpu"]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 1
+    assert result.output.count("the same, bit for bit") == 4
+    assert why in result.output
+    assert "1 of 5 runs could not be played" in result.output
+    (own,) = [each for each in load_results([Path("results")]) if "broken" in each.config.agent]
+    with pytest.raises((ValueError, NameError)):  # unless one asks to be told
+        check(own)
+
+
+def test_a_file_that_is_no_result_leaves_the_verdicts_on_the_others(mixed: Path) -> None:
+    Path("results/other.json").write_text("{}")
+    command = ["validate", "results", "--runs", "9", "--trust", "--device", "cpu"]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 1
+    assert result.output.count("the same, bit for bit") == 5
+    assert "left out: results/other.json is not a dynprune result file" in result.output
+
+
+@pytest.mark.parametrize("trust", [[], ["--trust"]])
+def test_how_to_validate_runs_of_a_task_that_is_not_registered_is_said(
+    trust: list[str], played: list[Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dynprune_agents.cli.terminal.console._width", 400)
+    unknown = replace(played[0], config=replace(played[0].config, env="DynPrune-Gone-v0"))
+    for result in (unknown, played[1]):
+        result.save(tmp_path)
+    command = ["validate", str(tmp_path), "--device", "cpu", *trust]
+    said = " ".join(CliRunner().invoke(cli.app, command).output.split())
+    assert "`dynprune --import MODULE validate ...` plays such" in said
+    assert "--trust plays such" not in said
+    assert ("could not be played: no environment is called" in said) == bool(trust)
+    assert said.count("the same, bit for bit") == 1
 
 
 # -- where it comes from -----------------------------------------------------------------------

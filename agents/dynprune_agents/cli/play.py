@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,13 +45,15 @@ from dynprune_agents.cli.terminal import (
     say,
     watched,
 )
-from dynprune_agents.cli.trust import TrustOption, check_sweep, without_foreign
+from dynprune_agents.cli.trust import TrustOption, check_sweep, import_hint, without_foreign
 from dynprune_env.benchmark.index import load_runs, whole
 from dynprune_env.benchmark.results import Result, load_failures
+from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.pulse import listening
 from dynprune_env.common.stopping import Stopped
 
 if TYPE_CHECKING:  # planning imports the environments, and only playing needs them
+    from dynprune_env.benchmark.replay import Verdict
     from dynprune_env.benchmark.sweeps import Sweep
     from dynprune_env.common.processes import LokyWorker
 
@@ -390,37 +392,63 @@ def validate(
         if key not in results:
             raise ValueError(f"there is no {key}.json in {', '.join(map(str, folders))}")
     if not trust:
-        named = [results[key] for key in keys] if keys else results.values()
-        safe, reasons = without_foreign(named)
-        for reason in reasons:
-            complain(f"left out: {reason}")
-        results = {result.config.key: result for result in safe}
+        results = _safe([results[key] for key in keys] if keys else results.values())
     if not results:
         complain("no run could be checked")
         raise typer.Exit(1)
     drawn = random.Random(seed).sample(sorted(results), min(runs, len(results)))
     chosen = [whole(results[key]) for key in keys or drawn if key in results]
     table = Table("run", "recorded", "replayed", "verdict", box=box.SIMPLE_HEAD)
-    wrong = 0
+    wrong, unplayed = 0, []
     with progress_of("runs") as progress:
         task = progress.add_task("validate", total=len(chosen))
+
+        def add_unplayed(result: Result, why: str) -> None:
+            unplayed.append(result)
+            hint = import_hint(result.config.env)
+            _add_row(table, result, "", f"could not be played: {why}{hint and f' ({hint})'}")
+            progress.advance(task)
+
         for verdict in replay(
-            chosen, dynprune_agents.make, tolerance=tolerance, device=device, data_dir=data_dir
+            chosen,
+            dynprune_agents.make,
+            tolerance=tolerance,
+            device=device,
+            data_dir=data_dir,
+            on_error=add_unplayed,
         ):
-            config = verdict.result.config
-            name = f"{config.agent}, budget {config.budget:g}, seed {config.seed}, {config.env}"
-            outcome = "the same, bit for bit"
-            if not verdict.identical:
-                outcome = f"{100 * verdict.difference:+.2f} points"
-                outcome += ", reproduced" if verdict.reproduced else ", NOT reproduced"
-                outcome += f" ({'; '.join(verdict.caveats) or 'the same machine and versions'})"
             wrong += not verdict.reproduced
-            accuracies = (verdict.result.test_accuracy, verdict.replay.test_accuracy)
-            cells = (name, *(f"{100 * accuracy:.2f} %" for accuracy in accuracies), outcome)
-            table.add_row(*map(Text, cells))
+            accuracy = f"{100 * verdict.replay.test_accuracy:.2f} %"
+            _add_row(table, verdict.result, accuracy, _in_words(verdict))
             progress.advance(task)
     console.print(table)
     if wrong:
         complain(f"{wrong} of {len(chosen)} runs did not reproduce")
-    if wrong or foreign:
+    if unplayed:
+        complain(f"{len(unplayed)} of {len(chosen)} runs could not be played")
+    if wrong or unplayed or foreign:
         raise typer.Exit(1)
+
+
+def _safe(results: Iterable[FinishedRun]) -> dict[str, FinishedRun]:
+    """By key, the results that can be played without trust; says which others there are."""
+    safe, reasons = without_foreign(results)
+    for reason in reasons:
+        complain(f"left out: {reason}")
+    return {result.config.key: result for result in safe}
+
+
+def _add_row(table: Table, result: Result, replayed: str, outcome: str) -> None:
+    """Adds what became of a run to the table of verdicts."""
+    config = result.config
+    name = f"{config.agent}, budget {config.budget:g}, seed {config.seed}, {config.env}"
+    table.add_row(*map(Text, (name, f"{100 * result.test_accuracy:.2f} %", replayed, outcome)))
+
+
+def _in_words(verdict: Verdict) -> str:
+    """Whether a run reproduced, and how far it is off."""
+    if verdict.identical:
+        return "the same, bit for bit"
+    outcome = "reproduced" if verdict.reproduced else "NOT reproduced"
+    caveats = "; ".join(verdict.caveats) or "the same machine and versions"
+    return f"{100 * verdict.difference:+.2f} points, {outcome} ({caveats})"

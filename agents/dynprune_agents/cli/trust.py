@@ -69,6 +69,16 @@ def foreign_env(env: str, env_kwargs: dict[str, Any]) -> str | None:
     return f"it sets {chosen[0]}, which is for the player to choose" if chosen else None
 
 
+def import_hint(env: str) -> str:
+    """How to validate runs of an environment that nothing has registered; "" if it is known.
+
+    What an id with a module in front needs is trust: `gym.make` would import that.
+    """
+    if ":" in env or env in gym.registry:
+        return ""
+    return "`dynprune --import MODULE validate ...` plays such, with the module that registers it"
+
+
 def foreign_part(result: FinishedRun) -> str | None:
     """Why replaying a result would run something that does not ship with this package, or None."""
     config = result.config
@@ -78,10 +88,14 @@ def foreign_part(result: FinishedRun) -> str | None:
 def without_foreign(results: Iterable[FinishedRun]) -> tuple[list[FinishedRun], list[str]]:
     """The results that can be played safely, and a sentence for each reason to leave some out."""
     reasons = [(result, foreign_part(result)) for result in results]
-    counts = Counter(reason for _, reason in reasons if reason)
+    counts = Counter(
+        (reason, import_hint(result.config.env) or "--trust plays such")
+        for result, reason in reasons
+        if reason
+    )
     sentences = [
-        f"{count} {'result' if count == 1 else 'results'}: {reason}; --trust plays such"
-        for reason, count in counts.items()
+        f"{count} {'result' if count == 1 else 'results'}: {reason}; {hint}"
+        for (reason, hint), count in counts.items()
     ]
     return [result for result, reason in reasons if reason is None], sentences
 
