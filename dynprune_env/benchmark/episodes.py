@@ -24,8 +24,9 @@ from dynprune_env.benchmark.results import Result, RunConfig
 from dynprune_env.common.checks import run_seeds
 from dynprune_env.common.provenance import commit, machine, versions
 from dynprune_env.common.pulse import Listener, doing, listening
+from dynprune_env.common.registration import split_id
 from dynprune_env.common.threads import one_blas_thread, torch_threads
-from dynprune_env.envs.settings import Settings, settings_of
+from dynprune_env.envs.settings import Settings, known_env, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 from dynprune_env.selection.agent import SelectionAgent, check_agent, columns_read, reading
 from dynprune_env.selection.agent_state import pack_agent, unpack_agent
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 class RunGroup:
     """Runs that are played together, on one replica axis: the same but for the seed.
 
+    `env` may have a module in front, which whoever plays imports; the runs are of the id alone.
     `agent` is the spec as the agent itself spells it, its repr.
     """
 
@@ -57,7 +59,8 @@ class RunGroup:
 
     def configs(self) -> list[RunConfig]:
         """One configuration per seed."""
-        return [RunConfig(self.env, self.env_kwargs, self.agent, seed) for seed in self.seeds]
+        _, env = split_id(self.env)
+        return [RunConfig(env, self.env_kwargs, self.agent, seed) for seed in self.seeds]
 
     @property
     def key(self) -> str:
@@ -82,7 +85,8 @@ def run_episodes(
     """Plays one episode per seed, side by side, and evaluates each on the test split, at its end.
 
     Args:
-        env: Gymnasium id, e.g. "DynPrune-Digits-v0".
+        env: Gymnasium id, e.g. "DynPrune-Digits-v0"; a module in front of it is imported, as
+            `gym.make` does, and is no part of a run's configuration.
         agent: chooses the actions; its repr is its label in the results.
         seeds: one run each, whole numbers from 0, none twice; a run's numbers depend on its own
             seed, not on the company.
@@ -174,7 +178,8 @@ class _EpisodeRunner:
         trust: bool,
         best_epoch: bool,
     ):
-        self._env, self._agent, self._imports = env, agent, tuple(imports)
+        self._env, self._agent = known_env(env), agent
+        self._imports = (*imports, *split_id(env)[0])
         self._best_epoch = best_epoch
         self._env_kwargs = {"budget": Settings.budget, **env_kwargs}
         self._arguments = dict(agent.env_kwargs) | self._env_kwargs

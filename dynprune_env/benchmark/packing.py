@@ -12,7 +12,7 @@ from typing import Any
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.identity import code_behind, files_of, with_parts
 from dynprune_env.common.luggage import Luggage
-from dynprune_env.common.registration import import_all
+from dynprune_env.common.registration import import_all, split_id
 from dynprune_env.common.sources import PACKAGES, own_sources
 from dynprune_env.common.specs import parse_spec
 from dynprune_env.envs.settings import settings_of
@@ -36,6 +36,7 @@ def pack(
     Raises:
         ValueError: one of the imports cannot be imported, or it is too much.
     """
+    imports = list(dict.fromkeys([*imports, *(m for g in groups for m in split_id(g.env)[0])]))
     import_all(imports)
     things: list[Any] = [make_agent]
     files: set[Path] = set()

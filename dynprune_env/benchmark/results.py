@@ -19,6 +19,7 @@ from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.benchmark.sweep_files import MOST_SEEDS
 from dynprune_env.common.checks import MOST_THREADS, plain, run_seeds, shown, whole
 from dynprune_env.common.files import write_text
+from dynprune_env.common.registration import without_own_prefix
 
 SCHEMA = 4
 """3 lacks the fingerprint; 2 says company for replica_seeds; 1 lacks it, commit and machine."""
@@ -56,7 +57,7 @@ class RunConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        """Makes label_noise=0 and label_noise=0.0 the same run, and numpy's numbers Python's.
+        """Makes budget=1 and budget=1.0 the same run, numpy's numbers Python's, and ids bare.
 
         Raises:
             ValueError: there is no budget, or it is no number.
@@ -71,6 +72,7 @@ class RunConfig:
         kwargs |= {name: float(kwargs[name]) for name in FLOATS if type(kwargs.get(name)) is int}
         kwargs["budget"] = float(budget)
         object.__setattr__(self, "env_kwargs", kwargs)
+        object.__setattr__(self, "env", without_own_prefix(self.env))
 
     @property
     def budget(self) -> float:

@@ -13,6 +13,7 @@ from dynprune_env.benchmark.fingerprint import DECIDED_BY_USER, Fingerprint, dif
 from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.replay import numbers
 from dynprune_env.benchmark.results import Result, RunConfig
+from dynprune_env.common.registration import split_id
 from dynprune_env.envs.settings import settings_of
 from dynprune_env.selection.agent import SelectionAgent
 
@@ -162,7 +163,8 @@ def _now(
 ) -> Fingerprint:
     where = {"device": device, "data_dir": data_dir}
     kwargs = dict(agent.env_kwargs) | group.env_kwargs | where
-    return fingerprint(settings_of(group.env, kwargs), [agent], imports)
+    modules, _ = split_id(group.env)
+    return fingerprint(settings_of(group.env, kwargs), [agent], (*imports, *modules))
 
 
 def _load(folder: Path, config: RunConfig) -> Result | None:

@@ -11,7 +11,7 @@ import torch
 
 from dynprune_env.common.bf16 import cpu_is_faster_in_bf16
 from dynprune_env.common.checks import MOST_THREADS, real, shown, whole
-from dynprune_env.common.registration import VECTOR_ENTRY_POINT
+from dynprune_env.common.registration import VECTOR_ENTRY_POINT, import_all, split_id
 from dynprune_env.common.specs import checked_arguments, did_you_mean, lookup
 from dynprune_env.selection.actions import ACTIONS
 from dynprune_env.selection.budget import WEIGHTS
@@ -232,13 +232,22 @@ def settings_of(env: str, env_kwargs: dict[str, Any]) -> Settings:
 def known_env(env: str) -> str:
     """The id of an environment, once it is sure that there is one.
 
+    A module in front of it, as in "my_module:DynPrune-Mine-v0", is imported as `gym.make` does: ids
+    that others wrote are not for this function, unless their code is trusted.
+
+    Returns:
+        The id alone.
+
     Raises:
-        ValueError: there is none; the message lists those of this package.
+        ValueError: there is none; the message lists those of this package. Or its module cannot be
+            imported.
     """
     if not isinstance(env, str):
         raise ValueError(f"an environment is named by its id, a text, got {shown(env)}")
-    if ":" not in env and env not in gym.registry:
+    modules, name = split_id(env)
+    import_all(modules)
+    if name not in gym.registry:
         ours = [s.id for s in gym.registry.values() if s.vector_entry_point == VECTOR_ENTRY_POINT]
-        hint = did_you_mean(env, ours, also={each.split("-")[1]: each for each in ours})
+        hint = did_you_mean(name, ours, also={each.split("-")[1]: each for each in ours})
         raise ValueError(f"no environment is called {env!r}; there are {', '.join(ours)}.{hint}")
-    return env
+    return name

@@ -224,6 +224,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     assert path.read_text() == before
 
 
+def test_a_module_in_front_of_an_id_is_no_part_of_a_run(finished: Result) -> None:
+    config = finished.config
+    named = f"dynprune_env:{config.env}"
+    assert replace(config, env=named) == config
+    agent = dynprune_agents.make(config.agent)
+    kwargs = config.env_kwargs
+    (again, *_) = run_episodes(named, agent, [config.seed], env_kwargs=kwargs, device="cpu")
+    assert again.config.key == config.key
+    assert again.fingerprint == finished.fingerprint
+    group, other = (
+        RunGroup(env, kwargs, config.agent, (0, 1)) for env in (config.env, f"mine:{config.env}")
+    )
+    assert group.key == other.key
+    assert group.configs() == other.configs()
+
+
 def test_what_json_cannot_say_is_not_written(finished: Result, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         replace(finished, test_loss=math.nan).save(tmp_path)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from helpers.command import BENCH, SMALL, call, call_in_vain, refuse, results
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from dynprune_agents.cli import app as cli
 from dynprune_agents.learning.training import Curve
 from dynprune_env import TASK_NAMES
 from dynprune_env.benchmark import runner as execution
+from dynprune_env.tasks import registry
 
 COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
 
@@ -116,6 +118,39 @@ def test_run_writes_where_it_is_told_and_takes_strings() -> None:
     assert not Path("results").exists()
 
 
+@pytest.mark.parametrize("module", ["dynprune_env", "own_table"])
+@pytest.mark.parametrize("command", ["run", "bench"])
+def test_an_environment_may_be_named_with_the_module_that_registers_it(
+    command: str, module: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))
+    monkeypatch.setattr(registry, "_OWN", dict(registry._OWN))
+    (folder / "own_table.py").write_text(TASK)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "own_table", raising=False)
+    known = "DynPrune-Digits-v0" if module == "dynprune_env" else "DynPrune-OwnTable-v0"
+    own = ["--agent", "ucb"] if command == "run" else BENCH[7:]
+    arguments = [command, *SMALL, *own]
+    call(*arguments, "--env", f"{module}:{known}")
+    assert {result.config.env for result in results()} == {known}
+    before = {path: path.read_bytes() for path in Path("results").glob("*.json")}
+    call(*arguments, "--env", known)  # the same task, which is known by now
+    after = {path: path.read_bytes() for path in Path("results").glob("*.json")}
+    assert set(after) == set(before)
+    assert after == before or command == "run"  # which always plays
+    gym.registry.pop("DynPrune-OwnTable-v0", None)
+
+
+TASK = """
+import numpy as np
+from dynprune_env import Recipe, own_task, register_task
+
+def make():
+    x, y = np.random.default_rng(0).normal(size=(160, 4)).astype("f4"), np.arange(160) % 2
+    return own_task((x[:120], y[:120]), (x[120:], y[120:]), "mlp(width=8)", Recipe(3, 16, 0.1))
+
+register_task("OwnTable", make)
+"""
 STOPPING = """
 import signal
 from pathlib import Path
@@ -281,6 +316,10 @@ def test_kept_says_what_was_kept_when() -> None:
         ("run --agent foo[bar]", "foo[bar]"),
         ("run --env Digits", "Digits"),
         ("run --env CartPole-v1", "CartPole-v1"),
+        ("run --env dynprune_env:DynPrune-Digit-v0", "no environment is called 'dynprune_env:Dyn"),
+        ("run --env nowhere:DynPrune-Digits-v0", "cannot import 'nowhere'"),
+        ("run --env .x:DynPrune-Digits-v0", "cannot import '.x': expected the full name"),
+        ("bench --agents ucb --env a:b:DynPrune-Digits-v0", "cannot import 'a:b'"),
         ("run --budget 2", "budget is a share of a full run in (0, 1], got 2"),
         ("run --env-kwargs train_size", "--env-kwargs takes KEY=VALUE, got 'train_size'"),
         ("run --env-kwargs budget=1", "--env-kwargs cannot set budget"),

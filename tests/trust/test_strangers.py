@@ -19,6 +19,8 @@ from helpers.episodes import make_vector
 from stable_baselines3 import PPO
 
 import dynprune_agents
+from benchmarks.committed_runs import read_runs
+from benchmarks.leaderboard import by_agent, standings
 from dynprune_agents.learning import DynPruneVecEnv, save_policy
 from dynprune_agents.policies._files import FOLDER, shipped_policies
 from dynprune_agents.policies.sb3 import SB3
@@ -181,6 +183,8 @@ def test_report_and_kept_import_and_run_nothing(folder: Path, command: str, agen
         "agents = ['evilmod:X']",
         "agents = ['ucb', \"sb3(policy='evil.zip', trust=True)\"]",
         "envs = ['evilmod:DynPrune-Digits-v0']",
+        "envs = ['dynprune_env:evilmod:DynPrune-Digits-v0']",
+        "envs = ['DynPrune-Digits-v0', 'evilmod:DynPrune-X-v0']",
         "env_kwargs = { data_dir = '.' }",
     ],
 )
@@ -190,6 +194,29 @@ def test_a_strangers_sweep_runs_no_code_of_theirs(
     Path("theirs.toml").write_text(text)
     _, said = refuse("bench", "theirs.toml", "--seeds", "1", capsys=capsys)
     assert "--trust" in said
+    assert not Path("ran").exists()
+
+
+def test_a_sweep_may_name_this_package_in_front_of_an_environment(folder: Path) -> None:
+    text = (
+        "envs = ['dynprune_env:DynPrune-Digits-v0']\nagents = ['ucb']\nbudgets = [0.5]\nseeds = 1"
+    )
+    Path("theirs.toml").write_text(text)
+    call("bench", "theirs.toml", *SMALL, "--jobs", "1", "--out", "more")
+    assert {each.config.env for each in load_results([Path("more")])} == {"DynPrune-Digits-v0"}
+
+
+def test_a_module_that_an_option_names_in_front_of_an_environment_is_imported(folder: Path) -> None:
+    call("run", *SMALL, "--env", "evilmod:DynPrune-Digits-v0", "--out", "more")
+    assert Path("ran").exists()
+
+
+def test_committed_runs_import_no_module_that_an_environments_id_names(folder: Path) -> None:
+    columns = ("env", "variant", "agent", "budget", "seed", "accuracy", "saved")
+    row = ["evilmod:DynPrune-Digits-v0", "", "ucb", 0.5, 0, 0.9, 0.5]
+    Path("runs.json").write_text(json.dumps({"columns": columns, "rows": [row]}))
+    with pytest.raises(ValueError, match=r"runs\.json .* ids without a module, got 'evilmod:Dyn"):
+        standings(by_agent(read_runs(folder)), "short clean")
     assert not Path("ran").exists()
 
 

@@ -73,6 +73,13 @@ def test_the_package_around_an_agent_travels_whole_with_what_it_imports(home: Pa
     ]
 
 
+def test_a_module_in_front_of_an_environments_id_travels(home: Path) -> None:
+    group = RunGroup("stranger:DynPrune-Digits-v0", SMALL, "ucb", (0,))
+    found = pack([group], dynprune_agents.make)
+    assert sorted(found.modules) == ["stranger.py"]
+    assert found.required == ("stranger",)
+
+
 def test_installed_agents_need_no_luggage() -> None:
     found = packed("ucb(c=2.0)", "learned", "learned(policy='robust')", "random_control")
     assert not found.modules and not found.files

@@ -23,6 +23,7 @@ from dynprune_agents.cli.options import (
 )
 from dynprune_agents.cli.terminal import complain, progress_of, say, watched
 from dynprune_env.common.pulse import listening
+from dynprune_env.common.registration import without_own_prefix
 from dynprune_env.common.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ def train(
         check_folder(tensorboard, "--tensorboard")
     arguments = TrainingArguments(
         algo=algo,
-        envs=tuple(env or ["DynPrune-Digits-v0"]),
+        envs=tuple(map(without_own_prefix, env or ["DynPrune-Digits-v0"])),
         budgets=tuple(budgets or [0.1, 0.3, 0.5]),
         label_noise=tuple(label_noise or [None]),
         vary=parse_lists(vary),

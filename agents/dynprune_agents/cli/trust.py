@@ -12,7 +12,7 @@ import typer
 import dynprune_agents
 from dynprune_agents.cli.options import ALL
 from dynprune_env.benchmark.tabulated import FinishedRun
-from dynprune_env.common.registration import VECTOR_ENTRY_POINT
+from dynprune_env.common.registration import VECTOR_ENTRY_POINT, without_own_prefix
 from dynprune_env.common.specs import parse_spec
 
 if TYPE_CHECKING:  # planning imports the environments, and only playing needs them
@@ -27,7 +27,6 @@ TrustOption = Annotated[
     ),
 ]
 
-_PREFIX = "dynprune_env:"
 _ELSEWHERE = ("data_dir", "device")
 """Arguments of an environment that are the player's to choose, by options."""
 
@@ -58,9 +57,10 @@ def foreign_agent(spec: str) -> str | None:
 def foreign_env(env: str, env_kwargs: dict[str, Any]) -> str | None:
     """Why an environment is not one of this package, of tasks that are known; None if it is.
 
-    Tasks of one's own count as known once they were registered (`--import`).
+    Tasks of one's own count as known once they were registered (`--import`), by their id alone: a
+    module in front of it would be imported.
     """
-    spec = gym.registry.get(env.removeprefix(_PREFIX))
+    spec = gym.registry.get(without_own_prefix(env))
     if spec is None or spec.vector_entry_point != VECTOR_ENTRY_POINT:
         return f"its environment {env} does not ship with this package"
     if ":" in str(env_kwargs.get("reward")):
