@@ -87,6 +87,15 @@ def test_what_is_drawn_for_one_task_replaces_what_is_drawn_for_all() -> None:
         ({"vary": {"epoch": [3]}}, "no parameter 'epoch'; it has .*epochs"),
         ({"label_noise": (0.0, 1.2)}, r"label_noise .* got 1\.2"),
         ({"envs": ("DynPrune-Digits-v0", "DynPrune-MNIST-v0")}, "MNIST"),
+        *(
+            ({"vary": {"Digits:epochs": [3]}, "env_kwargs": {key: value}}, expected)
+            for key, value, expected in (
+                ("budget", 0.5, "env_kwargs cannot set budget, .* in budgets, got 0.5"),
+                ("label_noise", 0.4, "cannot set label_noise, .* in label_noise, got 0.4"),
+                ("data_seed", 1, "cannot set data_seed, .* one of its own, got 1"),
+                ("epochs", 5, "cannot set epochs, which is drawn: list its values in vary, got 5"),
+            )
+        ),
     ],
 )
 def test_a_mixture_that_could_fail_later_is_refused_at_once(change: Any, expected: str) -> None:
@@ -171,14 +180,14 @@ def test_the_command_trains_a_policy_that_plays(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["--budgets", "0.3", "--budgets", "0.6", "--label-noise", "0.2", "--steps", "60"]
-    done = call(*COMMAND, *options, "--vary", "Digits:epochs=[2, 3]")
+    done = call(*COMMAND, *options, "--vary", "Digits:batch_size=[16, 32]")
     assert done.exit_code == 0, (done.output, done.exception)
     assert "above dynamic random" in done.output
     assert "Policy: policy.npz" in done.output
     with np.load("policy.npz") as file:
         origin = json.loads(str(file["head"]))["origin"]
     assert origin["mixture"]["budgets"] == [0.3, 0.6]
-    assert origin["mixture"]["vary"] == {"Digits:epochs": [2, 3]}
+    assert origin["mixture"]["vary"] == {"Digits:batch_size": [16, 32]}
     assert origin["steps"] >= 60
     small = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2"]
     played = call("run", *small, "--agent", "learned(policy='policy.npz')")
@@ -214,6 +223,11 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path
         (["--set", "sigmas=1.0"], "no parameter 'sigmas'; it has width, "),
         (["--vary", "epochs=3"], r"--vary takes KEY=[VALUE, ...], got epochs=3"),
         (["--vary", "budget=[0.5]"], "--vary cannot draw budget"),
+        (["--vary", "Digits:reward=['val_loss']"], "--vary cannot draw Digits:reward"),
+        (["--env-kwargs", "label_noise=.4"], "--env-kwargs cannot set label_noise: it has an op"),
+        (["--env-kwargs", "reward=val_loss"], "--env-kwargs cannot set reward: it has an option"),
+        (["--env-kwargs", "observation=run"], "--env-kwargs cannot set observation: it has an"),
+        (["--env-kwargs", "data_seed=1"], "cannot set data_seed, which is drawn"),
         (["--budgets", "1.5"], "budget is a share of a full run in (0, 1], got 1.5"),
         (["--start", "nobody"], "there is no policy file 'nobody'"),
     ],
@@ -226,7 +240,7 @@ def test_a_mistake_is_seen_before_anything_is_trained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["dynprune", *COMMAND, *options])
+    monkeypatch.setattr(sys, "argv", ["dynprune", *COMMAND, "--steps", "9", *options])
     monkeypatch.setattr(sys, "path", sys.path.copy())
     with pytest.raises(SystemExit) as stopped:
         cli.main()

@@ -113,14 +113,21 @@ def check_players(players: Iterable[Agent]) -> None:
             dict(agent.env_kwargs)  # reads them
 
 
-def parse_env_kwargs(pairs: list[str] | None, label_noise: float | None = None) -> dict[str, Any]:
+def parse_env_kwargs(
+    pairs: list[str] | None, label_noise: float | None = None, also: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Parses KEY=VALUE pairs of an environment; some keys have options of their own.
+
+    Args:
+        pairs: what was given, or None.
+        label_noise: the value of that option, or None.
+        also: further keys that have options of their own.
 
     Raises:
         ValueError: a pair is malformed, or its key is set by another option.
     """
     kwargs = parse_pairs(pairs, "--env-kwargs")
-    for key in ("budget", "action", "device", "data_dir"):
+    for key in ("budget", "action", "device", "data_dir", *also):
         if key in kwargs:
             raise ValueError(f"--env-kwargs cannot set {key}: it has an option of its own")
     if label_noise is not None:
@@ -138,7 +145,8 @@ def parse_lists(pairs: list[str] | None) -> dict[str, Sequence[Any]]:
     for key, values in lists.items():
         if not isinstance(values, list | tuple):
             raise ValueError(f"--vary takes KEY=[VALUE, ...], got {key}={values!r}")
-        if key in ("budget", "label_noise", "data_seed", "observation", "action", "device"):
+        fixed = ("data_seed", "observation", "action", "reward", "device", "data_dir")
+        if key in ("budget", "label_noise") or key.rpartition(":")[2] in fixed:
             raise ValueError(f"--vary cannot draw {key}: it is drawn or set by another option")
     return lists
 

@@ -250,7 +250,7 @@ def train(
         budgets=tuple(budgets or [0.1, 0.3, 0.5]),
         label_noise=tuple(label_noise or [None]),
         vary=parse_lists(vary),
-        env_kwargs=parse_env_kwargs(env_kwargs),
+        env_kwargs=parse_env_kwargs(env_kwargs, also=("label_noise", "reward", "observation")),
         observation=observation,
         action=action,
         reward=reward,

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from dynprune_env.common.checks import shown
 from dynprune_env.envs.settings import Settings, known_env, settings_of
 from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
@@ -49,7 +50,8 @@ class Mixture:
         vary: further keyword arguments of the environment with the values to draw from. A name
             such as "Digits:epochs" counts for that task alone, and there replaces the general
             values, those of budget and label_noise too.
-        env_kwargs: keyword arguments that all draws share, such as the observation kind.
+        env_kwargs: keyword arguments that all draws share, such as the observation kind; none that
+            is drawn.
     """
 
     envs: tuple[str, ...] = ("DynPrune-Digits-v0",)
@@ -96,7 +98,8 @@ class Mixture:
         """Checks every value that can be drawn, before anything is trained.
 
         Raises:
-            ValueError: a list is empty, or an environment refuses a value.
+            ValueError: a list is empty, env_kwargs names what is drawn, or an environment refuses
+                a value.
         """
         general = {"env": self.envs, "budget": self.budgets, "label_noise": self.label_noise}
         for name, listed in {**general, **self.vary}.items():
@@ -107,9 +110,30 @@ class Mixture:
             of = name.rpartition(":")[0]
             if of not in ("", *tasks):
                 raise ValueError(f"{name} is of a task that is not played: {', '.join(tasks)} are")
+        self._check_that_none_is_drawn()
         for env in self.envs:
             choices = self.choices(env)
             first = {name: values[0] for name, values in choices.items()}
             for name, values in choices.items():
                 for value in values:
                     TaskDraw(env, {**self.env_kwargs, **first, name: value}).settings()
+
+    def _check_that_none_is_drawn(self) -> None:
+        """What is drawn would replace the values of env_kwargs without a word.
+
+        Raises:
+            ValueError: a key of env_kwargs is drawn for one of the environments.
+        """
+        varied = {name for env in self.envs for name in self.choices(env)}
+        places = dict.fromkeys(varied, "list its values in vary")
+        places |= {
+            "budget": "list its values in budgets",
+            "label_noise": "list its values in label_noise",
+            "data_seed": "each draw has one of its own",
+        }
+        for name, value in self.env_kwargs.items():
+            if name in places:
+                raise ValueError(
+                    f"env_kwargs cannot set {name}, which is drawn: {places[name]}, got "
+                    f"{shown(value)}"
+                )
