@@ -216,6 +216,15 @@ def test_tensorboard_gets_the_logs_of_every_segment(tmp_path: Path) -> None:
             "give all of them the same train_size",
         ),
         (
+            {  # a single group in each segment: of the first 300, of a later one 500
+                "num_envs": 2,
+                "observation": "samples",
+                "action": "mask",
+                "mixture": Mixture(vary={"train_size": [300] * 9 + [500]}),
+            },
+            "all draws need the same number of samples, got 300, 500; give all",
+        ),
+        (
             {"action": "weights", "mixture": Mixture(env_kwargs={"train_size": 400})},
             'MlpPolicy cannot choose among 400 samples .* use SetPolicy .* action="tilts"',
         ),

@@ -87,6 +87,10 @@ def test_what_is_drawn_for_one_task_replaces_what_is_drawn_for_all() -> None:
         ({"vary": {"epoch": [3]}}, "no parameter 'epoch'; it has .*epochs"),
         ({"label_noise": (0.0, 1.2)}, r"label_noise .* got 1\.2"),
         ({"envs": ("DynPrune-Digits-v0", "DynPrune-MNIST-v0")}, "MNIST"),
+        (
+            {"vary": {"imbalance": [1.0, 0.02], "train_size": [80, 300]}},
+            "imbalance=0.02 with train_size=300 needs 107 samples of class 0",
+        ),
         *(
             ({"vary": {"Digits:epochs": [3]}, "env_kwargs": {key: value}}, expected)
             for key, value, expected in (
@@ -101,6 +105,24 @@ def test_what_is_drawn_for_one_task_replaces_what_is_drawn_for_all() -> None:
 def test_a_mixture_that_could_fail_later_is_refused_at_once(change: Any, expected: str) -> None:
     with pytest.raises(Exception, match=expected):
         Mixture(**{"label_noise": (0.0,), **change}).check()
+
+
+def test_of_a_large_mixture_no_value_goes_unchecked() -> None:
+    many = {"threads": range(1, 20), "epochs": range(1, 40), "batch_size": range(1, 60)}
+    vary = {**many, "imbalance": [1.0, 0.02], "train_size": [80, 300]}
+    mixture = Mixture(budgets=(0.1, 0.2), vary=vary)
+    found = list(zip(*mixture.combinations("DynPrune-Digits-v0"), strict=True))
+    assert len(found[0]) == 2000
+    for name, values in zip(mixture.choices("DynPrune-Digits-v0"), found, strict=True):
+        assert set(values) == set(vary.get(name, mixture.budgets if name == "budget" else [None]))
+    with pytest.raises(ValueError, match=r"imbalance=0\.02 with train_size=300 needs"):
+        mixture.check()
+
+
+def test_a_check_tells_how_many_samples_the_draws_have() -> None:
+    vary = {"train_size": [300, 200], "Planted:train_size": [500]}
+    mixture = Mixture(envs=("DynPrune-Digits-v0", "DynPrune-Planted-v0"), vary=vary)
+    assert mixture.check() == {200, 300, 500}
 
 
 def test_evaluation_compares_with_dynamic_random_on_seeds_of_its_own() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +18,9 @@ from dynprune_env.envs.vector_env import DynPruneVectorEnv
 
 FIRST_SEED = 1 << 20
 """Training draws data seeds and run seeds from here on; those of benchmarks lie below."""
+
+MOST_CHECKED = 2000
+"""Combinations of values of an environment that are checked: about a second's worth."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,30 @@ class Mixture:
             for env in self.envs
         ]
 
-    def check(self) -> None:
-        """Checks every value that can be drawn, before anything is trained.
+    def combinations(self, env: str) -> Iterable[tuple[Any, ...]]:
+        """What draws of this environment combine, in the order of `choices`.
+
+        All of it, or of more than MOST_CHECKED combinations as many that hold every value.
+        """
+        lists = list(self.choices(env).values())
+        if math.prod(map(len, lists)) <= MOST_CHECKED:
+            return product(*lists)
+        count, rng = max(MOST_CHECKED, *map(len, lists)), np.random.default_rng(0)
+        picked = [rng.permutation(np.resize(np.arange(len(each)), count)) for each in lists]
+        return zip(
+            *([each[i] for i in places] for each, places in zip(lists, picked, strict=True)),
+            strict=True,
+        )
+
+    def check(self) -> set[int]:
+        """Checks what can be drawn, in its combinations, before anything is trained.
+
+        Returns:
+            The numbers of train samples, n, of the draws.
 
         Raises:
             ValueError: a list is empty, env_kwargs names what is drawn, or an environment refuses
-                a value.
+                a combination.
         """
         general = {"env": self.envs, "budget": self.budgets, "label_noise": self.label_noise}
         for name, listed in {**general, **self.vary}.items():
@@ -111,12 +134,13 @@ class Mixture:
             if of not in ("", *tasks):
                 raise ValueError(f"{name} is of a task that is not played: {', '.join(tasks)} are")
         self._check_that_none_is_drawn()
-        for env in self.envs:
-            choices = self.choices(env)
-            first = {name: values[0] for name, values in choices.items()}
-            for name, values in choices.items():
-                for value in values:
-                    TaskDraw(env, {**self.env_kwargs, **first, name: value}).settings()
+        sizes = set()
+        for env in dict.fromkeys(self.envs):
+            names = list(self.choices(env))
+            for values in self.combinations(env):
+                drawn = dict(zip(names, values, strict=True))
+                sizes.add(TaskDraw(env, {**self.env_kwargs, **drawn}).settings().num_samples)
+        return sizes
 
     def _check_that_none_is_drawn(self) -> None:
         """What is drawn would replace the values of env_kwargs without a word.

@@ -38,6 +38,9 @@ GROUP_SIZE = 8
 """Default of `twins`. Fewer draws mean larger, faster stacks of networks; more draws
 mean updates that fit one of them less."""
 
+PER_SAMPLE = ("mask", "weights")
+"""The kinds of action that hold something for each sample."""
+
 LAST_RATE = 0.1
 """Share of the learning rate that is left at the end of a training."""
 
@@ -108,7 +111,7 @@ class SB3Trainer:
             )
         kinds = {"observation": observation, "action": action, "reward": reward}
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **kinds})
-        self.mixture.check()
+        _check_sizes(self.mixture.check(), observation, action)
         self.num_envs, self.total = num_envs, steps
         self.relative = relative or self.algorithm.relative or "none"
         self.twins = self._check_twins(twins)
@@ -324,6 +327,20 @@ class SB3Trainer:
 def shapes_of(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
     """The shape of each of them."""
     return {name: value.shape for name, value in weights.items()}
+
+
+def _check_sizes(sizes: set[int], observation: str, action: str) -> None:
+    """Checks that the draws of a mixture fit one network.
+
+    Raises:
+        ValueError: it sees or chooses something for each sample, and their numbers differ.
+    """
+    if len(sizes) > 1 and (observation == "samples" or action in PER_SAMPLE):
+        found = ", ".join(f"{size:,}" for size in sorted(sizes)[:5])
+        raise ValueError(
+            f"with observation={observation!r} and action={action!r} all draws need the same "
+            f"number of samples, got {found}; give all of them the same train_size"
+        )
 
 
 def _merged(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:

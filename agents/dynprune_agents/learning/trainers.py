@@ -35,7 +35,6 @@ def make_trainer(
     Raises:
         ValueError: an argument does not fit the algorithm.
     """
-    mixture.check()
     lookup(algo, dict.fromkeys(ALGORITHMS), "algorithm")
     if algo in ("es", "cloning") and (twins, relative) != (None, None):
         raise ValueError(
@@ -76,10 +75,10 @@ def make_trainer(
             action=action,
             jobs=jobs,
         )
-    from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, SB3Trainer
+    from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, PER_SAMPLE, SB3Trainer
 
     action = action or ("strategy" if algo == "dqn" else "tilts")
-    observation = observation or ("samples" if action in ("mask", "weights") else "run")
+    observation = observation or ("samples" if action in PER_SAMPLE else "run")
     return SB3Trainer(
         algo,
         mixture,
