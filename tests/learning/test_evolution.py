@@ -19,6 +19,7 @@ from dynprune_agents.learning.imitation import TEMPERATURE, collect, fit, teach
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.policies._features import sample_features
 from dynprune_agents.policies._networks import Planner, Scorer
+from dynprune_agents.policies.learned import Learned
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env import run_episodes
 from dynprune_env.envs.relative import centred_ranks
@@ -143,6 +144,43 @@ def test_a_scorer_that_imitates_sees_through_wrong_labels() -> None:
 def test_settings_that_cannot_be_searched_with_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         EvolutionSettings(**bad)
+
+
+@pytest.mark.parametrize(
+    ("start", "given", "bounds", "action"),
+    [
+        ("robust", {}, (2.0, 0.6), "weights"),
+        ("robust", {"max_weight": 0.6, "max_spend": 2.0}, (2.0, 0.6), "weights"),
+        ("cautious", {}, (2.0, 0.0), "mask"),
+        ("cautious", {"max_weight": 0.5}, (2.0, 0.5), "weights"),
+        (None, {"width": 3, "max_spend": 1.0}, (1.0, 0.0), "mask"),
+    ],
+)
+def test_bounds_that_are_not_given_are_those_of_the_policy_to_go_on_from(
+    start: str | None, given: dict[str, Any], bounds: tuple[float, float], action: str
+) -> None:
+    one = trainer(start=start, settings=replace(FEW, imitation=0, **given))
+    assert isinstance(one.network, Scorer)
+    assert (one.network.max_spend, one.network.max_weight) == bounds
+    assert (one.settings.max_spend, one.settings.max_weight) == bounds
+    assert one.mixture.env_kwargs["action"] == action
+    assert len(one.mean) == one.network.num_parameters
+    if start is not None:  # it plays the same
+        kwargs = {"train_size": 60, "epochs": 3}
+        agents = one.agent(), Learned(start)
+        results = [
+            run_episodes("DynPrune-Digits-v0", agent, [0], env_kwargs=kwargs, device="cpu")[0]
+            for agent in agents
+        ]
+        assert results[0].test_loss == results[1].test_loss
+    one.advance()
+
+
+def test_other_bounds_than_those_of_the_policy_to_go_on_from_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"of max_weight 0\.6 plays otherwise with max_weight=0\.0"
+    ):
+        trainer(start="robust", settings=replace(FEW, max_weight=0.0))
 
 
 def test_the_val_loss_decides_between_equal_returns() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,31 @@ def test_one_network_per_replica_scores_as_each_does_alone() -> None:
         alone = scorer.forward(flat[row], samples[row : row + 1], run[row : row + 1])
         for one, other in zip(together, alone, strict=True):
             assert one[row] == pytest.approx(other[0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "theirs"),
+    [
+        ({"max_spend": 1.0}, "max_spend 2.0 plays otherwise with max_spend=1.0"),
+        ({"max_spend": 0.0}, "max_spend 2.0 plays otherwise with max_spend=0.0"),
+        ({"max_weight": 1.5}, "max_weight 0.6 plays otherwise with max_weight=1.5"),
+        ({"max_weight": 0.0}, "max_weight 0.6 plays otherwise with max_weight=0.0"),
+    ],
+)
+def test_a_scorer_does_not_go_on_within_other_bounds(bounds: dict[str, float], theirs: str) -> None:
+    other, flat = random_scorer(1, Scorer(width=2, max_spend=2.0, max_weight=0.6))
+    with pytest.raises(ValueError, match=f"{theirs}: leave it out, or take"):
+        replace(other, **bounds).load_from(other, flat, np.random.default_rng(1))
+
+
+def test_a_scorer_of_even_pace_may_learn_to_leave_it_and_starts_with_it() -> None:
+    even, flat = random_scorer(1, Scorer(width=2, max_spend=0.0))
+    free = Scorer(width=2, max_spend=2.0)
+    samples = np.zeros((1, 4, len(SAMPLE_FEATURES)), np.float32)
+    run = np.ones((1, len(CONTEXT_FEATURES)), np.float32)
+    assert free.forward(flat, samples, run).spend != 1
+    same = free.load_from(even, flat, np.random.default_rng(1))
+    assert free.forward(same, samples, run).spend == 1
 
 
 def test_gradient_weights_are_bounded_powers_of_two_and_start_at_one() -> None:

@@ -47,8 +47,10 @@ class EvolutionSettings:
 
     Attributes:
         width: hidden units of the scorer.
-        max_spend: bound of the spend exponent; 0 keeps the even pace.
-        max_weight: bound of the log2 of gradient weights; 0 trains plain masks.
+        max_spend: bound of the spend exponent; 0 keeps the even pace. None for 2.0, or that of the
+            policy to go on from.
+        max_weight: bound of the log2 of gradient weights; 0 trains plain masks. None for 0.0, or
+            that of the policy to go on from.
         members: networks per draw, in antithetic pairs.
         sigma: standard deviation of the perturbations.
         learning_rate: of Adam, at the start; it falls linearly to a tenth over the training.
@@ -61,8 +63,8 @@ class EvolutionSettings:
     """
 
     width: int = 12
-    max_spend: float = 2.0
-    max_weight: float = 0.0
+    max_spend: float | None = None
+    max_weight: float | None = None
     members: int = 16
     sigma: float = 0.06
     learning_rate: float = 0.012
@@ -81,6 +83,18 @@ class EvolutionSettings:
         if self.imitation < 0 or 0 < self.imitation < IMITATION_ROUNDS:
             raise ValueError(f"imitation is 0 or at least {IMITATION_ROUNDS}, got {self.imitation}")
 
+    def scorer(self, start: Scorer | None = None) -> Scorer:
+        """The network that is searched.
+
+        Args:
+            start: the one to go on from: the new one is as wide at least, and has its bounds where
+                none were given.
+        """
+        other = start or Scorer(self.width)
+        bounds = {"max_spend": self.max_spend, "max_weight": self.max_weight}
+        given = {name: bound for name, bound in bounds.items() if bound is not None}
+        return replace(other, width=max(other.width, self.width), **given)
+
 
 class EvolutionTrainer:
     """Improves a scorer or a planner generation by generation; see `PolicyTrainer`.
@@ -96,7 +110,8 @@ class EvolutionTrainer:
         action: "mask" trains a scorer, "tilts" a planner.
 
     Raises:
-        ValueError: num_envs is not a multiple of the members of a draw.
+        ValueError: num_envs is not a multiple of the members of a draw, or the policy to go on
+            from plays otherwise within the bounds of the settings.
     """
 
     def __init__(
@@ -111,15 +126,20 @@ class EvolutionTrainer:
         start: str | None = None,
         action: str = "mask",
     ):
-        self.settings = settings or EvolutionSettings()
+        self.plans = action == "tilts"
+        if self.plans and start is not None:
+            raise ValueError("--start takes a scorer, which --action tilts is not")
+        settings = settings or EvolutionSettings()
+        begin = None if start is None else load_scorer(start)
+        scorer = settings.scorer(begin[0] if begin else None)
+        self.settings = replace(settings, max_spend=scorer.max_spend, max_weight=scorer.max_weight)
         members = self.settings.members
         if members % 2 or num_envs % members or num_envs < members:
             raise ValueError(f"--envs must be a multiple of {members}, got {num_envs}")
-        self.plans = action == "tilts"
         if self.plans:
             fixed = PLANNING
         else:
-            action = "weights" if self.settings.max_weight else "mask"
+            action = "weights" if scorer.max_weight else "mask"
             fixed = {"observation": "samples", "action": action}
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **fixed})
         self.mixture.check()
@@ -127,22 +147,14 @@ class EvolutionTrainer:
         self.seed = seed
         self.planned = steps
         self.jobs = jobs
-        bounds = self.settings.max_spend, self.settings.max_weight
-        self.network: Network = Scorer(self.settings.width, *bounds)
-        if self.plans:
-            self.network = Planner(self.settings.width)
         self.generation = self.steps = self.visits = 0
         self.seconds_in_env = 0.0
-        flat = self.network.initial(np.random.default_rng([seed, 1]))
         self.start = named(start)
-        if start is not None:
-            if self.plans:
-                raise ValueError("--start takes a scorer, which --action tilts is not")
-            other, flat = load_scorer(start)
-            self.network = Scorer(max(other.width, self.settings.width), *bounds)
-            flat = self.network.load_from(other, flat, np.random.default_rng([seed, 1]))
+        rng = np.random.default_rng([seed, 1])
+        self.network: Network = Planner(settings.width) if self.plans else scorer
+        first = scorer.load_from(*begin, rng) if begin else self.network.initial(rng)
         self.started = self.plans or start is not None or self.settings.imitation == 0
-        self.mean = flat.astype(np.float64)
+        self.mean = first.astype(np.float64)
         self.first, self.second = np.zeros_like(self.mean), np.zeros_like(self.mean)
         self.averaged = self.mean.copy()
         self.examples: list[Examples] = []

@@ -111,14 +111,23 @@ class Scorer(FlatNetwork):
         It plays the same: further outputs are zero, further units random, but nothing reads them.
 
         Raises:
-            ValueError: the other has more units.
+            ValueError: the other has more units, or a bound that is neither 0 nor this one's.
         """
         if other.width > self.width:
             raise ValueError(f"a policy of width {other.width} does not fit into {self.width}")
+        for bound in ("max_spend", "max_weight"):
+            theirs, given = getattr(other, bound), getattr(self, bound)
+            if theirs not in (0, given):
+                raise ValueError(
+                    f"a policy of {bound} {theirs} plays otherwise with {bound}={given}: leave it "
+                    f"out, or take {theirs}"
+                )
         mine = self.initial(rng)
         views = self.split(mine)
         for name, part in other.split(flat).items():
             views[name][tuple(slice(length) for length in part.shape)] = part
+        if not other.max_spend:  # nothing read it
+            views["outer"][:, 1], views["bias"][1] = 0.0, 0.0
         return mine
 
     def forward(self, flat: np.ndarray, samples: np.ndarray, run: np.ndarray) -> ScorerOutput:
