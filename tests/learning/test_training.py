@@ -156,6 +156,18 @@ def test_training_leaves_a_policy_a_curve_and_no_checkpoints(tmp_path: Path) -> 
     assert 0 < curve.seconds_in_env <= curve.seconds
 
 
+def test_names_with_dots_do_not_share_their_files(tmp_path: Path) -> None:
+    for out in ("lr0.1", "lr0.2", "p.npz"):
+        train(trainer(), Plan(20, tmp_path / out))
+    names = ["lr0.1", "lr0.2", "p"]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("lr0.1", "lr0.2", "p.npz"),
+        *(f"{name}.curve.{ending}" for name in names for ending in ("json", "png")),
+    }
+    folders = [Plan(1, Path("at", out)).checkpoints.name for out in ("lr0.1", "p.npz", "p.zip")]
+    assert folders == ["lr0.1.checkpoints", "p.checkpoints", "p.checkpoints"]
+
+
 def test_a_stopped_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     whole, stopped = tmp_path / "whole.zip", tmp_path / "stopped.zip"
     train(trainer(), Plan(150, whole))

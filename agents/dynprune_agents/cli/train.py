@@ -308,4 +308,4 @@ def train(
         f"({trainer.steps / max(curve.seconds, 1e-9):,.0f} a second, {inside:.0%} of it in the "
         f"environment), {curve.visits:,} sample visits"
     )
-    say(f"Policy: {out} · curve: {out.with_suffix('.curve.png')}")
+    say(f"Policy: {out} · curve: {plan.picture}")

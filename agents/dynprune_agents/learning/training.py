@@ -151,7 +151,18 @@ class Plan:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.out.with_suffix(".checkpoints")
+        return beside(self.out, ".checkpoints")
+
+    @property
+    def picture(self) -> Path:
+        """The picture of the curve."""
+        return beside(self.out, ".curve.png")
+
+
+def beside(out: Path, ending: str) -> Path:
+    """The file beside a policy's: "p.npz" and "p.zip" lose their ending, "lr0.1" keeps its own."""
+    name = out.stem if out.suffix in (".npz", ".zip") else out.name
+    return out.with_name(name + ending)
 
 
 def train(
@@ -167,7 +178,7 @@ def train(
         on_update: called with the steps done and what was logged, after every update.
 
     Returns:
-        What happened; it lies in `out` with the ending .curve.json as well.
+        What happened; it lies beside `out` with the ending .curve.json as well.
 
     Raises:
         ValueError: the checkpoint belongs to a training with other arguments, or other code,
@@ -203,7 +214,7 @@ def train(
                 point = {"steps": trainer.steps, "lead": lead, "error": error}
                 curve.evaluations.append(point)
                 if time.monotonic() - pictured >= PICTURE_EVERY:
-                    plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
+                    plot_curve(curve.updates, curve.evaluations, plan.picture)
                     pictured = time.monotonic()
             for name, value in metrics.items():
                 log(name, value, trainer.steps)
@@ -212,8 +223,8 @@ def train(
             if stop.is_set() and trainer.steps < plan.steps:
                 raise Stopped
     trainer.save(plan.out)
-    write_text(plan.out.with_suffix(".curve.json"), json.dumps(asdict(curve)))
-    plot_curve(curve.updates, curve.evaluations, plan.out.with_suffix(".curve.png"))
+    write_text(beside(plan.out, ".curve.json"), json.dumps(asdict(curve)))
+    plot_curve(curve.updates, curve.evaluations, plan.picture)
     checkpoints.remove()
     return curve
 
