@@ -137,19 +137,37 @@ def checked_arguments(
             raise ValueError(
                 f"{context} has no parameter {name!r}; it has {', '.join(known) or 'none'}"
             )
-        hinted = get_args(hints.get(name)) or (hints.get(name, type(value)),)
-        kinds = [get_origin(kind) or kind for kind in hinted]  # tuple of tuple[str, ...]
         value = plain(value)
-        if tuple in kinds and type(value) is list:
-            value = tuple(value)
-        if float in kinds and type(value) is int and abs(value) < 2**1023:
-            value = float(value)
-        if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
-            names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
-            finite = " and finite" if float in kinds else ""
-            raise ValueError(f"{context}: {name} is {names}{finite}, got {shown(value)}")
-        checked[name] = value
+        checked[name] = checked_value(f"{context}: {name}", value, hints.get(name, type(value)))
     return checked
+
+
+def checked_value(what: str, value: Any, hint: Any) -> Any:
+    """Checks a value against a type hint.
+
+    Args:
+        what: the beginning of the sentence, if it is of the wrong type.
+        value: what was given.
+        hint: a type, or a union of types.
+
+    Returns:
+        The value, a whole number turned into a float where floats are asked for, a list into a
+        tuple likewise.
+
+    Raises:
+        ValueError: it is of the wrong type.
+    """
+    hinted = get_args(hint) or (hint,)
+    kinds = [get_origin(kind) or kind for kind in hinted]  # tuple of tuple[str, ...]
+    if tuple in kinds and type(value) is list:
+        value = tuple(value)
+    if float in kinds and type(value) is int and abs(value) < 2**1023:
+        value = float(value)
+    if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
+        names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+        finite = " and finite" if float in kinds else ""
+        raise ValueError(f"{what} is {names}{finite}, got {shown(value)}")
+    return value
 
 
 @lru_cache(maxsize=256)

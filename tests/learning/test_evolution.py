@@ -140,9 +140,20 @@ def test_a_scorer_that_imitates_sees_through_wrong_labels() -> None:
     assert difference > 3 * error
 
 
-@pytest.mark.parametrize("bad", [{"imitation": 2}, {"imitation": -1}, {"loss_share": 1.5}], ids=str)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *({"imitation": 2}, {"imitation": -1}, {"loss_share": 1.5}, {"width": 0}),
+        *({"members": members} for members in (0, -2, 1, 5)),
+        *({"sigma": 0.0}, {"sigma": -1.0}, {"learning_rate": 0.0}, {"decay": -0.1}),
+        *({"max_spend": -1.0}, {"max_weight": 33.0}, {"average": 2.0}, {"average": 1.0}),
+    ],
+    ids=str,
+)
 def test_settings_that_cannot_be_searched_with_are_refused(bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
+    with pytest.raises(
+        ValueError, match=f"^{next(iter(bad))} is .*, got {next(iter(bad.values()))}$"
+    ):
         EvolutionSettings(**bad)
 
 
@@ -220,7 +231,7 @@ def test_another_seed_is_another_training() -> None:
 
 
 def test_a_number_of_envs_that_no_game_fits_is_refused() -> None:
-    with pytest.raises(ValueError, match="--envs must be a multiple of 4, got 6"):
+    with pytest.raises(ValueError, match="--envs must be a multiple of members=4, got 6"):
         trainer(num_envs=6)
 
 

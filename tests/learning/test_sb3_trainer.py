@@ -6,6 +6,7 @@ import json
 import random
 import zipfile
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from dynprune_agents.learning import sb3_algorithms, sb3_trainer
+from dynprune_agents.learning.hyperparameters import OURS, checked_hyperparameters
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_agents.learning.sb3_algorithms import ALGORITHMS
 from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, SB3Trainer
@@ -205,6 +207,27 @@ def test_tensorboard_gets_the_logs_of_every_segment(tmp_path: Path) -> None:
         ({"observation": "sample"}, "no observation is called 'sample'"),
         ({"reward": "loss"}, "no reward is called 'loss'"),
         ({"hyperparameters": {"lr": 1}}, "ppo has no hyperparameter lr; it has .*learning_rate"),
+        *(
+            ({"hyperparameters": {name: value}}, expected)
+            for name, value, expected in (
+                ("n_epochs", 0, "ppo: n_epochs is a whole number of at least 1, got 0"),
+                ("batch_size", 0, "ppo: batch_size is a whole number of at least 1, got 0"),
+                ("n_steps", -3, "ppo: n_steps is a whole number of at least 1, got -3"),
+                ("n_steps", 2.5, "ppo: n_steps is int, got 2.5"),
+                ("gamma", "abc", "ppo: gamma is float and finite, got 'abc'"),
+                ("gamma", 2, r"gamma is a share in \[0, 1\], got 2.0"),
+                ("ent_coef", "x", "ppo: ent_coef is float and finite, got 'x'"),
+                ("learning_rate", "abc", "learning_rate is float or Callable and fin.* got 'abc'"),
+                ("learning_rate", 0, r"learning_rate is a number in \(0, inf\), got 0"),
+                ("policy_kwargs", "abc", "ppo: policy_kwargs is dict or None, got 'abc'"),
+                ("policy_kwargs", {"a": 1}, "makes no ppo with policy_kwargs={'a': 1}: TypeError"),
+                ("_init_setup_model", False, "ppo has no hyperparameter _init_setup_model"),
+            )
+        ),
+        (
+            {"algo": "sac", "hyperparameters": {"ent_coef": "x"}},
+            "Stable-Baselines3 makes no sac with ent_coef='x': ValueError: could not convert",
+        ),
         ({"mixture": Mixture(budgets=())}, "nothing to draw budget from"),
         (
             {
@@ -237,6 +260,23 @@ def test_what_does_not_fit_is_refused_before_training(
     algo, mixture = known.pop("algo"), known.pop("mixture")
     with pytest.raises(ValueError, match=expected):
         SB3Trainer(algo, mixture, **known)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_our_defaults_and_those_of_the_algorithm_are_hyperparameters(algo: str) -> None:
+    if ALGORITHMS[algo].package == "sb3_contrib":
+        pytest.importorskip("sb3_contrib")
+    make = ALGORITHMS[algo].load()
+    ours = trainer(algo, "run", ALGORITHMS[algo].actions[-1]).hyperparameters
+    theirs = {name: each.default for name, each in signature(make).parameters.items()}
+    for name in OURS:
+        theirs.pop(name, None)
+    for chosen in (
+        ours,
+        theirs,
+        {name: 0 for name in ("learning_starts", "verbose") if name in theirs},
+    ):
+        assert checked_hyperparameters(algo, make, chosen) == chosen
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

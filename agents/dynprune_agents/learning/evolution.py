@@ -33,8 +33,9 @@ from dynprune_agents.learning.imitation import (
     save_examples,
 )
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
-from dynprune_agents.policies._files import load_scorer, named, save_scorer
+from dynprune_agents.policies._files import MOST_BOUND, load_scorer, named, save_scorer
 from dynprune_agents.policies._networks import Planner, Scorer
+from dynprune_env.common.checks import real, whole
 from dynprune_env.common.pulse import beat, doing
 from dynprune_env.envs.relative import centred_ranks
 
@@ -77,10 +78,22 @@ class EvolutionSettings:
         """Checks what would end in an error later.
 
         Raises:
-            ValueError: a share is not one, or the draws do not fill the rounds.
+            ValueError: one is out of its range, the members are no pairs, or the draws do not fill
+                the rounds.
         """
+        whole("width", self.width, 1)
+        if whole("members", self.members, 2) % 2:
+            raise ValueError(f"members is an even number, got {self.members}")
+        for name in ("max_spend", "max_weight"):
+            if getattr(self, name) is not None:
+                real(f"{name} is a bound", getattr(self, name), f"[0, {MOST_BOUND}]")
+        for name in ("sigma", "learning_rate"):
+            real(f"{name} is a number", getattr(self, name), "(0, inf)")
+        for name in ("decay", "average"):
+            real(f"{name} is a share", getattr(self, name), "[0, 1)")
         check_shares(loss_share=self.loss_share)
-        if self.imitation < 0 or 0 < self.imitation < IMITATION_ROUNDS:
+        whole("imitation", self.imitation, 0)
+        if 0 < self.imitation < IMITATION_ROUNDS:
             raise ValueError(f"imitation is 0 or at least {IMITATION_ROUNDS}, got {self.imitation}")
 
     def scorer(self, start: Scorer | None = None) -> Scorer:
@@ -134,8 +147,8 @@ class EvolutionTrainer:
         scorer = settings.scorer(begin[0] if begin else None)
         self.settings = replace(settings, max_spend=scorer.max_spend, max_weight=scorer.max_weight)
         members = self.settings.members
-        if members % 2 or num_envs % members or num_envs < members:
-            raise ValueError(f"--envs must be a multiple of {members}, got {num_envs}")
+        if num_envs % members or num_envs < members:
+            raise ValueError(f"--envs must be a multiple of members={members}, got {num_envs}")
         if self.plans:
             fixed = PLANNING
         else:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
+from dynprune_agents.learning.hyperparameters import checked_hyperparameters
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.learning.policy_fit import check_policy_fits
 from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Rollout
@@ -29,7 +29,7 @@ from dynprune_agents.policies._sb3_arrays import read_arrays
 from dynprune_agents.policies._sb3_files import NOT_FOR_TRAINING, save_model
 from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_agents.policies.sb3 import SB3
-from dynprune_env.common.checks import whole
+from dynprune_env.common.checks import shown, whole
 from dynprune_env.common.randomness import kept_generators
 from dynprune_env.common.specs import lookup
 from dynprune_env.envs.relative import KINDS, RelativeRewards
@@ -136,17 +136,10 @@ class SB3Trainer:
             set_policy=is_set,
             relative=self.relative != "none",
         )
-        self.hyperparameters = _merged(
-            self.algorithm.defaults(self._rollout), hyperparameters or {}
-        )
-        known = set(signature(make).parameters) - {"policy", "env", "seed", "device"}
-        if unknown := self.hyperparameters.keys() - known:
-            raise ValueError(
-                f"{algo} has no hyperparameter {', '.join(sorted(unknown))}; it has "
-                f"{', '.join(sorted(known))}"
-            )
+        chosen = checked_hyperparameters(algo, make, hyperparameters or {})
+        self.hyperparameters = _merged(self.algorithm.defaults(self._rollout), chosen)
         self._logger = _make_logger(tensorboard)
-        with _undisturbed_generators():
+        with _undisturbed_generators(), _naming(algo, chosen):
             self.model = make(
                 policy,
                 self._env,
@@ -345,8 +338,25 @@ def _check_sizes(sizes: set[int], observation: str, action: str) -> None:
 
 def _merged(defaults: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
     """Chosen values in place of the defaults, in `policy_kwargs` one by one."""
-    networks = {**defaults.get("policy_kwargs", {}), **chosen.get("policy_kwargs", {})}
+    networks = {**defaults.get("policy_kwargs", {}), **(chosen.get("policy_kwargs") or {})}
     return {**defaults, **chosen, **({"policy_kwargs": networks} if networks else {})}
+
+
+@contextmanager
+def _naming(algo: str, chosen: dict[str, Any]) -> Iterator[None]:
+    """Names the hyperparameters if Stable-Baselines3 makes no model of them.
+
+    Raises:
+        ValueError: it does not.
+    """
+    try:
+        yield
+    except Exception as error:  # it raises whatever it comes upon
+        if not chosen:
+            raise
+        given = ", ".join(f"{name}={shown(value)}" for name, value in chosen.items())
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"Stable-Baselines3 makes no {algo} with {given}: {why}") from error
 
 
 def _end_segment(buffer: Any) -> None:

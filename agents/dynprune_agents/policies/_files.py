@@ -18,7 +18,10 @@ from dynprune_env.common.sources import hash_file
 
 FOLDER = Path(__file__).parent
 
-Bound = Annotated[float, msgspec.Meta(ge=0, le=32)]
+MOST_BOUND = 32
+"""Of a scorer's spend exponent and log2 of gradient weights."""
+
+Bound = Annotated[float, msgspec.Meta(ge=0, le=MOST_BOUND)]
 
 
 class ScorerShape(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
