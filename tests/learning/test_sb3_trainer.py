@@ -62,6 +62,7 @@ CONTRIB = [
     ("tqc", "summary", "quantiles"),
     ("ars", "run", "tilts"),
     ("ars", "summary", "strategy"),
+    ("ars", "run", "weights"),
 ]
 
 
@@ -277,6 +278,12 @@ def test_our_defaults_and_those_of_the_algorithm_are_hyperparameters(algo: str) 
         {name: 0 for name in ("learning_starts", "verbose") if name in theirs},
     ):
         assert checked_hyperparameters(algo, make, chosen) == chosen
+
+
+def test_ars_is_refused_observations_that_it_has_no_policy_for() -> None:
+    pytest.importorskip("sb3_contrib")
+    with pytest.raises(ValueError, match=r"expected run, diagnostics or summary, got 'samples'"):
+        trainer("ars", "samples", "weights")
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -283,17 +283,31 @@ def test_a_mistake_is_seen_before_anything_is_trained(
     assert not list(tmp_path.iterdir())
 
 
-def test_every_algorithm_has_defaults_for_the_form_that_fits_it() -> None:
-    for algo, action in {"ppo": "tilts", "dqn": "strategy"}.items():
-        made = make_trainer(
-            algo,
-            MIXTURE,
-            observation=None,
-            action=None,
-            num_envs=2,
-            steps=10,
-            seed=0,
-            settings={},
-        )
-        assert made.mixture.env_kwargs["action"] == action
-        assert made.mixture.env_kwargs["observation"] == "run"
+@pytest.mark.parametrize(
+    ("algo", "action", "kinds"),
+    [
+        ("ppo", None, ("run", "tilts")),
+        ("ppo", "weights", ("samples", "weights")),
+        ("sac", "weights", ("samples", "weights")),
+        ("dqn", None, ("run", "strategy")),
+        ("ars", None, ("run", "tilts")),
+        ("ars", "weights", ("run", "weights")),
+    ],
+)
+def test_every_algorithm_has_defaults_for_the_form_that_fits_it(
+    algo: str, action: str | None, kinds: tuple[str, str]
+) -> None:
+    if algo == "ars":
+        pytest.importorskip("sb3_contrib")
+    made = make_trainer(
+        algo,
+        MIXTURE,
+        observation=None,
+        action=action,
+        num_envs=2,
+        steps=10,
+        seed=0,
+        settings={},
+    )
+    found = made.mixture.env_kwargs
+    assert (found["observation"], found["action"]) == kinds

@@ -168,6 +168,9 @@ def _ars(rollout: Rollout) -> dict[str, Any]:
     }
 
 
+PER_SAMPLE = ("mask", "weights")
+"""The kinds of action that hold something for each sample."""
+
 SHORT = ("quantiles", "tilts", "weighted_tilts", "paced_tilts")
 
 
@@ -182,6 +185,7 @@ class Algorithm:
         relative: the kind of `RelativeRewards` that it learns from; None for the environment's own.
         repeated: see `DynPruneVecEnv`.
         policy: of stock policies on a vector.
+        dicts: whether it has a stock policy for observations of several arrays: `samples`.
     """
 
     package: str
@@ -191,6 +195,11 @@ class Algorithm:
     relative: str | None = None
     repeated: bool = False
     policy: str = "MlpPolicy"
+    dicts: bool = True
+
+    def observation(self, action: str) -> str:
+        """The kind of observation that fits a kind of action, if no other is asked for."""
+        return "samples" if action in PER_SAMPLE and self.dicts else "run"
 
     def load(self) -> type[BaseAlgorithm]:
         """The class.
@@ -207,7 +216,7 @@ class Algorithm:
 
 # Ranks would not do for a replay buffer: the policies that they compare grow old at unlike pace,
 # while dynamic random stays what it is. ARS compares whole policies by the sums of their rewards.
-_ALL, _BOX = ("mask", "weights", *SHORT, "strategy"), ("weights", *SHORT)
+_ALL, _BOX = (*PER_SAMPLE, *SHORT, "strategy"), ("weights", *SHORT)
 ALGORITHMS = {
     "ppo": Algorithm("stable_baselines3", "PPO", _ALL, _ppo, relative="rank"),
     "a2c": Algorithm("stable_baselines3", "A2C", _ALL, _a2c, relative="rank"),
@@ -217,6 +226,12 @@ ALGORITHMS = {
     "trpo": Algorithm("sb3_contrib", "TRPO", _ALL, _trpo, relative="rank"),
     "tqc": Algorithm("sb3_contrib", "TQC", _BOX, _sac, relative="random"),
     "ars": Algorithm(
-        "sb3_contrib", "ARS", (*_BOX, "strategy"), _ars, repeated=True, policy="LinearPolicy"
+        "sb3_contrib",
+        "ARS",
+        (*_BOX, "strategy"),
+        _ars,
+        repeated=True,
+        policy="LinearPolicy",
+        dicts=False,
     ),
 }

@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from dynprune_agents.learning.hyperparameters import checked_hyperparameters
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
 from dynprune_agents.learning.policy_fit import check_policy_fits
-from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, Algorithm, Rollout
+from dynprune_agents.learning.sb3_algorithms import ALGORITHMS, PER_SAMPLE, Algorithm, Rollout
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 from dynprune_agents.policies._files import find_policy, named
 from dynprune_agents.policies._sb3_arrays import read_arrays
@@ -37,9 +37,6 @@ from dynprune_env.envs.relative import KINDS, RelativeRewards
 GROUP_SIZE = 8
 """Default of `twins`. Fewer draws mean larger, faster stacks of networks; more draws
 mean updates that fit one of them less."""
-
-PER_SAMPLE = ("mask", "weights")
-"""The kinds of action that hold something for each sample."""
 
 LAST_RATE = 0.1
 """Share of the learning rate that is left at the end of a training."""
@@ -108,6 +105,11 @@ class SB3Trainer:
             raise ValueError(
                 f"{algo} cannot choose actions of the kind {action!r}; it can choose "
                 f"{', '.join(self.algorithm.actions)}"
+            )
+        if observation == "samples" and not self.algorithm.dicts:
+            raise ValueError(
+                f"{algo} has no policy for observations of several arrays: expected run, "
+                f"diagnostics or summary, got {observation!r}"
             )
         kinds = {"observation": observation, "action": action, "reward": reward}
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **kinds})

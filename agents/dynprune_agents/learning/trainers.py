@@ -75,10 +75,11 @@ def make_trainer(
             action=action,
             jobs=jobs,
         )
-    from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, PER_SAMPLE, SB3Trainer
+    from dynprune_agents.learning import sb3_algorithms
+    from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, SB3Trainer
 
     action = action or ("strategy" if algo == "dqn" else "tilts")
-    observation = observation or ("samples" if action in PER_SAMPLE else "run")
+    observation = observation or sb3_algorithms.ALGORITHMS[algo].observation(action)
     return SB3Trainer(
         algo,
         mixture,
