@@ -168,6 +168,48 @@ def test_names_with_dots_do_not_share_their_files(tmp_path: Path) -> None:
     assert folders == ["lr0.1.checkpoints", "p.checkpoints", "p.checkpoints"]
 
 
+@pytest.mark.parametrize("name", ["policy.npz", "policy"])
+def test_a_finished_policy_is_kept_and_so_is_its_curve(name: str, tmp_path: Path) -> None:
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def other(seed: int) -> EvolutionTrainer:
+        return EvolutionTrainer(MIXTURE, num_envs=8, steps=20, settings=FEW, seed=seed)
+
+    plan = Plan(20, tmp_path / name)
+    old = "policy.old{}" + name.removeprefix("policy")
+    train(other(0), plan)
+    first = files()
+    train(other(0), plan)  # the same again
+    assert (files().keys(), files()[name]) == (first.keys(), first[name])
+    first = files()
+    (tmp_path / "policy.old1.curve.png").touch()  # somebody's
+    for seed in (1, 2):
+        train(other(seed), plan)
+    found = files()
+    assert found[old.format(2)] == first[name]
+    for ending in ("json", "png"):
+        assert found[f"policy.old2.curve.{ending}"] == first[f"policy.curve.{ending}"]
+    assert len({found[name], found[old.format(2)], found[old.format(3)]}) == 3
+    assert len(found) == 10
+
+
+def test_a_finished_policy_stays_until_the_next_is_finished(tmp_path: Path) -> None:
+    def stop(steps: int, metrics: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "policy.npz"
+    out.write_bytes(b"old")
+    plan = Plan(150, out, checkpoint_every=0)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train(trainer(), plan, stop)
+        assert out.read_bytes() == b"old"
+    train(trainer(), plan)
+    assert {path.name for path in tmp_path.glob("*.npz")} == {"policy.npz", "policy.old1.npz"}
+    assert (tmp_path / "policy.old1.npz").read_bytes() == b"old"
+
+
 def test_a_stopped_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     whole, stopped = tmp_path / "whole.zip", tmp_path / "stopped.zip"
     train(trainer(), Plan(150, whole))
@@ -218,6 +260,7 @@ def test_the_command_trains_a_policy_that_plays(
     assert done.exit_code == 0, (done.output, done.exception)
     assert "above dynamic random" in done.output
     assert "Policy: policy.npz" in done.output
+    assert "policy.old" not in done.output
     with np.load("policy.npz") as file:
         origin = json.loads(str(file["head"]))["origin"]
     assert origin["mixture"]["budgets"] == [0.3, 0.6]
@@ -226,6 +269,11 @@ def test_the_command_trains_a_policy_that_plays(
     small = ["--env-kwargs", "train_size=60", "--env-kwargs", "epochs=2"]
     played = call("run", *small, "--agent", "learned(policy='policy.npz')")
     assert played.exit_code == 0, (played.output, played.exception)
+    again = call(*COMMAND, "--steps", "9", "--seed", "1")
+    assert again.exit_code == 0, (again.output, again.exception)
+    assert "policy.npz was there before: it is kept, with its curve, as policy.old1.npz" in (
+        " ".join(again.output.split())
+    )
 
 
 @pytest.mark.slow

@@ -213,8 +213,9 @@ def train(
         Path,
         typer.Option(
             "--out",
-            help="The policy's file. Not for es and cloning: one that ends in .zip is a whole "
-            "model, to go on from in Stable-Baselines3, and plays only with trust=True.",
+            help="The policy's file; one that is there is kept as policy.old1.npz. Not for es and "
+            "cloning: one that ends in .zip is a whole model, to go on from in "
+            "Stable-Baselines3, and plays only with trust=True.",
         ),
     ] = Path("policy.npz"),
     device: DeviceOption = "auto",
@@ -235,7 +236,7 @@ def train(
 
     Example: dynprune train --algo es --budgets 0.3 --label-noise 0 --label-noise 0.4 --jobs 2
     """
-    from dynprune_agents.learning.training import Plan
+    from dynprune_agents.learning.training import Plan, kept_as
     from dynprune_agents.learning.training import train as train_policy
     from dynprune_agents.policies._files import find_policy
 
@@ -274,6 +275,7 @@ def train(
         checkpoint_every=checkpoint_every,
         tensorboard=tensorboard,
     )
+    kept = kept_as(out)
     with progress_of("steps") as progress:
         task = progress.add_task(f"train {algo}", total=steps)
 
@@ -309,3 +311,5 @@ def train(
         f"environment), {curve.visits:,} sample visits"
     )
     say(f"Policy: {out} · curve: {plan.picture}")
+    if kept and kept.exists():
+        say(f"{out} was there before: it is kept, with its curve, as {kept}")

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from filecmp import cmp
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -29,6 +31,9 @@ from dynprune_env.common.stopping import Stopped, stoppable
 
 EVALUATION_DRAWS = 24
 EVALUATION_SEEDS = 4
+CURVE = (".curve.json", ".curve.png")
+"""The endings of a curve's files, which lie beside the policy's."""
+
 PICTURE_EVERY = 10.0
 """Seconds from one picture of the curve to the next while training goes on: each takes a second."""
 
@@ -156,13 +161,44 @@ class Plan:
     @property
     def picture(self) -> Path:
         """The picture of the curve."""
-        return beside(self.out, ".curve.png")
+        return beside(self.out, CURVE[1])
 
 
 def beside(out: Path, ending: str) -> Path:
     """The file beside a policy's: "p.npz" and "p.zip" lose their ending, "lr0.1" keeps its own."""
-    name = out.stem if out.suffix in (".npz", ".zip") else out.name
-    return out.with_name(name + ending)
+    return out.with_name(out.name.removesuffix(_ending(out)) + ending)
+
+
+def kept_as(out: Path) -> Path | None:
+    """Where a training keeps the finished policy that it will replace: p.old1.npz, p.old2.npz, ...
+
+    Returns:
+        A path that is free, as are those of its curve, or holds the same policy already. None if
+        there is no policy at `out`.
+    """
+    for number in count(1) if out.exists() else ():
+        kept = beside(out, f".old{number}{_ending(out)}")
+        if kept.exists():
+            if cmp(kept, out, shallow=False):
+                return kept
+        elif not any(beside(kept, ending).exists() for ending in CURVE):
+            return kept
+    return None
+
+
+def _ending(out: Path) -> str:
+    return out.suffix if out.suffix in (".npz", ".zip") else ""
+
+
+def _keep(out: Path) -> list[Path]:
+    """Copies a finished policy and its curve, and tells what it copied."""
+    kept, copies = kept_as(out), []
+    if kept is not None and not kept.exists():
+        pairs = [(beside(out, ending), beside(kept, ending)) for ending in CURVE]
+        for old, copy in [(out, kept), *pairs]:
+            if old.exists():
+                copies.append(Path(shutil.copy2(old, copy)))
+    return copies
 
 
 def train(
@@ -171,6 +207,9 @@ def train(
     on_update: Callable[[int, dict[str, float]], None] = lambda steps, metrics: None,
 ) -> Curve:
     """Trains until `plan.steps`; goes on from the newest checkpoint beside `plan.out`.
+
+    A policy that lies at `plan.out` stays there until this one is finished, and is kept with its
+    curve, see `kept_as`, unless both are the same.
 
     Args:
         trainer: a fresh one, made from the plan's arguments.
@@ -187,6 +226,7 @@ def train(
     """
     checkpoints = _Checkpoints(plan, trainer.mixture)
     curve = checkpoints.load(trainer)
+    copies = _keep(plan.out)
     evaluation = PolicyEvaluation(trainer.mixture, plan.seed)
     stop, start, pictured = Event(), time.perf_counter(), time.monotonic()
 
@@ -223,8 +263,11 @@ def train(
             if stop.is_set() and trainer.steps < plan.steps:
                 raise Stopped
     trainer.save(plan.out)
-    write_text(beside(plan.out, ".curve.json"), json.dumps(asdict(curve)))
+    write_text(beside(plan.out, CURVE[0]), json.dumps(asdict(curve)))
     plot_curve(curve.updates, curve.evaluations, plan.picture)
+    if copies and cmp(copies[0], plan.out, shallow=False):  # the same training again
+        for copy in copies:
+            copy.unlink()
     checkpoints.remove()
     return curve
 
