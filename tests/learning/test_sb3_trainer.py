@@ -229,6 +229,10 @@ def test_tensorboard_gets_the_logs_of_every_segment(tmp_path: Path) -> None:
             {"algo": "sac", "hyperparameters": {"ent_coef": "x"}},
             "Stable-Baselines3 makes no sac with ent_coef='x': ValueError: could not convert",
         ),
+        (
+            {"algo": "sac", "hyperparameters": {"train_freq": (1, "episode")}},
+            "sac: train_freq is a whole number of at least 1, got .*episode",
+        ),
         ({"mixture": Mixture(budgets=())}, "nothing to draw budget from"),
         (
             {

@@ -63,7 +63,8 @@ def checked_hyperparameters(
         value = plain(given)
         if isinstance(value, LITERALS):
             value = checked_value(f"{algo}: {name}", value, known[name].annotation)
-            if type(value) is int:
+            # Episodes, which train_freq may count too, are for a single environment.
+            if type(value) is int or name == "train_freq":
                 value = whole(f"{algo}: {name}", value, LEAST.get(name, 1))
             elif name in POSITIVE and value is not None:
                 value = real(f"{algo}: {name} is a number", value, "(0, inf)")
