@@ -119,7 +119,11 @@ def set_aside(path: Path) -> None:
     """
     stale = path.parent / STALE
     stale.mkdir(exist_ok=True)
-    path.replace(stale / path.name)
+    free, number = stale / path.name, 1
+    while free.exists():
+        number += 1
+        free = stale / f"{path.stem}-{number}{path.suffix}"
+    path.replace(free)
 
 
 def save_anew(result: Result, folder: Path) -> set[str]:

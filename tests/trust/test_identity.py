@@ -24,6 +24,7 @@ from dynprune_env.benchmark import identity
 from dynprune_env.benchmark.episodes import RunGroup
 from dynprune_env.benchmark.results import Result, load_results
 from dynprune_env.benchmark.runner import run_sweep
+from dynprune_env.benchmark.standing import set_aside
 from dynprune_env.common import sources
 from dynprune_env.tasks import registry, variants
 
@@ -149,6 +150,15 @@ def test_the_command_run_loses_no_result_of_an_edited_agent_either(
     if edited:
         assert "/stale/: the code of own_rule" in said
         assert [result.selections for result in load_results([out / "stale"])] == old
+
+
+def test_what_is_set_aside_replaces_nothing(tmp_path: Path) -> None:
+    for text in ("a", "b", "c"):
+        path = tmp_path / "0123.json"
+        path.write_text(text)
+        set_aside(path)
+    kept = {each.name: each.read_text() for each in (tmp_path / "stale").iterdir()}
+    assert kept == {"0123.json": "a", "0123-2.json": "b", "0123-3.json": "c"}
 
 
 IMPORTED: dict[str, tuple[str, str]] = {
