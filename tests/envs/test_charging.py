@@ -480,7 +480,7 @@ def test_passes_of_an_agent_that_was_saved_are_charged_where_it_goes_on(tmp_path
     assert_same(fresh.step(mask), env.step(mask))
 
 
-@pytest.mark.parametrize("name", ["molpeg", "cover"])
+@pytest.mark.parametrize("name", ["molpeg", "cover(period=1)"])
 def test_rules_that_ask_the_probe_run_and_pay_as_if_its_models_charged_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

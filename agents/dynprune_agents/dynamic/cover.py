@@ -98,12 +98,18 @@ class Cover(PeriodicAgent):
                 rows = features.reshape(-1, *features.shape[-2:])
                 labels = np.atleast_2d(observation["label"]).astype(np.int64)
                 counts = np.broadcast_to(paid, len(rows))
-                kept = [self._top(*each) for each in zip(rows, labels, counts, strict=True)]
+                each = zip(range(len(rows)), rows, labels, counts, strict=True)
+                kept = [self._top(*of_row) for of_row in each]
                 return np.stack(kept).reshape(observation["label"].shape)
         draws = self.rng.random(self.episode.num_samples)
         return keep_top(draws if self._kept is None else draws + self._kept, count, self.rng)
 
-    def _top(self, features: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    def _top(self, row: int, features: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
         sizes = np.bincount(labels, minlength=self.episode.num_classes)
         scores = spread(features, labels, len(sizes))
-        return top_of_each_class(scores, labels, shares(sizes, sizes, int(count)), sizes)
+        order = np.argsort(self.rng.only(row).random(len(labels)))  # of equal ones, any
+        kept = np.empty(len(labels), dtype=bool)
+        kept[order] = top_of_each_class(
+            scores[order], labels[order], shares(sizes, sizes, int(count)), sizes
+        )
+        return kept
