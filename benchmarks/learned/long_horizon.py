@@ -5,13 +5,14 @@ full data with all visits, stopped at the epoch of its best val accuracy, is ahe
 30 % of the visits. Their horizon is longer (see [horizon.md](horizon.md)). So the same games are
 played here for 60 epochs as well, at the same learning rate, and with clean labels for comparison,
 where visits still decide. Test accuracy in percent, mean over seeds (how many stands in brackets):
-of the last model, of full data with all visits also at the epoch of its best val accuracy. The runs
-of 30 epochs are those of long.md. The `oracle` is dynamic random where no label is wrong.
+of the last model, of full data with all visits also at the epoch of its best val accuracy;
+`full_data` without "all visits" trains on everything for 18 of 60 epochs (9 of 30). The runs of 30
+epochs are those of long.md. The `oracle` is dynamic random where no label is wrong.
 
     python -m benchmarks.learned.long_horizon     # six hours on one core; goes on where it stopped
 
-So far not all of it is played. `python -m benchmarks.expand_runs` puts the committed runs into
-`results/long_horizon` first; with --only-tables they are tabled as they are.
+`python -m benchmarks.expand_runs` puts the committed runs into `results/long_horizon` first; with
+--only-tables they are tabled as they are.
 """
 
 from __future__ import annotations
