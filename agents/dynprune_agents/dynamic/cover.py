@@ -54,7 +54,7 @@ class Cover(PeriodicAgent):
 
     Attributes:
         period: epochs between selections, each of which costs a third of a pass; None means 5 % of
-            the run, or as many as keep that below a third of the visits after the warm-up.
+            the run, or as many as keep that near a third of the visits after the warm-up, or below.
         warmup: full epochs before the first selection.
     """
 
@@ -81,8 +81,8 @@ class Cover(PeriodicAgent):
         """The warm-up, and the period."""
         first, period = super().cadence()
         if self.period is None and (left := self._left(first)) > 0:
-            each = (self.episode.epochs - first) * self.episode.num_samples
-            period = max(period, -(-each // left))
+            full = (self.episode.epochs - first) * self.episode.num_samples
+            period = max(period, -(-full // left))
         return first, period
 
     def _left(self, epochs: int) -> int:
@@ -98,8 +98,8 @@ class Cover(PeriodicAgent):
                 rows = features.reshape(-1, *features.shape[-2:])
                 labels = np.atleast_2d(observation["label"]).astype(np.int64)
                 counts = np.broadcast_to(paid, len(rows))
-                each = zip(range(len(rows)), rows, labels, counts, strict=True)
-                kept = [self._top(*of_row) for of_row in each]
+                each = enumerate(zip(rows, labels, counts, strict=True))
+                kept = [self._top(row, *values) for row, values in each]
                 return np.stack(kept).reshape(observation["label"].shape)
         draws = self.rng.random(self.episode.num_samples)
         return keep_top(draws if self._kept is None else draws + self._kept, count, self.rng)
