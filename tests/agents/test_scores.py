@@ -300,7 +300,7 @@ def test_cover_goes_on_with_its_last_selection_where_the_budget_cannot_pay() -> 
 
 
 @pytest.mark.parametrize(("budget", "period"), [(0.15, 10), (0.3, 4), (0.5, 3), (1.0, 1)])
-def test_covers_passes_take_some_third_of_the_visits_at_most(budget: float, period: int) -> None:
+def test_covers_passes_take_about_a_third_of_the_visits_at_most(budget: float, period: int) -> None:
     # Of 20 epochs 19 are left after the warm-up: a pass each costs 19/3 epochs of visits.
     result = play("cover", budget=budget, epochs=20)
     assert result.scored == 60 * -(-19 // period)

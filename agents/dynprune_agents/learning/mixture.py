@@ -20,7 +20,7 @@ FIRST_SEED = 1 << 20
 """Training draws data seeds and run seeds from here on; those of benchmarks lie below."""
 
 MOST_CHECKED = 2000
-"""Combinations of values of an environment that are checked: about a second's worth."""
+"""Combinations of values of an environment that are checked: a second or two of work."""
 
 
 @dataclass(frozen=True)
