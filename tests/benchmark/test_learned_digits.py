@@ -11,6 +11,7 @@ import pytest
 from benchmarks.committed_runs import NEEDED, Game, read_rows
 from benchmarks.learned.digits import (
     BUDGETS,
+    CLONED_WEIGHTS,
     CONTROLS,
     LONGER_PPO,
     NOISE,
@@ -54,14 +55,31 @@ def test_ppo_of_six_minutes_is_above_dynamic_random_rules_and_constant_plans(
     assert accuracies[policy].mean() > max(rivals)
 
 
-def test_the_taught_policy_is_level_with_or_above_the_best_rule_of_each_setting(
-    accuracies: dict[str, np.ndarray],
-) -> None:
+@pytest.fixture(scope="module")
+def best(accuracies: dict[str, np.ndarray]) -> np.ndarray:
+    """(9,) accuracies of the best rule of each setting."""
     _, rows = read_rows(RUNS, NEEDED)
-    best = [accuracies[best_rule(rows, setting)].mean(-1).ravel() for setting in settings()]
-    lead = accuracies[TAUGHT].mean(-1).ravel() - np.diag(best)
+    means = [accuracies[best_rule(rows, setting)].mean(-1).ravel() for setting in settings()]
+    return np.diag(means)
+
+
+def test_the_taught_policy_is_level_with_or_above_the_best_rule_of_each_setting(
+    accuracies: dict[str, np.ndarray], best: np.ndarray
+) -> None:
+    lead = accuracies[TAUGHT].mean(-1).ravel() - best
     assert (lead >= 0).all()
     assert (lead > 0.15).sum() == 8
+
+
+def test_the_clone_with_weights_is_above_the_best_rule_in_eight_settings(
+    accuracies: dict[str, np.ndarray], best: np.ndarray
+) -> None:
+    lead = accuracies[CLONED_WEIGHTS].mean(-1).ravel() - best
+    assert (lead > 0).sum() == 8
+    assert lead[0] == lead.min() == pytest.approx(-0.12, abs=0.005)
+    assert lead.max() == pytest.approx(1.15, abs=0.005)
+    above_random = accuracies[CLONED_WEIGHTS] - accuracies["dynamic_random"]
+    assert above_random.mean() == pytest.approx(1.31, abs=0.005)
 
 
 def test_the_table_of_the_docs_is_that_of_the_runs(accuracies: dict[str, np.ndarray]) -> None:
@@ -75,6 +93,7 @@ def test_the_table_of_the_docs_is_that_of_the_runs(accuracies: dict[str, np.ndar
         "`sb3(policy='ppo_short')`": accuracies["sb3(policy='ppo_short')"],
         "`sb3`: PPO, long and short runs": accuracies["sb3"],
         "`learned(policy='weighted')`": accuracies["learned(policy='weighted')"],
+        "cloned as `learned`, with weights": accuracies[CLONED_WEIGHTS],
         "`learned`": accuracies["learned"],
         "`dynamic_random`": accuracies["dynamic_random"],
     }.items():

@@ -16,8 +16,11 @@ from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_agents.learning.cloning import (
     CloningSettings,
     CloningTrainer,
+    clone_error,
     cross_entropy,
+    oracle,
     oracle_draws,
+    oracle_weights,
 )
 from dynprune_agents.learning.imitation import SAMPLES, collect
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture, TaskDraw
@@ -50,18 +53,61 @@ def test_the_error_is_the_cross_entropy_beyond_that_of_the_oracle() -> None:
     assert cross_entropy(torch.randn(1, 4), torch.zeros(1, 4)).item() == 0.0
 
 
-@pytest.mark.parametrize(("accuracy", "trust"), [(0.5, 0.0), (0.85, 0.0), (0.9, 0.5), (0.97, 1.0)])
-def test_the_oracle_draws_right_labels_and_without_wrong_ones_what_is_old_or_hard(
-    accuracy: float, trust: float
-) -> None:
+def test_the_error_of_weights_is_added_as_a_mean_square() -> None:
+    scores, right = torch.zeros(1, 4), torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    said = torch.stack([right, torch.tensor([[0.5, -0.5, 0.0, 0.0]])], -1)
+    found = clone_error(scores, torch.tensor([[0.5, 0.5, 0.0, 0.0]]), said).item()
+    assert found == pytest.approx(math.log(2) + 1 / 4)
+    assert clone_error(scores, None, right).item() == pytest.approx(math.log(2))
+
+
+def four_samples(accuracy: float, visits: float = 2) -> dict[str, np.ndarray]:
+    """Two that waited and two of small margin; the val accuracy so far, and visits of each."""
     progress = np.zeros((1, len(PROGRESS)), dtype=np.float32)
     progress[0, PROGRESS.index("val_accuracy")] = accuracy
-    observation = {
+    return {
         "loss": np.ones((1, 4), dtype=np.float32),
         "age": np.array([[0.0, 2.0, 0.0, 2.0]], dtype=np.float32),  # z-scores -1, 1, -1, 1
         "margin": np.array([[3.0, 3.0, 1.0, 1.0]], dtype=np.float32),  # 1, 1, -1, -1
+        "visits": np.full((1, 4), visits),
         "progress": progress,
     }
+
+
+TRUST = pytest.mark.parametrize(
+    ("accuracy", "trust"), [(0.5, 0.0), (0.85, 0.0), (0.9, 0.5), (0.97, 1.0)]
+)
+
+
+@TRUST
+def test_the_oracle_weighs_small_margins_more_and_wrong_labels_less(
+    accuracy: float, trust: float
+) -> None:
+    observation, wrong = four_samples(accuracy), np.array([False, False, False, True])
+    weights = oracle_weights(observation, np.zeros(4, dtype=bool), 0.85, 2.0)
+    assert weights[0].tolist() == pytest.approx([-trust, -trust, trust, trust], rel=1e-5)
+    some_wrong = oracle_weights(observation, wrong, 0.85, 2.0)[0].tolist()
+    assert some_wrong == pytest.approx([-trust / 2, -trust / 2, trust / 2, -trust], rel=1e-5)
+    both = oracle(observation, np.zeros(4, dtype=bool), CloningSettings(max_weight=2.0))
+    np.testing.assert_array_equal(both[..., 0], oracle_draws(observation, np.zeros(4, dtype=bool)))
+    np.testing.assert_array_equal(both[..., 1], weights)
+    assert oracle(observation, wrong, CloningSettings()).tolist() == [[1.0, 1.0, 1.0, 0.0]]
+
+
+@pytest.mark.parametrize(("visits", "early"), [(0, 1.0), (10, 1.0), (15, 0.5), (20, 0.0), (50, 0)])
+def test_hard_samples_with_right_labels_are_favoured_before_wrong_ones_are_learned(
+    visits: float, early: float
+) -> None:
+    wrong = np.array([False, True, False, True])
+    found = oracle_draws(four_samples(0.95, visits), wrong, hard_right=0.5)[0].tolist()
+    assert found == pytest.approx([np.exp(-0.5 * early), 0, np.exp(0.5 * early), 0], rel=1e-5)
+
+
+@TRUST
+def test_the_oracle_draws_right_labels_and_without_wrong_ones_what_is_old_or_hard(
+    accuracy: float, trust: float
+) -> None:
+    observation = four_samples(accuracy)
     wrong = np.array([False, False, False, True])
     assert oracle_draws(observation, wrong).tolist() == [[1.0, 1.0, 1.0, 0.0]]
     draws = oracle_draws(observation, np.zeros(4, dtype=bool))
@@ -163,7 +209,32 @@ def test_processes_change_nothing_and_the_file_plays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(played.network()[1], one.flat)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(CloningSettings)])
+def test_a_clone_with_weights_learns_them_and_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    weighing = CloningSettings(width=2, rounds=2, passes=2, hard_from=0.01, max_weight=2.0)
+    one, again = trainer(settings=weighing), trainer(settings=weighing)
+    one.advance()
+    assert one.network.split(one.flat)["v"].any()
+    one.save_checkpoint(tmp_path)
+    again.load_checkpoint(tmp_path)
+    for each in (one, again):
+        each.advance()
+    np.testing.assert_array_equal(again.flat, one.flat)
+    one.save(tmp_path / "clone.npz")
+    assert Learned(str(tmp_path / "clone.npz")).env_kwargs == {"action": "weights"}
+
+
+MAY_BE_ZERO = ("hard_right", "max_weight")
+
+
+@pytest.mark.parametrize(
+    "name", [field.name for field in fields(CloningSettings) if field.name not in MAY_BE_ZERO]
+)
 def test_settings_are_positive(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is a number above 0, got 0"):
         CloningSettings(**{name: 0})
+
+
+@pytest.mark.parametrize("name", MAY_BE_ZERO)
+def test_what_may_be_zero_is_not_below_it(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a number from 0 on, got -1"):
+        CloningSettings(**{name: -1.0})

@@ -56,6 +56,9 @@ class CloningSettings:
             this power of the clone's probabilities.
         hard_from: val accuracy above which the oracle favours hard samples, where all labels are
             right.
+        hard_right: how far the oracle favours hard samples among the right labels where others are
+            wrong; see `oracle_draws`.
+        max_weight: bound of the log2 of the gradient weights; 0 trains plain masks.
     """
 
     width: int = 24
@@ -64,37 +67,89 @@ class CloningSettings:
     learning_rate: float = 0.01
     sharpness: float = 1.5
     hard_from: float = 0.85
+    hard_right: float = 0.0
+    max_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks the values.
 
         Raises:
-            ValueError: one is not positive.
+            ValueError: one is not positive, or one of the last two below zero.
         """
         for name, value in vars(self).items():
-            if value <= 0:
-                raise ValueError(f"{name} is a number above 0, got {value}")
+            may_be_zero = name in ("hard_right", "max_weight")
+            if value < 0 or (value == 0 and not may_be_zero):
+                least = "from 0 on" if may_be_zero else "above 0"
+                raise ValueError(f"{name} is a number {least}, got {value}")
+
+
+OFTEN = 10.0
+"""Visits of each sample up to which hard ones with right labels are favoured; not at all from twice
+as many on, when what is taken for one is often a wrong label that the model has learned."""
 
 
 def oracle_draws(
-    observation: dict[str, np.ndarray], corrupted: np.ndarray, hard_from: float = 0.85
+    observation: dict[str, np.ndarray],
+    corrupted: np.ndarray,
+    hard_from: float = 0.85,
+    hard_right: float = 0.0,
 ) -> np.ndarray:
     """What the oracle draws in proportion to, (R, n) float32; see `Teacher`.
 
-    Where any label is wrong: 1 for the right ones, 0 for the wrong ones. Where all are right:
-    e^(age - 2 trust margin), of z-scores clipped at 3. Age has all samples visited about as often;
-    small margins are preferred once the model is good, since it has little to learn from the rest.
-    Trust rises from 0 at a val accuracy of `hard_from` to 1 at 0.1 above it. Neither is preferred
-    where labels are wrong: wrong ones are old and of small margin too, and a policy is never sure
-    which they are.
+    Where any label is wrong: 0 for the wrong ones, e^(-hard_right trust margin) for the right ones
+    as long as they were visited up to `OFTEN` times. Where all are right: e^(age - 2 trust margin),
+    of z-scores clipped at 3. Age has all samples visited about as often; small margins are
+    preferred once the model is good, since it has little to learn from the rest. Trust rises from
+    0 at a val accuracy of `hard_from` to 1 at 0.1 above it. By default neither is preferred where
+    labels are wrong: wrong ones are old and of small margin too, and a policy is never sure which
+    they are.
     """
+    trust = model_trust(observation, hard_from)
     if corrupted.any():
-        return np.broadcast_to((~corrupted).astype(np.float32), observation["loss"].shape)
-    accuracy = progress_entries(observation["progress"])["val_accuracy"][:, None]
-    trust = np.clip((accuracy - hard_from) / 0.1, 0, 1)
+        early = np.clip(2 - observation["visits"].mean(-1, keepdims=True) / OFTEN, 0, 1)
+        hard = np.exp(-hard_right * early * trust * standardise(observation["margin"]))
+        return (~corrupted * hard).astype(np.float32)
     scores = standardise(observation["age"]) - 2 * trust * standardise(observation["margin"])
     draws: np.ndarray = np.exp(scores).astype(np.float32)
     return draws
+
+
+def oracle_weights(
+    observation: dict[str, np.ndarray],
+    corrupted: np.ndarray,
+    hard_from: float = 0.85,
+    max_weight: float = 1.0,
+) -> np.ndarray:
+    """The log2 of the oracle's gradient weights, (R, n) float32.
+
+    Once the model is good, small margins weigh more: -trust margin, of z-scores clipped at 2 and
+    scaled to the bound. Where any label is wrong half of that for the right ones, and -trust times
+    half of the bound for the wrong ones.
+    """
+    trust = model_trust(observation, hard_from)
+    weights = -np.clip(standardise(observation["margin"]), -2, 2) / 2
+    if corrupted.any():
+        weights = np.where(corrupted, -0.5, 0.5 * weights)
+    found: np.ndarray = (max_weight * trust * weights).astype(np.float32)
+    return found
+
+
+def model_trust(observation: dict[str, np.ndarray], hard_from: float) -> np.ndarray:
+    """(R, 1), how far the oracle goes by margins; see `oracle_draws`."""
+    accuracy = progress_entries(observation["progress"])["val_accuracy"][:, None]
+    trust: np.ndarray = np.clip((accuracy - hard_from) / 0.1, 0, 1)
+    return trust
+
+
+def oracle(
+    observation: dict[str, np.ndarray], corrupted: np.ndarray, settings: CloningSettings
+) -> np.ndarray:
+    """The oracle's draws, (R, n), or where it weighs too, draws and weights, (R, n, 2)."""
+    draws = oracle_draws(observation, corrupted, settings.hard_from, settings.hard_right)
+    if not settings.max_weight:
+        return draws
+    weights = oracle_weights(observation, corrupted, settings.hard_from, settings.max_weight)
+    return np.stack([draws, weights], -1)
 
 
 def cross_entropy(scores: Tensor, draws: Tensor) -> Tensor:
@@ -109,6 +164,19 @@ def cross_entropy(scores: Tensor, draws: Tensor) -> Tensor:
     shares = draws / draws.sum(1, keepdim=True).clamp(min=1e-9)
     logs = torch.log_softmax(scores, dim=1)
     return (torch.xlogy(shares, shares) - shares * logs).sum(1).mean()
+
+
+def clone_error(scores: Tensor, weights: Tensor | None, said: Tensor) -> Tensor:
+    """The cross entropy of the draws, and the mean squared error of the weights' log2.
+
+    Args:
+        scores: (E, S).
+        weights: (E, S), the log2; None for plain masks.
+        said: (E, S), draws of the oracle, or (E, S, 2), the log2 of its weights too.
+    """
+    if weights is None:
+        return cross_entropy(scores, said)
+    return cross_entropy(scores, said[..., 0]) + (weights - said[..., 1]).square().mean()
 
 
 class CloningTrainer:
@@ -133,12 +201,13 @@ class CloningTrainer:
         settings: CloningSettings | None = None,
         jobs: int = 1,
     ):
-        fixed = {"observation": "samples", "action": "mask"}
+        self.settings = settings or CloningSettings()
+        action = "weights" if self.settings.max_weight else "mask"
+        fixed = {"observation": "samples", "action": action}
         self.mixture = replace(mixture, env_kwargs={**mixture.env_kwargs, **fixed})
         self.mixture.check()
-        self.settings = settings or CloningSettings()
         self.replicas, self.seed, self.planned, self.jobs = replicas, seed, steps, jobs
-        self.network = Scorer(self.settings.width)
+        self.network = Scorer(self.settings.width, max_weight=self.settings.max_weight)
         self.flat = self.network.initial(np.random.default_rng([seed, 1]))
         self.round = self.steps = self.visits = self.begun = 0
         self.seconds_in_env = 0.0
@@ -153,7 +222,8 @@ class CloningTrainer:
         what = f"cloning, round {self.round + 1} of {self.settings.rounds}"
         share = min(1.0, MOST_EXAMPLES / self.planned)
         agent, start = self.agent(), time.perf_counter()
-        teacher = partial(oracle_draws, hard_from=self.settings.hard_from)
+        settings = self.settings
+        teacher = partial(oracle, settings=settings)
         with doing(what):
             beat(done / len(games))
             found = Parallel(n_jobs=self.jobs, return_as="generator")(
@@ -171,11 +241,10 @@ class CloningTrainer:
                     beat(done / len(games))
                     self.between()
                     start = time.perf_counter()
-            settings = self.settings
             self.flat, error = descend(
                 self.network,
                 self.examples,
-                cross_entropy,
+                clone_error,
                 self.seed,
                 settings.passes,
                 settings.learning_rate,

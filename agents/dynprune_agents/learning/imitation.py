@@ -39,7 +39,7 @@ class Examples:
     Attributes:
         samples: (E, SAMPLES, F) float32, features.
         run: (E, G) float32, features.
-        targets: (E, SAMPLES) float32, the teacher's scores.
+        targets: (E, SAMPLES, ...) float32, what the teacher says of each.
         returns: (replicas,) sums of the rewards.
         steps: environment steps.
         visits: sample visits.
@@ -68,7 +68,7 @@ def teach(observation: dict[str, np.ndarray], corrupted: np.ndarray) -> np.ndarr
 
 
 Teacher = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
-"""From what `teach` takes to (R, n) float32."""
+"""From what `teach` takes to (R, n, ...) float32."""
 
 
 def collect(
@@ -102,20 +102,21 @@ def collect(
     returns, ended, steps = np.zeros(replicas), np.zeros(replicas, dtype=bool), 0
     while not ended.all():
         features = sample_features(observation, episode.epochs, episode.num_classes)
-        scores = teacher(observation, envs.dataset.corrupted)
+        said = teacher(observation, envs.dataset.corrupted)
         for row in np.flatnonzero(~ended):
             if share < 1 and rng.random() >= share:
                 continue
             chosen = rng.choice(episode.num_samples, SAMPLES)
             samples.append(features[0][row, chosen])
             run.append(features[1][row])
-            targets.append(scores[row, chosen])
+            targets.append(said[row, chosen])
         steps += int(np.count_nonzero(~ended))
         observation, rewards, ended, _, infos = envs.step(agent.select(observation))
         returns += rewards
     visits = int(infos["run_visits"].sum())
     envs.close()
-    shapes = (SAMPLES, len(SAMPLE_FEATURES)), (len(CONTEXT_FEATURES),), (SAMPLES,)
+    each = SAMPLES, *said.shape[2:]
+    shapes = (SAMPLES, len(SAMPLE_FEATURES)), (len(CONTEXT_FEATURES),), each
     noted = [
         np.array(kind, dtype=np.float32).reshape(len(kind), *shape)  # there may be none
         for kind, shape in zip((samples, run, targets), shapes, strict=True)
@@ -129,7 +130,7 @@ def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 10) -
     An offset shared by all samples of a run changes no selection, so both sides are centred.
     """
 
-    def error(scores: Tensor, targets: Tensor) -> Tensor:
+    def error(scores: Tensor, _: Tensor | None, targets: Tensor) -> Tensor:
         centred = scores - scores.mean(1, keepdim=True)
         return (centred - (targets - targets.mean(1, keepdim=True))).square().mean()
 
@@ -141,7 +142,7 @@ def fit(scorer: Scorer, examples: list[Examples], seed: int, passes: int = 10) -
 def descend(
     scorer: Scorer,
     examples: Sequence[Examples],
-    error: Callable[[Tensor, Tensor], Tensor],
+    error: Callable[[Tensor, Tensor | None, Tensor], Tensor],
     seed: int,
     passes: int,
     rate: float,
@@ -151,7 +152,8 @@ def descend(
     Args:
         scorer: the network's shape.
         examples: what it learns from.
-        error: of scores (E, SAMPLES) against targets of that shape, one number.
+        error: of scores (E, SAMPLES), and log2 of gradient weights if it gives any, against
+            targets, one number.
         seed: of the start and of the batches.
         passes: over all examples.
         rate: the learning rate at its peak.
@@ -169,8 +171,13 @@ def descend(
     for _ in range(passes):
         for ids in np.array_split(rng.permutation(len(samples)), batches):
             parameters = scorer.split(flat)
-            _, scores = scorer.score(parameters, samples[ids], run[ids], torch.tanh)
-            now = error(scores, targets[ids])
+            hidden, scores = scorer.score(parameters, samples[ids], run[ids], torch.tanh)
+            weights = None
+            if scorer.max_weight:
+                outer = run[ids] @ parameters["outer"][:, 2:] + parameters["bias"][2:]
+                own = (hidden @ parameters["v"][..., None])[..., 0]
+                weights = scorer.max_weight * torch.tanh(own + outer)  # as in `Scorer.forward`
+            now = error(scores, weights, targets[ids])
             optimizer.zero_grad()
             now.backward()
             optimizer.step()
