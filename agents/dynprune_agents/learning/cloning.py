@@ -4,7 +4,8 @@ In training the environment says which labels were redrawn, and the oracle looks
 learns to draw as it does from what every policy may see, in the states that it meets when it plays
 itself (DAgger; Ross, Gordon & Bagnell 2011, arXiv:1011.0686). No return is maximised. The games
 with clean labels tell the scorer to leave hard samples in: where all labels are right the oracle
-prefers what was not visited for long and, once the model is good, small margins.
+prefers what was not visited for long and, once the model is good, small margins. On request it
+weighs gradients too, and the scorer learns that as well.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def model_trust(observation: dict[str, np.ndarray], hard_from: float) -> np.ndar
 def oracle(
     observation: dict[str, np.ndarray], corrupted: np.ndarray, settings: CloningSettings
 ) -> np.ndarray:
-    """The oracle's draws, (R, n), or where it weighs too, draws and weights, (R, n, 2)."""
+    """The oracle's draws, (R, n), or where it weighs too, draws and log2 weights, (R, n, 2)."""
     draws = oracle_draws(observation, corrupted, settings.hard_from, settings.hard_right)
     if not settings.max_weight:
         return draws
