@@ -85,8 +85,8 @@ class CloningSettings:
 
 
 OFTEN = 10.0
-"""Visits of each sample up to which hard ones with right labels are favoured; not at all from twice
-as many on, when what is taken for one is often a wrong label that the model has learned."""
+"""Mean visits of a sample up to which hard ones with right labels are fully favoured; from twice as
+many on not at all: what is taken for one is then often a wrong label that the model has learned."""
 
 
 def oracle_draws(
@@ -97,9 +97,9 @@ def oracle_draws(
 ) -> np.ndarray:
     """What the oracle draws in proportion to, (R, n) float32; see `Teacher`.
 
-    Where any label is wrong: 0 for the wrong ones, e^(-hard_right trust margin) for the right ones
-    as long as they were visited up to `OFTEN` times. Where all are right: e^(age - 2 trust margin),
-    of z-scores clipped at 3. Age has all samples visited about as often; small margins are
+    Where any label is wrong: 0 for the wrong ones, e^(-hard_right early trust margin) for the right
+    ones, where early falls from 1 at `OFTEN` mean visits of a sample to 0 at twice as many. Where
+    all are right: e^(age - 2 trust margin). Both of z-scores clipped at 3. Age has all samples visited about as often; small margins are
     preferred once the model is good, since it has little to learn from the rest. Trust rises from
     0 at a val accuracy of `hard_from` to 1 at 0.1 above it. By default neither is preferred where
     labels are wrong: wrong ones are old and of small margin too, and a policy is never sure which
