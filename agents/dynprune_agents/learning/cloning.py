@@ -99,11 +99,11 @@ def oracle_draws(
 
     Where any label is wrong: 0 for the wrong ones, e^(-hard_right early trust margin) for the right
     ones, where early falls from 1 at `OFTEN` mean visits of a sample to 0 at twice as many. Where
-    all are right: e^(age - 2 trust margin). Both of z-scores clipped at 3. Age has all samples visited about as often; small margins are
-    preferred once the model is good, since it has little to learn from the rest. Trust rises from
-    0 at a val accuracy of `hard_from` to 1 at 0.1 above it. By default neither is preferred where
-    labels are wrong: wrong ones are old and of small margin too, and a policy is never sure which
-    they are.
+    all are right: e^(age - 2 trust margin). Both of z-scores clipped at 3. Age has all samples
+    visited about as often; small margins are preferred once the model is good, since it has little
+    to learn from the rest. Trust rises from 0 at a val accuracy of `hard_from` to 1 at 0.1 above
+    it. By default neither is preferred where labels are wrong: wrong ones are old and of small
+    margin too, and a policy is never sure which they are.
     """
     trust = model_trust(observation, hard_from)
     if corrupted.any():
