@@ -79,6 +79,23 @@ TRUST = pytest.mark.parametrize(
 )
 
 
+EARLY = pytest.mark.parametrize(
+    ("visits", "early"), [(0, 1.0), (10, 1.0), (15, 0.5), (20, 0.0), (50, 0)]
+)
+
+
+@EARLY
+def test_the_oracle_stops_weighing_once_samples_were_visited_often(
+    visits: float, early: float
+) -> None:
+    observation, clean = four_samples(0.97, visits), np.zeros(4, dtype=bool)
+    weights = oracle_weights(observation, clean, 0.85, 2.0)[0].tolist()
+    assert weights == pytest.approx([-early, -early, early, early], rel=1e-5)
+    wrong = np.array([False, False, False, True])
+    some_wrong = oracle_weights(observation, wrong, 0.85, 2.0)[0].tolist()
+    assert some_wrong == pytest.approx([-early / 2, -early / 2, early / 2, -early], rel=1e-5)
+
+
 @TRUST
 def test_the_oracle_weighs_small_margins_more_and_wrong_labels_less(
     accuracy: float, trust: float
@@ -94,7 +111,7 @@ def test_the_oracle_weighs_small_margins_more_and_wrong_labels_less(
     assert oracle(observation, wrong, CloningSettings()).tolist() == [[1.0, 1.0, 1.0, 0.0]]
 
 
-@pytest.mark.parametrize(("visits", "early"), [(0, 1.0), (10, 1.0), (15, 0.5), (20, 0.0), (50, 0)])
+@EARLY
 def test_hard_samples_with_right_labels_are_favoured_before_wrong_ones_are_learned(
     visits: float, early: float
 ) -> None:

@@ -85,8 +85,9 @@ class CloningSettings:
 
 
 OFTEN = 10.0
-"""Mean visits of a sample up to which hard ones with right labels are fully favoured; from twice as
-many on not at all: what is taken for one is then often a wrong label that the model has learned."""
+"""Mean visits of a sample up to which the oracle fully weighs and favours hard ones with right
+labels; from twice as many on not at all: what a policy takes for one is then often a wrong label
+that the model has learned."""
 
 
 def oracle_draws(
@@ -98,17 +99,16 @@ def oracle_draws(
     """What the oracle draws in proportion to, (R, n) float32; see `Teacher`.
 
     Where any label is wrong: 0 for the wrong ones, e^(-hard_right early trust margin) for the right
-    ones, where early falls from 1 at `OFTEN` mean visits of a sample to 0 at twice as many. Where
-    all are right: e^(age - 2 trust margin). Both of z-scores clipped at 3. Age has all samples
-    visited about as often; small margins are preferred once the model is good, since it has little
-    to learn from the rest. Trust rises from 0 at a val accuracy of `hard_from` to 1 at 0.1 above
-    it. By default neither is preferred where labels are wrong: wrong ones are old and of small
-    margin too, and a policy is never sure which they are.
+    ones, early being that of `how_early`. Where all are right: e^(age - 2 trust margin). Both of
+    z-scores clipped at 3. Age has all samples visited about as often; small margins are preferred
+    once the model is good, since it has little to learn from the rest. Trust rises from 0 at a val
+    accuracy of `hard_from` to 1 at 0.1 above it. By default neither is preferred where labels are
+    wrong: wrong ones are old and of small margin too, and a policy is never sure which they are.
     """
     trust = model_trust(observation, hard_from)
     if corrupted.any():
-        early = np.clip(2 - observation["visits"].mean(-1, keepdims=True) / OFTEN, 0, 1)
-        hard = np.exp(-hard_right * early * trust * standardise(observation["margin"]))
+        strength = hard_right * how_early(observation) * trust
+        hard = np.exp(-strength * standardise(observation["margin"]))
         return (~corrupted * hard).astype(np.float32)
     scores = standardise(observation["age"]) - 2 * trust * standardise(observation["margin"])
     draws: np.ndarray = np.exp(scores).astype(np.float32)
@@ -123,16 +123,24 @@ def oracle_weights(
 ) -> np.ndarray:
     """The log2 of the oracle's gradient weights, (R, n) float32.
 
-    Once the model is good, small margins weigh more: -trust margin, of z-scores clipped at 2 and
-    scaled to the bound. Where any label is wrong half of that for the right ones, and -trust times
-    half of the bound for the wrong ones.
+    Once the model is good, and as long as it is early, small margins weigh more: -early trust
+    margin, of z-scores clipped at 2 and scaled to the bound. Where any label is wrong half of that
+    for the right ones, and -early trust times half of the bound for the wrong ones.
     """
     trust = model_trust(observation, hard_from)
     weights = -np.clip(standardise(observation["margin"]), -2, 2) / 2
     if corrupted.any():
         weights = np.where(corrupted, -0.5, 0.5 * weights)
+    weights = how_early(observation) * weights
     found: np.ndarray = (max_weight * trust * weights).astype(np.float32)
     return found
+
+
+def how_early(observation: dict[str, np.ndarray]) -> np.ndarray:
+    """(R, 1), 1 up to `OFTEN` mean visits of a sample, falling to 0 at twice as many."""
+    visits = observation["visits"].mean(-1, keepdims=True)
+    early: np.ndarray = np.clip(2 - visits / OFTEN, 0, 1)
+    return early
 
 
 def model_trust(observation: dict[str, np.ndarray], hard_from: float) -> np.ndarray:
