@@ -20,13 +20,13 @@ import torch
 import typer
 
 import dynprune_agents
-from benchmarks.learned.digits import CLONED_WEIGHTS, LONGER_PPO, SEEDS_OF_PPO, VARIANTS
+from benchmarks.learned.digits import LONGER_PPO, SEEDS_OF_PPO, VARIANTS
 from benchmarks.learned.tables import Setting, val_accuracies
 from dynprune_env.common.files import write_text
 
 DATA_SEEDS, SEEDS = tuple(range(60, 64)), tuple(range(600, 604))
 AGENTS = (
-    *("sb3", "learned", CLONED_WEIGHTS, *VARIANTS, SEEDS_OF_PPO[0], LONGER_PPO),
+    *("sb3", "learned", *VARIANTS, SEEDS_OF_PPO[0], LONGER_PPO),
     *("kakurenbo", "small_loss", "full_data"),
 )
 

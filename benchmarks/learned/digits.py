@@ -4,10 +4,10 @@ Budgets 0.1, 0.3 and 0.5, with 0 %, 20 % and 40 % of the labels redrawn; 50 runs
 seeds on each of ten data seeds, none of which training or the choice between policies has met.
 Differences are paired by run, with a 95 % bootstrap interval of their mean. Beside the agents stand
 three seeds of the same training of PPO, one of four times as many steps whose actions weigh
-gradients too, a policy that was taught by it and by a plan for clean labels, one cloned as
-`learned` was but with gradient weights, and the best of 28 constant plans (one tilt each). Below
-stand three seeds that were trained with raw weights between 1/2 and 2, which may be larger steps,
-and their controls: dynamic random with nothing but larger steps, by a half or twice.
+gradients too, a policy that was taught by it and by a plan for clean labels, and the best of 28
+constant plans (one tilt each). Below stand three seeds that were trained with raw weights between
+1/2 and 2, which may be larger steps, and their controls: dynamic random with nothing but larger
+steps, by a half or twice.
 
     python -m benchmarks.learned.digits     # about half an hour on two cores
 """
@@ -52,9 +52,6 @@ LONGER_PPO = "sb3(policy='benchmarks/learned/policies/ppo_weights_digits.npz')"
 TAUGHT = "sb3(policy='benchmarks/learned/policies/taught_digits.npz')"
 """By `benchmarks.learned.taught`."""
 
-CLONED_WEIGHTS = "learned(policy='benchmarks/learned/policies/cautious_weights.npz')"
-"""As `learned`, from the same games, by an oracle who gives gradient weights as well."""
-
 RAW_SEEDS = tuple(
     f"sb3(policy='benchmarks/learned/policies/ppo_raw_digits_{seed}.npz')" for seed in range(3)
 )
@@ -93,7 +90,7 @@ def main(
     table: Path = Path("benchmarks/results/learned_digits.md"),
 ) -> None:
     """Plays all agents and writes the table."""
-    beside = (*VARIANTS, *SEEDS_OF_PPO, LONGER_PPO, TAUGHT, CLONED_WEIGHTS)
+    beside = (*VARIANTS, *SEEDS_OF_PPO, LONGER_PPO, TAUGHT)
     everyone = [*dynprune_agents.names(), *beside, *CONTROLS]
     specs = [repr(dynprune_agents.make(spec)) for spec in agents or everyone]
     runs = play(settings(), specs, out, jobs)

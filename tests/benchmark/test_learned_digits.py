@@ -11,7 +11,6 @@ import pytest
 from benchmarks.committed_runs import NEEDED, Game, read_rows
 from benchmarks.learned.digits import (
     BUDGETS,
-    CLONED_WEIGHTS,
     CONTROLS,
     LONGER_PPO,
     NOISE,
@@ -71,15 +70,18 @@ def test_the_taught_policy_is_level_with_or_above_the_best_rule_of_each_setting(
     assert (lead > 0.15).sum() == 8
 
 
+WEIGHTED = "learned(policy='weighted')"
+
+
 def test_the_clone_with_weights_is_above_the_best_rule_in_eight_settings(
     accuracies: dict[str, np.ndarray], best: np.ndarray
 ) -> None:
-    lead = accuracies[CLONED_WEIGHTS].mean(-1).ravel() - best
+    lead = accuracies[WEIGHTED].mean(-1).ravel() - best
     assert (lead > 0).sum() == 8
-    assert lead[0] == lead.min() == pytest.approx(-0.12, abs=0.005)
+    assert lead[1] == lead.min() == pytest.approx(-0.02, abs=0.005)
     assert lead.max() == pytest.approx(1.15, abs=0.005)
-    above_random = accuracies[CLONED_WEIGHTS] - accuracies["dynamic_random"]
-    assert above_random.mean() == pytest.approx(1.31, abs=0.005)
+    above_random = accuracies[WEIGHTED] - accuracies["dynamic_random"]
+    assert above_random.mean() == pytest.approx(1.34, abs=0.005)
 
 
 def test_the_table_of_the_docs_is_that_of_the_runs(accuracies: dict[str, np.ndarray]) -> None:
@@ -93,7 +95,6 @@ def test_the_table_of_the_docs_is_that_of_the_runs(accuracies: dict[str, np.ndar
         "`sb3(policy='ppo_short')`": accuracies["sb3(policy='ppo_short')"],
         "`sb3`: PPO, long and short runs": accuracies["sb3"],
         "`learned(policy='weighted')`": accuracies["learned(policy='weighted')"],
-        "cloned as `learned`, with weights": accuracies[CLONED_WEIGHTS],
         "`learned`": accuracies["learned"],
         "`dynamic_random`": accuracies["dynamic_random"],
     }.items():
