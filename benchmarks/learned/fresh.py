@@ -37,7 +37,10 @@ RUNS = Path("benchmarks/results/learned_digits/runs.json.gz")
 FURTHER_PPO = "sb3(policy='benchmarks/learned/policies/ppo_weights_digits_further.npz')"
 """`LONGER_PPO` trained as long again."""
 
-POLICIES = (FURTHER_PPO, LONGER_PPO, TAUGHT, "sb3(policy='ppo_short')", "learned")
+POLICIES = (
+    *(FURTHER_PPO, LONGER_PPO, TAUGHT, "sb3(policy='ppo_short')"),
+    *("learned", "learned(policy='weighted')"),
+)
 DATA_SEEDS = tuple(range(200, 240))
 DRAWS = 2000
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,3 +29,12 @@ def test_the_best_rule_is_the_committed_tables() -> None:
     _, rows = read_rows(RUNS)
     found = [best_rule(rows, setting) for setting in settings()]
     assert found[:4] == ["dyn_impt", "emp", "dynamic_el2n", "align_prune"]
+
+
+def test_the_clone_with_weights_is_above_the_best_rule_of_each_setting_in_fresh_runs() -> None:
+    lines = Path("benchmarks/results/learned_digits_fresh.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in lines.splitlines() if "policy='weighted'" in line]
+    leads = [float(row[4]) for row in rows]
+    assert len(leads) == 9
+    assert min(leads) == leads[1] == pytest.approx(0.05, abs=0.001)
+    assert max(leads) == pytest.approx(1.29, abs=0.001)
