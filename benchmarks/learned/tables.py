@@ -84,6 +84,18 @@ def play(
     With `accept_stale`, what other code or policies made stands.
     """
     groups = all_groups(settings, agents, together)
+    return play_groups(groups, out, jobs, data_dir, best_epoch, accept_stale)
+
+
+def play_groups(
+    groups: Sequence[RunGroup],
+    out: Path,
+    jobs: int,
+    data_dir: str | None = None,
+    best_epoch: bool = False,
+    accept_stale: bool = False,
+) -> Runs:
+    """Plays groups of runs as `play` does, and nothing besides."""
     outcomes = run_sweep(
         groups,
         dynprune_agents.make,
