@@ -19,6 +19,7 @@ from dynprune_agents.learning.hyperparameters import OURS, checked_hyperparamete
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_agents.learning.sb3_algorithms import ALGORITHMS
 from dynprune_agents.learning.sb3_trainer import GROUP_SIZE, SB3Trainer
+from dynprune_agents.learning.training import Plan, train
 from dynprune_agents.policies._set_policy import SetPolicy
 from dynprune_agents.policies.sb3 import SB3
 from dynprune_env import run_episodes
@@ -298,3 +299,17 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(sb3_trainer, "find_spec", lambda n: None if n == "tensorboard" else True)
     with pytest.raises(ValueError, match="pip install tensorboard"):
         trainer("ppo", "run", "tilts", tensorboard=tmp_path)
+
+
+def test_a_policy_that_no_array_file_can_hold_is_refused_before_it_trains(tmp_path: Path) -> None:
+    odd = {"policy_kwargs": {"activation_fn": torch.nn.Hardtanh}}
+    for ending, expected in ((".npz", "Hardtanh.* cannot be kept as arrays"), (".zip", "")):
+        made = trainer("ppo", "run", "tilts", hyperparameters=odd)
+        plan = Plan(steps=4, out=tmp_path / f"odd{ending}")
+        if expected:
+            with pytest.raises(ValueError, match=expected):
+                train(made, plan)
+            assert (made.steps, plan.out.exists()) == (0, False)
+        else:
+            train(made, plan)
+            assert plan.out.exists()

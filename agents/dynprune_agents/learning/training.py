@@ -12,6 +12,7 @@ from filecmp import cmp
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any, Protocol
 
@@ -221,11 +222,13 @@ def train(
 
     Raises:
         ValueError: the checkpoint belongs to a training with other arguments, or other code,
-            data, libraries or files made it.
+            data, libraries or files made it; or the policy cannot be written as a file.
         Stopped: by Ctrl-C or SIGTERM; the same call goes on from the checkpoint.
     """
     checkpoints = _Checkpoints(plan, trainer.mixture)
     curve = checkpoints.load(trainer)
+    with TemporaryDirectory() as folder:  # what no file can hold is refused before it trains
+        trainer.save(Path(folder) / plan.out.name)
     copies = _keep(plan.out)
     evaluation = PolicyEvaluation(trainer.mixture, plan.seed)
     stop, start, pictured = Event(), time.perf_counter(), time.monotonic()
