@@ -8,7 +8,7 @@ accuracy, with the runs redrawn, and with the 497 test images redrawn as well, w
 for every run. Val images differ by data seed: they are any of the 1,300 others, which runs of other
 data seeds train on, those that the policies were trained on among them.
 
-    python -m benchmarks.learned.fresh     # fifteen minutes on one core
+    python -m benchmarks.learned.fresh     # five minutes on one core
 """
 
 from __future__ import annotations

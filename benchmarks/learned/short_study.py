@@ -82,6 +82,7 @@ def study(
     out: Path,
     table: Path,
     policies: Sequence[str] = LEARNED,
+    accept_stale: bool = False,
 ) -> None:
     """Plays the agents and writes the tables, and the runs beside them.
 
@@ -91,6 +92,7 @@ def study(
         out: folder of the results.
         table: where the tables go.
         policies: the learned agents, as specs.
+        accept_stale: whether what other code or policies made stands.
 
     Raises:
         ValueError: there is no data set of that name.
@@ -108,12 +110,12 @@ def study(
     everything: Runs = {}
     for part in parts:
         columns = part.settings()
-        runs = play(columns, agents, out, jobs)
+        runs = play(columns, agents, out, jobs, accept_stale=accept_stale)
         every, everything = every + columns, everything | runs
         pieces += [f"## {part.task}", accuracy_table(runs, columns, agents)]
         pieces += [duel_table(runs, columns, spec, HANDWRITTEN) for spec in learned]
         if part.task == "FashionMNIST":
-            runs = play([FULL_SIZE], agents, out, jobs)
+            runs = play([FULL_SIZE], agents, out, jobs, accept_stale=accept_stale)
             every_size, everything = [FULL_SIZE], everything | runs
             pieces += ["## FashionMNIST at full size, 55,000 samples"]
             pieces += [accuracy_table(runs, [FULL_SIZE], agents)]

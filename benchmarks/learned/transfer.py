@@ -83,9 +83,10 @@ def main(
     if data_dir is not None:
         os.environ["DYNPRUNE_DATA"] = data_dir  # the oracle looks there too, in every process
     if short:
-        if only_estimate or only_tables or seeds or epochs or accept_stale:
+        if only_estimate or only_tables or seeds or epochs:
             raise typer.BadParameter(
-                "--short takes --parts, --learned, --jobs, --out, --table and --data-dir alone"
+                "--short takes --parts, --learned, --accept-stale, --jobs, --out, --table and "
+                "--data-dir alone"
             )
         short_study.study(
             parts,
@@ -93,6 +94,7 @@ def main(
             out or Path("results/learned_transfer"),
             table or TABLES / "learned_transfer.md",
             learned or short_study.LEARNED,
+            accept_stale,
         )
         return
     out, table = out or Path("results/long"), table or TABLES / "long.md"

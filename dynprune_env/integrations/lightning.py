@@ -65,7 +65,8 @@ class PruningCallback(pl.Callback):
         """Makes the sampler where that was left to this, and checks the trainer.
 
         Raises:
-            ValueError: the trainer would leave samples out that were handed out.
+            ValueError: the trainer would leave samples out that were handed out, or not validate
+                in every epoch, where the selection needs val values.
         """
         if stage != "fit":
             return
@@ -83,6 +84,12 @@ class PruningCallback(pl.Callback):
             raise ValueError(
                 f"{setting} leaves out samples that the agent chose: leave it out, the budget of "
                 "the sampler ends the training"
+            )
+        every = trainer.check_val_every_n_epoch
+        if any(self._names.values()) and trainer.enable_validation and every != 1:
+            raise ValueError(
+                "val_loss and val_accuracy are needed in every epoch: expected "
+                f"check_val_every_n_epoch=1, got {every}"
             )
         trainer.reload_dataloaders_every_n_epochs = 1
 

@@ -20,6 +20,7 @@ def test_it_plays_the_policies_that_are_named(
     transfer.main(
         parts=["tiny"], learned=["sb3(policy='ppo_short')", "full_data"], short=True, jobs=1,
         seeds=None, epochs=None, out=tmp_path / "out", table=tmp_path / "short.md", data_dir=None,
+        accept_stale=True,
     )  # fmt: skip
     text = (tmp_path / "short.md").read_text(encoding="utf-8")
     rows = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}

@@ -206,6 +206,20 @@ def test_a_trainer_that_would_leave_samples_out_is_refused(changes: Any, sentenc
         fit(new_sampler(), **changes)
 
 
+@pytest.mark.parametrize("every", [2, None])
+def test_val_values_of_every_epoch_need_validations_in_every_epoch(every: int | None) -> None:
+    module, sampler = Digits(), new_sampler()
+    seldom = {"check_val_every_n_epoch": every, "val_check_interval": 3 if every is None else 1.0}
+    fitting = trainer(PruningCallback(sampler, val_loss="val_loss"), **seldom)
+    with pytest.raises(ValueError, match=f"expected check_val_every_n_epoch=1, got {every}"):
+        fitting.fit(module, loader(sampler), DataLoader(dataset(), 64))
+    assert module.visits == []  # no epoch was trained
+    trainer(PruningCallback(sampler), **seldom, max_epochs=1).fit(
+        module, loader(sampler), DataLoader(dataset(), 64)
+    )
+    assert module.visits  # val values that nobody reads may be seldom
+
+
 def test_mistakes_meet_a_sentence() -> None:
     with pytest.raises(RuntimeError, match="training_step returns a dict"):
         fit(new_sampler(), returns="")
