@@ -54,7 +54,7 @@ class PruningMixin:
         *args: of the Trainer.
         sampler: of the train data set.
         val_loss: name of the metric that is the val loss, in nats, e.g. "eval_loss"; None leaves
-            it out. Then the Trainer must evaluate in every epoch.
+            it out. With it, eval_strategy="epoch".
         val_accuracy: likewise, in [0, 1].
         **kwargs: of the Trainer.
 
@@ -62,8 +62,8 @@ class PruningMixin:
     be the parts of the Trainer's.
 
     Raises:
-        ValueError: the arguments would make the Trainer leave samples out, or are a loss that has
-            no parts to weigh.
+        ValueError: the arguments would make the Trainer leave samples out, or not evaluate in every
+            epoch where val values are asked for, or are a loss that has no parts to weigh.
     """
 
     def __init__(
@@ -85,6 +85,12 @@ class PruningMixin:
             raise ValueError(
                 f"{setting} leaves samples out or trains them twice: the budget of the sampler "
                 "ends the training"
+            )
+        strategy = str(getattr(me.args.eval_strategy, "value", me.args.eval_strategy))
+        if (val_loss or val_accuracy) and strategy != "epoch":
+            raise ValueError(
+                "val_loss and val_accuracy are needed in every epoch: expected "
+                f'eval_strategy="epoch", got "{strategy}"'
             )
         if sampler.weighs and me.compute_loss_func is not None:
             raise ValueError(

@@ -192,8 +192,11 @@ def test_mistakes_meet_a_sentence(tmp_path: Path) -> None:
         trainer(new_sampler(), tmp_path, max_steps=5)
     with pytest.raises(ValueError, match="the sampler is of 50 samples"):
         trainer(PruningSampler(50, Growing(), epochs=2), tmp_path)
-    with pytest.raises(RuntimeError, match="no 'eval_loss' was logged in this epoch"):
-        trainer(new_sampler(), tmp_path, val_loss="eval_loss").train()
+    with pytest.raises(RuntimeError, match="no 'loss' was logged in this epoch"):
+        trainer(new_sampler(), tmp_path, val_loss="loss", eval_strategy="epoch").train()
+    for seldom in ({}, {"eval_strategy": "steps", "eval_steps": 2}):
+        with pytest.raises(ValueError, match='expected eval_strategy="epoch", got "(no|steps)"'):
+            trainer(new_sampler(), tmp_path, val_accuracy="eval_accuracy", **seldom)
     (tmp_path / "checkpoint-1").mkdir()
     with pytest.raises(ValueError):
         trainer(new_sampler(), tmp_path).train(
