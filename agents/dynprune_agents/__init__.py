@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import cache
 from importlib import import_module
 from inspect import getdoc, isabstract
@@ -112,7 +113,14 @@ def make(spec: str) -> Agent:
         hint = _meant(spec)
         raise ValueError(f"{error}.{hint}" if hint else str(error)) from error
     found = agent_class(name)
-    return found(**checked_arguments(found, arguments, f"the agent {name}"))
+    checked = checked_arguments(found, arguments, f"the agent {name}")
+    if unsaid := set(checked) - {field.name for field in fields(found)}:  # repr would not say it
+        raise ValueError(
+            f"{name} takes {', '.join(sorted(unsaid))}, which is no field of a dataclass, so that "
+            "its results would not say what it was: decorate the class with @dataclass and declare "
+            "each parameter with its type and default, as in k: float = 1.0"
+        )
+    return found(**checked)
 
 
 def _meant(spec: str) -> str:

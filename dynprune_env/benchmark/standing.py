@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dynprune_env.benchmark.episodes import RunGroup
@@ -127,7 +127,7 @@ def set_aside(path: Path) -> None:
 
 
 def save_anew(result: Result, folder: Path) -> set[str]:
-    """Writes a result that was played now; what something else made of the same run is set aside.
+    """Writes a result that was played now; one of the same run with other numbers is set aside.
 
     Args:
         result: with its fingerprint.
@@ -149,13 +149,26 @@ def save_anew(result: Result, folder: Path) -> set[str]:
         except ValueError:
             made_by = {"what is no result"}
         else:
+            best = old.best_epoch or result.best_epoch
+            if None in (old.best_epoch, result.best_epoch):  # it was asked for once
+                old, result = (replace(each, best_epoch=best) for each in (old, result))
             if numbers(old) != numbers(result):
-                changes = differences(old.fingerprint, result.fingerprint)
-                made_by = {each.what for each in changes}
+                made_by = _made_by(old, result)
     if made_by:
         set_aside(path)
     result.save(folder)
     return made_by
+
+
+def _made_by(old: Result, new: Result) -> set[str]:
+    """What may be why two results of a run have other numbers, for people to read."""
+    if changes := differences(old.fingerprint, new.fingerprint):
+        return {each.what for each in changes}
+    unlike = {
+        "the libraries": old.versions != new.versions,
+        "the machine": old.machine != new.machine,
+    }
+    return {what for what, differs in unlike.items() if differs} or {"nothing that is on record"}
 
 
 def _now(

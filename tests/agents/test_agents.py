@@ -419,6 +419,11 @@ class Mine(Agent):
 
 class Stranger:
     pass
+
+class Unsaid(Mine):
+    def __init__(self, k=1, sign=1):
+        super().__init__(k)
+        self.sign = sign
 '''
 
 
@@ -465,6 +470,7 @@ def test_a_module_can_name_an_agent_of_the_package(module: str) -> None:
         ("no_such_module:Mine", "cannot load the agent 'no_such_module:Mine': No module named"),
         ("own_agents:Nobody", "cannot load the agent 'own_agents:Nobody': .* no attribute"),
         ("own_agents:Stranger", "'own_agents:Stranger' is not a subclass of .*Agent"),
+        ("own_agents:Unsaid(k=2, sign=-1)", "takes sign, which is no field .* with @dataclass"),
         ("dynprune_agents:PeriodicAgent", "'dynprune_agents:PeriodicAgent' .* abstract"),
     ],
 )

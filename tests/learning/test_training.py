@@ -210,6 +210,25 @@ def test_a_finished_policy_stays_until_the_next_is_finished(tmp_path: Path) -> N
     assert (tmp_path / "policy.old1.npz").read_bytes() == b"old"
 
 
+def test_two_trainings_of_one_file_lose_no_policy(tmp_path: Path) -> None:
+    refused = []
+
+    def meanwhile(steps: int, metrics: dict[str, float]) -> None:
+        with pytest.raises(ValueError, match="another training that will write"):
+            train(trainer(), plan)
+        refused.append(steps)
+        train(trainer(), Plan(20, tmp_path / "other.npz"))
+        plan.out.write_bytes(b"of somebody else")
+
+    plan = Plan(100, tmp_path / "policy.npz")
+    train(trainer(), plan, meanwhile)
+    assert refused
+    assert (tmp_path / "policy.old1.npz").read_bytes() == b"of somebody else"
+    load_scorer(str(plan.out))
+    assert not [*tmp_path.glob("*.lock")]
+    train(trainer(), plan)  # and again, once the first is over
+
+
 def test_a_stopped_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     whole, stopped = tmp_path / "whole.zip", tmp_path / "stopped.zip"
     train(trainer(), Plan(150, whole))

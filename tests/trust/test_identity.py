@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module, invalidate_caches
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from helpers import command
+from helpers.results import run, with_epochs
 from helpers.slow import slow
 
 import dynprune_agents
@@ -21,10 +23,12 @@ from dynprune_agents.learning.mixture import Mixture
 from dynprune_agents.learning.training import Plan, train
 from dynprune_env import register_task
 from dynprune_env.benchmark import identity
+from dynprune_env.benchmark.best_epoch import BestEpoch
 from dynprune_env.benchmark.episodes import RunGroup
+from dynprune_env.benchmark.fingerprint import Fingerprint
 from dynprune_env.benchmark.results import Result, load_results
 from dynprune_env.benchmark.runner import run_sweep
-from dynprune_env.benchmark.standing import set_aside
+from dynprune_env.benchmark.standing import save_anew, set_aside
 from dynprune_env.common import sources
 from dynprune_env.tasks import registry, variants
 
@@ -144,12 +148,42 @@ def test_the_command_run_loses_no_result_of_an_edited_agent_either(
     place.write("own_rule.py", mine("-" if edited else "+"))  # the latter decides no number
     place.forget()
     said = " ".join(command.call(*arguments, "--out", str(out)).output.split())
-    assert ("2 older results whose fingerprint differs moved into" in said) == edited
+    assert ("2 older results with other numbers moved into" in said) == edited
     assert ([result.selections for result in place.results()] != old) == edited
     assert (out / "stale").exists() == edited
     if edited:
-        assert "/stale/: the code of own_rule" in said
+        assert "/stale/; what differs: the code of own_rule" in said
         assert [result.selections for result in load_results([out / "stale"])] == old
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"versions": {"torch": "2.0.0"}}, "the libraries"),
+        ({"machine": "aarch64 Other"}, "the machine"),
+        ({}, "nothing that is on record"),
+    ],
+)
+def test_a_result_with_other_numbers_is_set_aside_whatever_made_it(
+    changes: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    made_by = Fingerprint("0" * 16, data="0" * 16, engine={"device": "cpu"})
+    new = replace(with_epochs(run(0.7), [0.5, 0.5]), fingerprint=made_by)
+    old = replace(new, test_accuracy=0.5, **changes)
+    old.save(tmp_path)
+    assert save_anew(new, tmp_path) == {why}
+    assert [each.test_accuracy for each in load_results([tmp_path])] == [0.7]
+    assert [each.test_accuracy for each in load_results([tmp_path / "stale"])] == [0.5]
+
+
+def test_what_was_not_asked_for_this_time_is_kept(tmp_path: Path) -> None:
+    made_by = Fingerprint("0" * 16, data="0" * 16, engine={"device": "cpu"})
+    played = with_epochs(run(0.7), [0.5, 0.5])
+    old = replace(played, fingerprint=made_by, best_epoch=BestEpoch(1, 0.5, 0.75))
+    old.save(tmp_path)
+    assert save_anew(replace(old, best_epoch=None), tmp_path) == set()
+    assert [each.best_epoch for each in load_results([tmp_path])] == [old.best_epoch]
+    assert not (tmp_path / "stale").exists()
 
 
 def test_what_is_set_aside_replaces_nothing(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def run(
     if older:
         made_by = ", ".join(sorted(set().union(*older)))
         what = f"{len(older):,} older {'result' if len(older) == 1 else 'results'}"
-        complain(f"{what} whose fingerprint differs moved into {out}/{STALE}/: {made_by}")
+        complain(f"{what} with other numbers moved into {out}/{STALE}/; what differs: {made_by}")
     say(f"Results: {out}/*.json")
     if unsaved:
         raise typer.Exit(1)

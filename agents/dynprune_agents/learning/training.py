@@ -17,6 +17,7 @@ from threading import Event
 from typing import Any, Protocol
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from dynprune_agents._agent import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
@@ -222,9 +223,41 @@ def train(
 
     Raises:
         ValueError: the checkpoint belongs to a training with other arguments, or other code,
-            data, libraries or files made it; or the policy cannot be written as a file.
+            data, libraries or files made it; or the policy cannot be written as a file; or another
+            training of it goes on.
         Stopped: by Ctrl-C or SIGTERM; the same call goes on from the checkpoint.
     """
+    with _alone(plan.out):
+        return _train(trainer, plan, on_update)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps a second training from the same files, for as long as this one goes on.
+
+    Raises:
+        ValueError: there is another one.
+    """
+    lock = FileLock(beside(out, ".lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(
+            f"another training that will write {out} is under way: take another --out, or wait"
+        ) from None
+    except NotImplementedError:  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _train(
+    trainer: PolicyTrainer, plan: Plan, on_update: Callable[[int, dict[str, float]], None]
+) -> Curve:
     checkpoints = _Checkpoints(plan, trainer.mixture)
     curve = checkpoints.load(trainer)
     with TemporaryDirectory() as folder:  # what no file can hold is refused before it trains
@@ -265,6 +298,7 @@ def train(
             on_update(trainer.steps, metrics)
             if stop.is_set() and trainer.steps < plan.steps:
                 raise Stopped
+    copies += _keep(plan.out)  # what something else may have written meanwhile
     trainer.save(plan.out)
     write_text(beside(plan.out, CURVE[0]), json.dumps(asdict(curve)))
     plot_curve(curve.updates, curve.evaluations, plan.picture)
