@@ -12,6 +12,7 @@ from helpers.command import SMALL, refuse
 from dynprune_agents.cli.options import check_folder
 from dynprune_env.benchmark import episodes, runner
 
+NO_DATA = ["--env", "DynPrune-CIFAR10-v0", "--data-dir", "none", "--env-kwargs", "download=False"]
 COMMANDS = {"run": ["--agent"], "bench": ["--jobs", "1", "--agents", "ucb", "--agents"]}
 no_proc = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder that takes no file")
 
@@ -38,6 +39,7 @@ def played(here: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (["ucb", "--seed", "-1"], "seeds begin at 0 or later"),
         (["ucb", "--seed", str(1 << 70)], "seeds begin at 0 or later, and by 2^62"),
         (["ucb", "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["ucb", *NO_DATA], "CIFAR10 was not found in none"),
     ],
 )
 def test_nothing_is_played_before_all_is_checked(
@@ -62,6 +64,7 @@ def test_nothing_is_played_before_all_is_checked(
         (["--tensorboard", "a_file"], "--tensorboard a_file cannot be written to"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--start", "none"], "there is no policy file 'none'"),
+        (["--env", "DynPrune-Digits-v0", *NO_DATA], "CIFAR10 was not found in none"),
     ],
 )
 def test_nothing_is_trained_before_all_is_checked(

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
 from dynprune_agents.baselines.full_data import FullData
 from dynprune_agents.cli import app as cli
+from dynprune_agents.learning import training
 from dynprune_agents.learning.evolution import EvolutionSettings, EvolutionTrainer
 from dynprune_agents.learning.mixture import FIRST_SEED, Mixture
 from dynprune_agents.learning.trainers import make_trainer
@@ -268,6 +269,16 @@ def test_tensorboard_is_fed_where_it_is_installed(tmp_path: Path) -> None:
 
 
 # -- the command -------------------------------------------------------------------------------
+
+
+def test_without_tensorboard_nothing_is_trained_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    made = trainer()
+    with pytest.raises(ValueError, match="pip install tensorboard"):
+        train(made, Plan(40, tmp_path / "policy.zip", tensorboard=tmp_path / "board"))
+    assert made.steps == 0
 
 
 def test_the_command_trains_a_policy_that_plays(

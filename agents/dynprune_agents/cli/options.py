@@ -98,6 +98,24 @@ def check_device(device: str) -> None:
     Settings(device=device).find_device()
 
 
+def check_data(games: Iterable[tuple[str, dict[str, Any]]], data_dir: str | None) -> None:
+    """Checks that the data sets of games are there, downloading those that may be.
+
+    Args:
+        games: environment ids with their keyword arguments.
+        data_dir: where to look.
+
+    Raises:
+        DataNotFoundError: one is not.
+    """
+    from dynprune_env.envs.settings import settings_of
+    from dynprune_env.tasks.datasets import data_folder, read_raw
+
+    for env, kwargs in games:
+        settings = settings_of(env, kwargs)
+        read_raw(settings.resolved.info, str(data_folder(data_dir)), settings.download)
+
+
 def check_players(players: Iterable[Agent]) -> None:
     """Checks that the files that agents play from are there, and can be read.
 

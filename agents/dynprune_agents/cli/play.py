@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -30,6 +30,7 @@ from dynprune_agents.cli.options import (
     OutOption,
     Picture,
     PictureOption,
+    check_data,
     check_device,
     check_folder,
     check_players,
@@ -53,6 +54,7 @@ from dynprune_env.common.pulse import listening
 from dynprune_env.common.stopping import Stopped
 
 if TYPE_CHECKING:  # planning imports the environments, and only playing needs them
+    from dynprune_env.benchmark.episodes import RunGroup
     from dynprune_env.benchmark.replay import Verdict
     from dynprune_env.benchmark.sweeps import Sweep
     from dynprune_env.common.processes import LokyWorker
@@ -107,6 +109,7 @@ def run(
     check_players([player])
     check_device(device)
     check_folder(out)
+    check_data(_games(groups), data_dir)
     results, unsaved = [], 0
     older: list[set[str]] = []
     exchange = FolderExchange(out)
@@ -279,9 +282,10 @@ def bench(
         list(dict.fromkeys(map(repr, players))), device if backend == "loky" else "auto"
     )
     check_players(players)
+    check_folder(out)
     if backend == "loky":  # on a cluster it is for the workers to have
         check_device(device)
-    check_folder(out)
+        check_data(_games([g for g in groups if not _played(g, out)]), data_dir)
     failures = 0
     with SweepProgress(groups) as progress:
         outcomes = run_sweep(
@@ -353,6 +357,16 @@ def _load(sweep: str, context: typer.Context) -> Sweep:
         raise ValueError(f"{error}{hint}") from error
 
 
+def _games(groups: Iterable[RunGroup]) -> list[tuple[str, dict[str, Any]]]:
+    """The environments that groups are played in, without what each agent adds."""
+    return [(group.env, dict(group.env_kwargs)) for group in groups]
+
+
+def _played(group: RunGroup, folder: Path) -> bool:
+    """Whether there is a file for each result of a group."""
+    return all((folder / f"{config.key}.json").exists() for config in group.configs())
+
+
 def _all_of(specs: Sequence[str]) -> list[str]:
     """The specs, with those of all agents in the place of ALL."""
     everything = [*dynprune_agents.names(), *VARIANTS]
@@ -386,6 +400,7 @@ def validate(
     """
     from dynprune_env.benchmark.replay import validate as replay
 
+    check_device(device)
     foreign: list[str] = []
     results = {result.config.key: result for result in load(folders, foreign)}
     for key in keys or ():

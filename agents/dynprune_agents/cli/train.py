@@ -14,6 +14,7 @@ from dynprune_agents.cli.options import (
     DeviceOption,
     EnvKwargsOption,
     EnvsOption,
+    check_data,
     check_device,
     check_file,
     check_folder,
@@ -224,7 +225,7 @@ def train(
         float, typer.Option("--checkpoint-every", min=0, help="Seconds; 0 after each update.")
     ] = 20.0,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard, if installed.")
+        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard.")
     ] = None,
 ) -> None:
     """Trains a selection policy on a mixture of games.
@@ -265,6 +266,8 @@ def train(
         device=device,
     )
     trainer = arguments.make_trainer(data_dir, jobs, tensorboard)
+    draws = trainer.mixture.first_draws()
+    check_data([(draw.env, draw.env_kwargs) for draw in draws], data_dir)
     plan = Plan(
         steps,
         out,

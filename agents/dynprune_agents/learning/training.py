@@ -142,7 +142,7 @@ class Plan:
         files: whose bytes decide what comes out, such as the policy to go on from.
         evaluate_every: share of the steps between evaluations.
         checkpoint_every: seconds between checkpoints; 0 after every update.
-        tensorboard: folder for TensorBoard, if it is installed; None for none.
+        tensorboard: folder for TensorBoard, which must be installed; None for none.
     """
 
     steps: int
@@ -224,7 +224,7 @@ def train(
     Raises:
         ValueError: the checkpoint belongs to a training with other arguments, or other code,
             data, libraries or files made it; or the policy cannot be written as a file; or another
-            training of it goes on.
+            training of it goes on; or TensorBoard is asked for and not installed.
         Stopped: by Ctrl-C or SIGTERM; the same call goes on from the checkpoint.
     """
     with _alone(plan.out):
@@ -388,10 +388,16 @@ class _Checkpoints:
 
 @contextmanager
 def _tensorboard(folder: Path | None) -> Iterator[Callable[[str, float, int], None]]:
-    """A function that logs one number."""
-    if folder is None or find_spec("tensorboard") is None:
+    """A function that logs one number.
+
+    Raises:
+        ValueError: TensorBoard is not installed.
+    """
+    if folder is None:
         yield lambda name, value, step: None
         return
+    if find_spec("tensorboard") is None:
+        raise ValueError("TensorBoard is not here: pip install tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
