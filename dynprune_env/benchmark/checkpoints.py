@@ -17,6 +17,8 @@ from dynprune_env.common.files import atomic_write
 from dynprune_env.common.plain import Packer, Unpacker, read_plain
 from dynprune_env.common.restorable import restorable
 from dynprune_env.common.stopping import Stopped as Stopped
+from dynprune_env.selection.agent import SelectionAgent
+from dynprune_env.selection.agent_state import pack_agent
 
 for _cls in (Result, RunConfig, Fingerprint):
     restorable(_cls)
@@ -50,6 +52,7 @@ class Checkpoint:
     stop: Path | None = None
     trust: bool = False
     _saved: float = field(default_factory=time.monotonic)
+    _said: str = ""
 
     def stopping(self) -> bool:
         """Whether the runs are to stop."""
@@ -76,7 +79,20 @@ class Checkpoint:
                 torch.save(content, temporary)
         except Exception as error:
             # A full disk, or an agent that holds what is no plain value.
-            logger.warning("the state of a run cannot be saved: %s", error)
+            self._warn(str(error))
+
+    def check_agent(self, agent: SelectionAgent) -> None:
+        """Warns, before anything is played, of an agent whose runs cannot be saved."""
+        try:
+            pack_agent(agent, pickled=self.trust)
+        except TypeError as error:
+            self._warn(str(error))
+
+    def _warn(self, why: str) -> None:
+        """Says it once."""
+        if why != self._said:
+            logger.warning("a run cannot be saved, and begins again if it is stopped: %s", why)
+        self._said = why
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, its agent still packed (see `pack_agent`); None if there is none."""

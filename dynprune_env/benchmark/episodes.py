@@ -127,6 +127,8 @@ def run_episodes(
     if state is None or not game.go_on(state):
         with listening(_stopper(checkpoint)):
             game.begin()
+        if checkpoint:
+            checkpoint.check_agent(agent)
         if checkpoint and game.prepared:
             checkpoint.pause(game.state)  # that may have taken longer than any epoch
     while not game.over:

@@ -24,7 +24,10 @@ ProbeOf = Callable[[Any], Probe]
 
 KEYS = {"agent", "pickled", "state", "hash"}
 METHODS = ("prepare", "reset", "select", "update")
-REMEDY = "give the agent state_dict() and load_state_dict(), or allow a pickle with pickled=True"
+REMEDY = (
+    "give the agent state_dict() and load_state_dict(), or allow a pickle with pickled=True "
+    "(dynprune bench --trust)"
+)
 
 for _cls in (ReplicaRandom, SampleValues):
     restorable(_cls)

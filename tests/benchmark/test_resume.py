@@ -171,8 +171,17 @@ def test_an_agent_that_cannot_be_saved_plays_on(
     with caplog.at_level(logging.WARNING):
         results = play(Unpicklable(), Checkpoint(tmp_path / "run.state", every=0), seeds=(1,))
     assert len(results) == 1
-    assert "cannot be saved" in caplog.text
+    assert caplog.text.count("a run cannot be saved, and begins again if it is stopped") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_that_it_cannot_be_saved_is_said_before_anything_is_played(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[bool] = []
+    checkpoint = Checkpoint(tmp_path / "run.state", every=1e9)
+    play(Unpicklable(), checkpoint, on_epoch=lambda _: said.append("be saved" in caplog.text))
+    assert said[0]
 
 
 # -- a sweep -----------------------------------------------------------------------------------

@@ -208,6 +208,28 @@ def test_a_run_that_is_stopped_says_what_is_kept_and_goes_on_there(
 # -- bench and report --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ("1", "goes on from what is saved in results"),
+        ("(each for each in ())", "begins again: nothing was saved"),
+    ],
+)
+def test_a_benchmark_that_is_stopped_says_whether_anything_is_saved(
+    held: str, said: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reset = f"    def reset(self, e):\n        super().reset(e)\n        self.held = {held}\n"
+    (folder / "held.py").write_text(STOPPING + reset)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "held", raising=False)
+    Path("calls").touch()
+    Path("stop_at").write_text("1")
+    options = ["--agents", "held:Stopped", "--budgets", "1", "--seeds", "1", "--jobs", "1"]
+    stopped = CliRunner().invoke(cli.app, ["bench", *SMALL, *options])
+    assert stopped.exit_code == 130
+    assert f"stopped; the same command {said}" in " ".join(stopped.output.split())
+
+
 def test_bench_leaves_results_tables_and_a_picture() -> None:
     text = call(*BENCH).output
     found = results()

@@ -395,7 +395,7 @@ def test_an_agent_that_is_no_plain_value_goes_on_only_where_its_pickle_is_truste
     results = play_group(Armed(target=str(target)), checkpoint, epochs.append)
     assert target.exists() == loaded
     assert len(epochs) == (3 if loaded else 5)
-    assert ("state_dict() and load_state_dict()" in caplog.text) == (not saved)
+    assert ("state_dict() and load_state_dict()" in caplog.text) == (not loaded)
     assert ("trust=True" in caplog.text) == (saved and not loaded)
     assert [len(result.history["kept"]) for result in results] == [5, 5]
 

@@ -263,6 +263,7 @@ def bench(
     Example: dynprune bench --agents ucb --agents dynamic_random --budgets 0.1 --seeds 20
     """
     workers = _started(jobs, backend, out, context)
+    from dynprune_env.benchmark.exchange import RUNNING
     from dynprune_env.benchmark.runner import run_sweep
     from dynprune_env.benchmark.sweeps import seed_range
 
@@ -316,7 +317,13 @@ def bench(
                         name = f"{outcome.group.agent} at budget {budget}"
                         complain(f"failed: {name}: {outcome.error}")
         except KeyboardInterrupt:
-            complain(f"stopped; the same command goes on from what is saved in {out}")
+            kept = any(out.glob("*.json")) or any((out / RUNNING).glob("*.state"))
+            then = (
+                f"goes on from what is saved in {out}"
+                if kept
+                else "begins again: nothing was saved"
+            )
+            complain(f"stopped; the same command {then}")
             raise typer.Exit(130) from None
 
     wanted = {config.key for group in groups for config in group.configs()}
