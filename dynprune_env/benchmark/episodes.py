@@ -21,7 +21,7 @@ from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
-from dynprune_env.common.checks import run_seeds
+from dynprune_env.common.checks import run_seeds, shown
 from dynprune_env.common.provenance import commit, machine, versions
 from dynprune_env.common.pulse import Listener, doing, listening
 from dynprune_env.common.registration import split_id
@@ -111,6 +111,7 @@ def run_episodes(
             is not saved, and done again.
     """
     check_agent(agent)
+    _check_kinds(env_kwargs, on_epoch, checkpoint)
     seeds = run_seeds(seeds)
     trust = checkpoint is not None and checkpoint.trust
     game = _EpisodeRunner(
@@ -143,6 +144,22 @@ def run_episodes(
         ended = {"seeds": list(seeds), "origin": game.origin(), "results": results}
         checkpoint.save(lambda: ended)
     return results
+
+
+def _check_kinds(env_kwargs: Any, on_epoch: Any, checkpoint: Any) -> None:
+    """Checks what is used late.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    kinds = (
+        ("env_kwargs", env_kwargs, isinstance(env_kwargs, dict), "a dict"),
+        ("on_epoch", on_epoch, callable(on_epoch), "a function of the progress"),
+        ("checkpoint", checkpoint, isinstance(checkpoint, Checkpoint), "a Checkpoint"),
+    )
+    for name, given, fits, kind in kinds:
+        if given is not None and not fits:
+            raise ValueError(f"{name} is {kind}, got {shown(given)}")
 
 
 def _stopper(checkpoint: Checkpoint | None) -> Listener:

@@ -110,10 +110,13 @@ def run_sweep(
     Raises:
         KeyboardInterrupt: it was stopped; the same call goes on.
         OSError: the folder cannot be made.
-        ValueError: there is no such backend, it is not installed, or it has too few GPUs.
+        ValueError: there is no such backend, it is not installed, or it has too few GPUs or knows
+            of none.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is one of {', '.join(BACKENDS)}, got {backend!r}")
+    if gpus and backend != "ray":
+        raise ValueError(f"gpus are reserved by the backend ray, got {gpus:g} for {backend}")
     folder = folder.absolute()  # workers may have another working directory
     folder.mkdir(parents=True, exist_ok=True)
     _sweep_up(folder)

@@ -224,6 +224,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     assert path.read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"on_epoch": 3}, "on_epoch is a function of the progress, got 3"),
+        ({"checkpoint": "x.pt"}, "checkpoint is a Checkpoint, got 'x.pt'"),
+        ({"env_kwargs": [1]}, r"env_kwargs is a dict, got \[1\]"),
+    ],
+)
+def test_what_is_used_late_is_checked_at_once(given: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        run_episodes("DynPrune-Digits-v0", dynprune_agents.make("ucb"), [0], **given)
+
+
 def test_a_module_in_front_of_an_id_is_no_part_of_a_run(finished: Result) -> None:
     config = finished.config
     named = f"dynprune_env:{config.env}"

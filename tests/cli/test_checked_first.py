@@ -61,6 +61,7 @@ def test_nothing_is_played_before_all_is_checked(
     [
         (["--out", "."], "--out . is a folder: name a file in it"),
         (["--out", "a_file/x.npz"], "cannot be written to"),
+        (["--out", "cautious"], "cautious is the name of a shipped policy: --out cautious.npz"),
         (["--tensorboard", "a_file"], "--tensorboard a_file cannot be written to"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--start", "none"], "there is no policy file 'none'"),

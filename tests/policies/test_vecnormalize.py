@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import dynprune_agents
 from dynprune_agents.cli.trust import foreign_agent
+from dynprune_agents.learning.saving import save_policy
 from dynprune_agents.learning.vec_env import DynPruneVecEnv
 
 ID = "DynPrune-Digits-v0"
@@ -45,6 +46,13 @@ def test_it_acts_on_what_it_saw_in_training(trained: Any) -> None:
     np.testing.assert_array_equal(agent.select(seen), expected)
     assert not np.array_equal(expected, model.predict(seen, deterministic=True)[0])
     assert [path.name for path in agent.files()] == ["model.zip", "vecnormalize.pkl"]
+
+
+def test_saving_the_policy_alone_says_what_is_missing(trained: Any) -> None:
+    model, _, folder = trained
+    with pytest.warns(UserWarning, match=r"holds no statistics .*vecnormalize=path"):
+        save_policy(folder / "policy.npz", model)
+    assert (folder / "policy.npz").exists()
 
 
 @pytest.mark.parametrize("place", [".", ID])

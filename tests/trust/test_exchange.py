@@ -312,3 +312,7 @@ def test_an_address_without_a_cluster_is_an_error_and_no_cluster_is_started(
 def test_an_unknown_backend_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="backend is one of loky, ray, got 'dask'"):
         list(run_sweep([group_of()], dynprune_agents.make, tmp_path, backend="dask"))
+    with pytest.raises(
+        ValueError, match=r"gpus are reserved by the backend ray, got 0\.5 for loky"
+    ):
+        list(run_sweep([group_of()], dynprune_agents.make, tmp_path, gpus=0.5))

@@ -239,10 +239,12 @@ def train(
     """
     from dynprune_agents.learning.training import Plan, kept_as
     from dynprune_agents.learning.training import train as train_policy
-    from dynprune_agents.policies._files import find_policy
+    from dynprune_agents.policies._files import find_policy, shipped_policies
 
     files = (find_policy(start),) if start else ()
     check_file(out)
+    if str(out) in shipped_policies():
+        raise ValueError(f"{out} is the name of a shipped policy: --out {out}.npz, for instance")
     check_device(device)
     if tensorboard:
         check_folder(tensorboard, "--tensorboard")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from inspect import signature
 from pathlib import Path
@@ -111,6 +112,14 @@ def save_model(
     Raises:
         ValueError: the policy has a part that is not known here, and the path is no .zip.
     """
+    normalised = model.get_vec_normalize_env()
+    if normalised is not None and normalised.norm_obs:
+        warnings.warn(
+            "the policy was trained on observations that VecNormalize normalised, and its file "
+            "holds no statistics of them: save these with model.get_vec_normalize_env().save(path) "
+            f"and play sb3(policy={str(path)!r}, vecnormalize=path)",
+            stacklevel=2,
+        )
     write = write_model if Path(path).suffix == ".zip" else write_arrays
     write(Path(path), model, origin or {})
 
