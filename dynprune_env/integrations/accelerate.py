@@ -31,8 +31,8 @@ def prepare_loader(accelerator: Accelerator, loader: DataLoader[Any]) -> DataLoa
         loader: draws from a `PruningSampler`.
 
     Raises:
-        ValueError: it does not, or it was prepared already, or the accelerator has one process
-            hand out all batches.
+        ValueError: it does not, or its data set is longer or shorter than the sampler, or it was
+            prepared already, or the accelerator has one process hand out all batches.
     """
     sampler = sampler_of(loader)
     only_own_shares(sampler, "accelerate")

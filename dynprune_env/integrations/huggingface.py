@@ -22,12 +22,13 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from dynprune_env.integrations.accelerate import prepare_loader
-from dynprune_env.integrations.loaders import given_metrics, only_own_shares
+from dynprune_env.integrations.loaders import given_metrics, only_own_shares, same_count
 from dynprune_env.integrations.schedule import on_progress
 from dynprune_env.sampler.sampler import PruningSampler
 
 INDEX = "sample_index"
 IGNORED = -100  # a label that transformers leaves out
+EVALUATING = ("evaluate", "evaluation_loop")  # what metrics come from
 
 
 class WithIndex(Dataset[Any]):
@@ -54,8 +55,8 @@ class PruningMixin:
         *args: of the Trainer.
         sampler: of the train data set.
         val_loss: name of the metric that is the val loss, in nats, e.g. "eval_loss"; None leaves
-            it out. With it, eval_strategy="epoch".
-        val_accuracy: likewise, in [0, 1].
+            it out. With it, eval_strategy="epoch" and eval_delay=0.
+        val_accuracy: likewise, in [0, 1], e.g. "eval_accuracy" of a compute_metrics that gives it.
         **kwargs: of the Trainer.
 
     Where the agent weighs (`sampler.weighs`), the loss is made of `sample_losses`, and so they must
@@ -63,7 +64,8 @@ class PruningMixin:
 
     Raises:
         ValueError: the arguments would make the Trainer leave samples out, or not evaluate in every
-            epoch where val values are asked for, or are a loss that has no parts to weigh.
+            epoch where val values are asked for, or to other names, or are a loss that has no parts
+            to weigh; or sampler is no `PruningSampler`, or one of another number of samples.
     """
 
     def __init__(
@@ -86,12 +88,7 @@ class PruningMixin:
                 f"{setting} leaves samples out or trains them twice: the budget of the sampler "
                 "ends the training"
             )
-        strategy = str(getattr(me.args.eval_strategy, "value", me.args.eval_strategy))
-        if (val_loss or val_accuracy) and strategy != "epoch":
-            raise ValueError(
-                "val_loss and val_accuracy are needed in every epoch: expected "
-                f'eval_strategy="epoch", got "{strategy}"'
-            )
+        self._check_evaluation([name for name in (val_loss, val_accuracy) if name])
         if sampler.weighs and me.compute_loss_func is not None:
             raise ValueError(
                 "the agent weighs the losses of samples, and compute_loss_func gives their sum "
@@ -102,15 +99,40 @@ class PruningMixin:
                 f"an agent that weighs needs a process per GPU, got one for {me.args.n_gpu}: start "
                 "the script with torchrun"
             )
-        if me.train_dataset is None or len(me.train_dataset) != sampler.count:
-            raise ValueError(
-                f"the sampler is of {sampler.count} samples, the train data set is not"
-            )
+        if me.train_dataset is None:
+            raise ValueError("expected a train_dataset, got None")
+        same_count(sampler, me.train_dataset)
         self.sampler = sampler
         self._names = {"val_loss": val_loss, "val_accuracy": val_accuracy}
         self._val: dict[str, float] = {}
         self._epoch_over = self._weighs = self._agreed = False
         me.add_callback(_Saving(self))
+
+    def _check_evaluation(self, names: list[str]) -> None:
+        me: Any = self
+        strategy = str(getattr(me.args.eval_strategy, "value", me.args.eval_strategy))
+        if names and strategy != "epoch":
+            raise ValueError(
+                "val_loss and val_accuracy are needed in every epoch: expected "
+                f'eval_strategy="epoch", got "{strategy}"'
+            )
+        if names and me.args.eval_delay > 0:
+            raise ValueError(
+                "val_loss and val_accuracy are needed in every epoch: expected eval_delay=0, got "
+                f"{me.args.eval_delay}"
+            )
+        own = (getattr(type(self), way) is getattr(Trainer, way) for way in EVALUATING)
+        if not all(own):
+            return  # it may have metrics of its own
+        computes = me.compute_metrics is not None and not me.args.prediction_loss_only
+        for name in names:
+            if not name.startswith("eval_"):
+                raise ValueError(f'the Trainer\'s metrics begin with "eval_", got "{name}"')
+            if not computes and not name.endswith("_loss"):
+                raise ValueError(
+                    f'"{name}" needs compute_metrics, and prediction_loss_only=False: else an '
+                    "evaluation gives losses alone"
+                )
 
     # -- what the Trainer asks ------------------------------------------------------------------
 
@@ -178,6 +200,20 @@ class PruningMixin:
             shapes = [_of_progress(factor, steps) for factor in planned.lr_lambdas]
             me.lr_scheduler = on_progress(planned.optimizer, self.sampler, shapes)
         return me.lr_scheduler
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's.
+
+        Raises:
+            ValueError: the batch does not say which samples it is of.
+        """
+        if INDEX not in inputs:
+            raise ValueError(
+                f"the data_collator drops {INDEX!r} of the samples and must keep it: expected it "
+                f"in a batch, got {', '.join(inputs)}"
+            )
+        parent: Any = super()
+        return parent.training_step(model, inputs, *args, **kwargs)
 
     def compute_loss(
         self,
@@ -320,8 +356,8 @@ class _Saving(TrainerCallback):
         self.trainer._epoch_over = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
-        """Keeps the numbers among the metrics."""
-        self.trainer._val = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
+        """Keeps the numbers among the metrics; there is one call for each eval data set."""
+        self.trainer._val |= {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Adds the sampler to the checkpoint."""

@@ -23,7 +23,11 @@ from dynprune_env.integrations.loaders import (
     only_own_shares,
     record_output,
     sampler_of,
+    warn_of_an_early_end,
 )
+
+VALUES = ("val_loss", "val_accuracy")
+NAMED = " and/or ".join(VALUES)
 
 
 class Pruning:
@@ -33,6 +37,9 @@ class Pruning:
         engine: trains.
         loader: of the train samples, draws from a `PruningSampler`.
         metrics: see `attach`.
+
+    Raises:
+        ValueError: see `attach`.
     """
 
     def __init__(
@@ -43,14 +50,21 @@ class Pruning:
     ):
         self.sampler = sampler_of(loader)
         only_own_shares(self.sampler, "ignite")
+        if metrics is not None and not callable(metrics):
+            raise ValueError(f"metrics is a function that gives {NAMED}, got {metrics!r}")
         self._engine, self._loader, self._metrics = engine, loader, metrics
         self._iteration = self._before = 0
 
     def started(self) -> None:
-        """Puts a new run of the engine where the sampler stands."""
+        """Puts a new run of the engine where the sampler stands.
+
+        It warns where max_epochs may end the run before the budget is spent.
+        """
+        state = self._engine.state
         if self.sampler.finished:
             self._engine.terminate()
-        state = self._engine.state
+        else:
+            warn_of_an_early_end(self.sampler, state.max_epochs)
         state.epoch, state.iteration = self.sampler.epoch, self._iteration
         state.epoch_length = None  # ignite would end the run by it
 
@@ -74,12 +88,26 @@ class Pruning:
         self._before = self.sampler.recorded
 
     def end(self) -> None:
-        """Selects; ends the run with the budget."""
-        self.sampler.select(**({} if self._metrics is None else self._metrics()))
+        """Selects; ends the run with the budget.
+
+        Raises:
+            ValueError: `metrics` gave something else.
+        """
+        self.sampler.select(**self._val())
         self._before = 0
         self._engine.state.epoch_length = None
         if self.sampler.finished:
             self._engine.terminate()
+
+    def _val(self) -> dict[str, float]:
+        if self._metrics is None:
+            return {}
+        found: Any = self._metrics()
+        if not isinstance(found, Mapping):
+            raise ValueError(f"metrics gives {NAMED}, got {found!r}")
+        if not found.keys() <= {*VALUES}:
+            raise ValueError(f"metrics gives {NAMED}, got {', '.join(map(str, found))}")
+        return dict(found)
 
     def state_dict(self) -> dict[str, Any]:
         """Of all processes: a collective call."""
@@ -120,7 +148,8 @@ def attach(
             of an epoch, e.g. by running an evaluator.
 
     Raises:
-        ValueError: the loader draws from another sampler.
+        ValueError: the loader draws from another sampler, or from one of another number of samples
+            than its data set; or `metrics` is no function.
     """
     pruning = Pruning(engine, loader, metrics)
     engine.add_event_handler(Events.STARTED, pruning.started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from dynprune_env.sampler.sampler import PruningSampler
@@ -20,7 +21,7 @@ def sampler_of(loader: Any) -> PruningSampler:
     """The same.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or one of another number of samples than the loader's data set.
     """
     sampler = find_sampler(loader)
     if sampler is None:
@@ -28,15 +29,46 @@ def sampler_of(loader: Any) -> PruningSampler:
             "expected DataLoader(Indexed(dataset), batch_size, sampler=a PruningSampler), got a "
             f"{type(loader).__name__} that draws from {getattr(loader, 'sampler', None)!r}"
         )
+    same_count(sampler, getattr(loader, "dataset", None))
     return sampler
+
+
+def same_count(sampler: PruningSampler, dataset: Any) -> None:
+    """Checks that the data set has the sampler's samples; one without a length passes.
+
+    Raises:
+        ValueError: it is longer or shorter.
+    """
+    try:
+        count = len(dataset)
+    except TypeError:  # also of an Indexed around one without a length
+        return
+    if count != sampler.count:
+        raise ValueError(
+            f"the sampler is of {sampler.count} samples, the train data set is of {count}"
+        )
+
+
+def warn_of_an_early_end(sampler: PruningSampler, max_epochs: int | None) -> None:
+    """Warns if a framework's own limit, where it has one, lies below the sampler's epochs."""
+    if max_epochs is not None and 0 <= max_epochs < sampler.epochs:
+        warnings.warn(
+            f"max_epochs={max_epochs} ends the training before the sampler's {sampler.epochs} "
+            "epochs: unless the agent spends faster, the budget is not spent then, and schedules "
+            "on its progress stop midway",
+            stacklevel=3,
+        )
 
 
 def only_own_shares(sampler: PruningSampler, library: str) -> None:
     """Checks that the sampler deals its selection out itself.
 
     Raises:
-        ValueError: it leaves that to a framework, which here does not do it.
+        ValueError: it is no `PruningSampler`, or leaves that to a framework, which here does not
+            do it.
     """
+    if not isinstance(sampler, PruningSampler):
+        raise ValueError(f"the adapter of {library} takes a PruningSampler, got {sampler!r}")
     if sampler.dealt_by != "sampler":
         raise ValueError(f'the adapter of {library} needs shares="sampler", got "framework"')
 
@@ -100,15 +132,20 @@ def batch_indices(batch: Any) -> Any:
     return batch[0] if isinstance(batch, list | tuple) and batch else None
 
 
+def missing_metric(found: Any, names: dict[str, str | None]) -> str | None:
+    """The first name that was asked for and is not there."""
+    return next((n for n in names.values() if n is not None and n not in found), None)
+
+
 def given_metrics(found: Any, names: dict[str, str | None]) -> dict[str, float]:
     """The val values that were asked for by name.
 
     Raises:
         RuntimeError: one is not there.
     """
-    missing = [name for name in names.values() if name is not None and name not in found]
-    if missing:
+    missing = missing_metric(found, names)
+    if missing is not None:
         raise RuntimeError(
-            f"no {missing[0]!r} was logged in this epoch; there are {', '.join(found) or 'none'}"
+            f"no {missing!r} was logged in this epoch; there are {', '.join(found) or 'none'}"
         )
     return {key: float(found[name]) for key, name in names.items() if name is not None}

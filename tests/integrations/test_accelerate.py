@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 from helpers.digits import Growing, dataset, net, new_sampler, plain_visits
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
-from dynprune_env import Indexed
+from dynprune_env import Indexed, PruningSampler
 
 accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
 
@@ -141,6 +141,26 @@ def test_a_loader_that_does_not_fit_is_refused() -> None:
     loader = DataLoader(Indexed(dataset()), sampler=new_sampler(shares="framework"))
     with pytest.raises(ValueError, match='accelerate needs shares="sampler"'):
         prepare_loader(accelerator, loader)
+    for count in (150, 250):
+        sampler = PruningSampler(count, Growing(), epochs=2)
+        with pytest.raises(ValueError, match=f"of {count} samples, the train data set is of 200"):
+            prepare_loader(accelerator, DataLoader(Indexed(dataset()), sampler=sampler))
+
+
+class Endless:
+    """It has no length."""
+
+    def __getitem__(self, index: int) -> Any:
+        return dataset()[index]
+
+
+@pytest.mark.parametrize(
+    ("data", "count"), [(Endless(), 200), (Subset(dataset(), range(150)), 150)], ids=["none", "150"]
+)
+def test_a_data_set_of_the_samplers_length_or_of_none_is_taken(data: Any, count: int) -> None:
+    sampler = PruningSampler(count, Growing(), epochs=2)
+    loader = DataLoader(Indexed(data), 16, sampler=sampler)
+    assert len([*prepare_loader(accelerate.Accelerator(cpu=True), loader)]) == len(loader)
 
 
 if __name__ == "__main__":

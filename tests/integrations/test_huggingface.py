@@ -48,8 +48,11 @@ class Noting(PruningTrainer):  # type: ignore[misc]
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-def trainer(sampler: PruningSampler, folder: Path, **changes: Any) -> Any:
-    names = {key: changes.pop(key) for key in ("val_loss", "val_accuracy") if key in changes}
+OF_THE_TRAINER = ("val_loss", "val_accuracy", "compute_metrics", "data_collator", "eval_dataset")
+
+
+def trainer(sampler: PruningSampler, folder: Path, kind: Any = Noting, **changes: Any) -> Any:
+    own = {key: changes.pop(key) for key in OF_THE_TRAINER if key in changes}
     defaults: dict[str, Any] = {
         "output_dir": str(folder),
         "per_device_train_batch_size": 16,
@@ -64,14 +67,8 @@ def trainer(sampler: PruningSampler, folder: Path, **changes: Any) -> Any:
         "logging_strategy": "no",
     }
     args = transformers.TrainingArguments(**{**defaults, **changes})
-    found = Noting(
-        model=Model(),
-        args=args,
-        train_dataset=Rows(),
-        eval_dataset=Rows(),
-        sampler=sampler,
-        **names,
-    )
+    data = {"train_dataset": Rows(), "eval_dataset": Rows()}
+    found = kind(model=Model(), args=args, sampler=sampler, **{**data, **own})
     found.visits, found.rates = [], []
     return found
 
@@ -173,6 +170,104 @@ def test_an_evaluation_reaches_the_agent(tmp_path: Path) -> None:
     assert float(sampler._metrics.val_loss[0]) == pytest.approx(running.evaluate()["eval_loss"])
 
 
+class Few(torch.utils.data.Subset):
+    """The first ten."""
+
+    def __init__(self) -> None:
+        super().__init__(Rows(), range(10))
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_each_of_several_evaluations_reaches_the_agent(name: str, tmp_path: Path) -> None:
+    sampler = new_sampler(Growing())
+    several = {"a": Few(), "b": Rows()}
+    wanted = f"eval_{name}_loss"
+    running = trainer(
+        sampler, tmp_path, eval_strategy="epoch", eval_dataset=several, val_loss=wanted
+    )
+    running.train()
+    assert float(sampler._metrics.val_loss[0]) == pytest.approx(running.evaluate()[wanted])
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_an_evaluation_of_an_earlier_epoch_is_never_used(goes_on: bool, tmp_path: Path) -> None:
+    class Once(Noting):
+        def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+            if self.state.epoch and self.state.epoch > 1:
+                return {}
+            return super().evaluate(*args, **kwargs)
+
+    changes = {"eval_strategy": "epoch", "val_loss": "eval_loss", "save_strategy": "epoch"}
+    folder: Any = None
+    if goes_on:
+        trainer(new_sampler(Growing()), tmp_path, **changes).train()
+        folder = str(min(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name[11:])))
+    running = trainer(new_sampler(Growing()), tmp_path / "other", Once, **changes)
+    with pytest.raises(RuntimeError, match="no 'eval_loss' was logged in this epoch"):
+        running.train(resume_from_checkpoint=folder)
+    assert running.sampler.epoch == 1
+
+
+def accuracy(found: Any) -> dict[str, float]:
+    return {"accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())}
+
+
+def test_an_accuracy_of_ones_own_reaches_the_agent(tmp_path: Path) -> None:
+    sampler = new_sampler(Growing())
+    names = {"val_accuracy": "eval_accuracy", "compute_metrics": accuracy}
+    running = trainer(sampler, tmp_path, eval_strategy="epoch", **names)
+    running.train()
+    assert float(sampler._metrics.val_accuracy[0]) == running.evaluate()["eval_accuracy"]
+
+
+def test_a_trainer_may_have_metrics_of_its_own(tmp_path: Path) -> None:
+    class Own(Noting):
+        def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().evaluation_loop(*args, **kwargs)
+            found.metrics["accuracy"] = 0.25
+            return found
+
+    sampler = new_sampler(Growing())
+    trainer(sampler, tmp_path, Own, eval_strategy="epoch", val_accuracy="accuracy").train()
+    assert float(sampler._metrics.val_accuracy[0]) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"val_loss": "loss"}, 'metrics begin with "eval_", got "loss"'),
+        ({"val_loss": "eval_loss", "eval_delay": 2}, "expected eval_delay=0, got 2"),
+        ({"val_accuracy": "eval_accuracy"}, '"eval_accuracy" needs compute_metrics'),
+        (
+            {
+                "val_accuracy": "eval_accuracy",
+                "compute_metrics": accuracy,
+                "prediction_loss_only": True,
+            },
+            "and prediction_loss_only=False",
+        ),
+    ],
+)
+def test_val_values_that_no_evaluation_would_give_are_refused(
+    changes: Any, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        trainer(new_sampler(), tmp_path, eval_strategy="epoch", **changes)
+
+
+def test_a_collator_that_drops_the_index_is_refused_at_the_first_batch(tmp_path: Path) -> None:
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {
+            "x": torch.stack([row["x"] for row in rows]),
+            "labels": torch.tensor([row["labels"] for row in rows]),
+        }
+
+    running = trainer(new_sampler(), tmp_path, data_collator=collate)
+    with pytest.raises(ValueError, match=r"drops 'sample_index' .* in a batch, got x, labels"):
+        running.train()
+    assert running.state.global_step == 0
+
+
 def test_weights_of_the_agent_reach_the_gradient(tmp_path: Path) -> None:
     weights = torch.ones(N)
     weights[::2] = 3
@@ -190,12 +285,14 @@ def test_weights_of_the_agent_reach_the_gradient(tmp_path: Path) -> None:
 def test_mistakes_meet_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="max_steps=5 leaves samples out"):
         trainer(new_sampler(), tmp_path, max_steps=5)
-    with pytest.raises(ValueError, match="the sampler is of 50 samples"):
+    with pytest.raises(ValueError, match="of 50 samples, the train data set is of 200"):
         trainer(PruningSampler(50, Growing(), epochs=2), tmp_path)
-    with pytest.raises(RuntimeError, match="no 'loss' was logged in this epoch"):
-        trainer(new_sampler(), tmp_path, val_loss="loss", eval_strategy="epoch").train()
+    with pytest.raises(ValueError, match="adapter of transformers takes a PruningSampler, got 'x'"):
+        trainer("x", tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="no 'eval_x_loss' was logged in this epoch"):
+        trainer(new_sampler(), tmp_path, val_loss="eval_x_loss", eval_strategy="epoch").train()
     for seldom in ({}, {"eval_strategy": "steps", "eval_steps": 2}):
-        with pytest.raises(ValueError, match='expected eval_strategy="epoch", got "(no|steps)"'):
+        with pytest.raises(ValueError, match=r'expected eval_strategy="epoch", got "(no|steps)"'):
             trainer(new_sampler(), tmp_path, val_accuracy="eval_accuracy", **seldom)
     (tmp_path / "checkpoint-1").mkdir()
     with pytest.raises(ValueError):

@@ -104,9 +104,43 @@ def test_a_run_goes_on_from_any_state_exactly_or_says_that_it_cannot(
     assert len(states) - refused >= EPOCHS
 
 
+@pytest.mark.parametrize(
+    ("metrics", "got"),
+    [
+        (lambda: {"val_loss": 0.25, "loss": 1.0}, "val_loss, loss"),
+        (lambda: {"loss": 1.0, "accuracy": 1.0}, "loss, accuracy"),
+        (lambda: None, "None"),
+    ],
+)
+def test_metrics_of_other_names_are_refused(metrics: Any, got: str) -> None:
+    with pytest.raises(ValueError, match=f"metrics gives val_loss and/or val_accuracy, got {got}$"):
+        Run(new_sampler(), metrics).go()
+
+
+def test_metrics_are_a_function() -> None:
+    with pytest.raises(ValueError, match=r"metrics is a function that gives .*, got \{'val_loss'"):
+        Run(new_sampler(), {"val_loss": 1.0})
+
+
+@pytest.mark.parametrize("most", [None, 2])
+def test_fewer_epochs_than_the_samplers_meet_a_warning(most: Any) -> None:
+    run = Run(new_sampler("dynamic_random"))
+    sentence = f"max_epochs={most or 1} ends the training before the sampler's {EPOCHS} epochs"
+    with pytest.warns(UserWarning, match=sentence):
+        run.go(most)
+    assert run.pruning.sampler.epoch == (most or 1)
+
+
+@pytest.mark.parametrize("count", [150, 250])
+def test_a_sampler_of_another_length_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"of {count} samples, the train data set is of 200"):
+        Run(PruningSampler(count, Growing(), epochs=EPOCHS))
+
+
 def test_another_loader_is_refused() -> None:
     run = Run(new_sampler())
+    other = DataLoader(Indexed(dataset()), 16, sampler=new_sampler())
     with pytest.raises(RuntimeError, match="another loader than attach was given"):
-        run.engine.run(DataLoader(Indexed(dataset()), 16, sampler=new_sampler()), max_epochs=2)
+        run.engine.run(other, max_epochs=EPOCHS)
     with pytest.raises(ValueError, match="sampler=a PruningSampler"):
         attach(run.engine, DataLoader(dataset()))

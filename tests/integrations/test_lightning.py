@@ -199,11 +199,80 @@ def test_a_checkpoint_without_a_sampler_or_of_another_run_is_refused(tmp_path: P
         ({"limit_train_batches": 1}, "limit_train_batches=1 leaves out samples"),
         ({"overfit_batches": 2}, "overfit_batches=2 leaves out samples"),
         ({"max_steps": 10}, "max_steps=10 leaves out samples"),
+        ({"min_steps": 500}, "min_steps=500 may go on after the budget is spent"),
+        ({"min_epochs": 2}, "min_epochs=2 may go on after the budget is spent"),
+        ({"val_check_interval": 5}, "as a share such as 1.0, since epochs differ in length; got 5"),
     ],
 )
-def test_a_trainer_that_would_leave_samples_out_is_refused(changes: Any, sentence: str) -> None:
+def test_a_trainer_that_would_not_train_what_the_agent_chose_is_refused(
+    changes: Any, sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
-        fit(new_sampler(), **changes)
+        fit(new_sampler(), val=DataLoader(dataset(), 50), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"min_epochs": 1},
+        {"val_check_interval": 0.5},
+        {"val_check_interval": 1},
+        {"val_check_interval": 50, "limit_val_batches": 0},
+        {"val_check_interval": 50, "check_val_every_n_epoch": None},
+    ],
+)
+def test_a_trainer_that_trains_it_all_is_not(changes: Any) -> None:
+    sampler = new_sampler(Growing())
+    trainer(PruningCallback(sampler), **changes).fit(
+        Digits(), loader(sampler), DataLoader(dataset(), 50)
+    )
+    assert sampler.finished
+    assert sampler.visits == sum(map(len, plain_visits(Growing())))
+
+
+def warned(sampler: PruningSampler, module: Any = None, **kwargs: Any) -> list[str]:
+    """What is said before the end of the first epoch or of the training."""
+    val = DataLoader(dataset(), 50) if kwargs.pop("validates", True) else None
+    names = {key: kwargs.pop(key) for key in ("val_loss", "val_accuracy") if key in kwargs}
+    running = trainer(PruningCallback(sampler, **names), num_sanity_val_steps=2, **kwargs)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        try:
+            running.fit(module or Digits(), loader(sampler), val)
+        except RuntimeError as error:
+            assert "was logged in this epoch" in str(error)
+    sentences = [str(each.message) for each in seen]
+    return [s for s in sentences if "ends the training" in s or "no validation" in s]
+
+
+@pytest.mark.parametrize(("most", "warns"), [(2, True), (EPOCHS, False), (-1, False)])
+def test_fewer_epochs_than_the_samplers_meet_a_warning(most: int, warns: bool) -> None:
+    said = warned(new_sampler("dynamic_random"), max_epochs=most)
+    wanted = [f"max_epochs={most} ends the training before the sampler's {EPOCHS} epochs"]
+    assert [sentence.partition(":")[0] for sentence in said] == (wanted if warns else [])
+
+
+@pytest.mark.parametrize("validates", [False, True])
+def test_a_name_that_no_validation_logs_meets_a_warning_before_the_training(
+    validates: bool,
+) -> None:
+    said = warned(new_sampler(), val_loss="loss", validates=validates)
+    there = "val_loss" if validates else "none"
+    assert len(said) == 1
+    assert said[0].startswith(f"no validation logs 'loss'; there are {there}: unless")
+    assert warned(new_sampler(), val_loss="val_loss") == []
+
+
+def test_a_name_may_be_logged_by_the_training() -> None:
+    class Own(Digits):
+        def training_step(self, batch: Any, number: int) -> Any:
+            self.log("own", 0.25, on_step=False, on_epoch=True, batch_size=16)
+            return super().training_step(batch, number)
+
+    sampler = new_sampler()
+    assert len(warned(sampler, Own(), val_loss="own")) == 1
+    assert sampler.finished
+    assert float(sampler._metrics.val_loss[0]) == 0.25
 
 
 @pytest.mark.parametrize("every", [2, None])
@@ -220,6 +289,11 @@ def test_val_values_of_every_epoch_need_validations_in_every_epoch(every: int | 
     assert module.visits  # val values that nobody reads may be seldom
 
 
+def test_val_values_of_every_epoch_need_no_clock() -> None:
+    with pytest.raises(ValueError, match=r"as a share such as 1\.0, got a time"):
+        fit(new_sampler(), val=DataLoader(dataset(), 50), val_check_interval="00:00:01:00")
+
+
 def test_mistakes_meet_a_sentence() -> None:
     with pytest.raises(RuntimeError, match="training_step returns a dict"):
         fit(new_sampler(), returns="")
@@ -227,6 +301,14 @@ def test_mistakes_meet_a_sentence() -> None:
         trainer(PruningCallback(new_sampler())).fit(Digits(), loader(new_sampler()))
     with pytest.raises(ValueError, match='needs shares="sampler"'):
         fit(new_sampler(shares="framework"))
+    with pytest.raises(ValueError, match="or a function that makes one, got 'x'"):
+        PruningCallback("x")  # type: ignore[arg-type]
+    made: Any = PruningCallback(lambda: "x")  # type: ignore[arg-type,return-value]
+    with pytest.raises(ValueError, match="adapter of Lightning takes a PruningSampler, got 'x'"):
+        trainer(made).fit(Digits(), loader(new_sampler()))
+    for count in (150, 250):
+        with pytest.raises(ValueError, match=f"of {count} samples, the train data set is of 200"):
+            fit(PruningSampler(count, Growing(), epochs=EPOCHS))
     with pytest.raises(RuntimeError, match="no 'loss' was logged in this epoch"):
         trainer(PruningCallback(sampler := new_sampler(), val_loss="loss")).fit(
             Digits(), loader(sampler)
