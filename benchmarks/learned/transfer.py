@@ -51,8 +51,9 @@ draws at random among the right ones; where none is wrong it is dynamic random. 
 the budget. Policies were trained on other data, and chosen on other data but for `robust`, which
 was chosen partly by val accuracy on CIFAR-10 (another data seed). One that has not played all of a
 data set has no row there, and none over all settings. All play at the tasks' learning rates, which
-suit clean labels: [long_rates.md](long_rates.md) says what part of the leads is step size, and
-[long_horizon.md](long_horizon.md) what becomes of CIFAR in runs twice as long."""
+suit clean labels: [long_rates.md](long_rates.md) says what part of the leads is step size,
+[long_horizon.md](long_horizon.md) what becomes of CIFAR in runs twice as long, and
+[long_worst.md](long_worst.md) what becomes of the worst settings with other seeds."""
 
 TABLES = Path("benchmarks/results")
 
