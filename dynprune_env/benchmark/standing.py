@@ -140,7 +140,6 @@ def save_anew(result: Result, folder: Path) -> set[str]:
     Raises:
         OSError: the file cannot be written.
     """
-    assert result.fingerprint is not None
     path = folder / f"{result.config.key}.json"
     made_by: set[str] = set()
     if path.is_file():
@@ -162,6 +161,7 @@ def save_anew(result: Result, folder: Path) -> set[str]:
 
 def _made_by(old: Result, new: Result) -> set[str]:
     """What may be why two results of a run have other numbers, for people to read."""
+    assert new.fingerprint is not None
     if changes := differences(old.fingerprint, new.fingerprint):
         return {each.what for each in changes}
     unlike = {

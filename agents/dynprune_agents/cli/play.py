@@ -317,7 +317,7 @@ def bench(
                         name = f"{outcome.group.agent} at budget {budget}"
                         complain(f"failed: {name}: {outcome.error}")
         except KeyboardInterrupt:
-            kept = any(out.glob("*.json")) or any((out / RUNNING).glob("*.state"))
+            saved = any(out.glob("*.json")) or any((out / RUNNING).glob("*.state"))
             then = (
                 f"goes on from what is saved in {out}"
                 if kept
