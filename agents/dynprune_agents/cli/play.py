@@ -320,7 +320,7 @@ def bench(
             saved = any(out.glob("*.json")) or any((out / RUNNING).glob("*.state"))
             then = (
                 f"goes on from what is saved in {out}"
-                if kept
+                if saved
                 else "begins again: nothing was saved"
             )
             complain(f"stopped; the same command {then}")
