@@ -125,9 +125,13 @@ class PruningMixin:
         if not all(own):
             return  # it may have metrics of its own
         computes = me.compute_metrics is not None and not me.args.prediction_loss_only
+        several = me.eval_dataset if isinstance(me.eval_dataset, dict) else ()
+        beginnings = tuple(f"eval_{key}_" for key in several) or ("eval_",)
         for name in names:
-            if not name.startswith("eval_"):
-                raise ValueError(f'the Trainer\'s metrics begin with "eval_", got "{name}"')
+            if not name.startswith(beginnings):
+                raise ValueError(
+                    f"the Trainer's metrics begin with {' or '.join(beginnings)}, got {name!r}"
+                )
             if not computes and not name.endswith("_loss"):
                 raise ValueError(
                     f'"{name}" needs compute_metrics, and prediction_loss_only=False: else an '

@@ -235,7 +235,11 @@ def test_a_trainer_may_have_metrics_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"val_loss": "loss"}, 'metrics begin with "eval_", got "loss"'),
+        ({"val_loss": "loss"}, "metrics begin with eval_, got 'loss'"),
+        (
+            {"val_loss": "eval_loss", "eval_dataset": {"a": Few(), "b": Rows()}},
+            "metrics begin with eval_a_ or eval_b_, got 'eval_loss'",
+        ),
         ({"val_loss": "eval_loss", "eval_delay": 2}, "expected eval_delay=0, got 2"),
         ({"val_accuracy": "eval_accuracy"}, '"eval_accuracy" needs compute_metrics'),
         (
