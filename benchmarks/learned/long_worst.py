@@ -23,6 +23,7 @@ import typer
 
 from benchmarks.compact_runs import compact
 from benchmarks.expand_runs import expand
+from benchmarks.learned.long_horizon import LONG_RUNS
 from benchmarks.learned.long_study import LEARNED, NAMED, PARTS
 from benchmarks.learned.long_tables import BASELINE
 from benchmarks.learned.tables import (
@@ -43,8 +44,6 @@ SEEDS = (2000, 2001, 2002, 2003, 2004)
 DATA_SEEDS = {"cifar10": (101, 102)}
 OTHERS = (101, 102, 103, 104)
 """Data seeds: two of CIFAR-10, whose runs take minutes, four of what is cheap."""
-
-LONG_RUNS = Path(__file__).parent.parent / "results" / "long" / "runs.json"
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def check_data(games: Iterable[tuple[str, dict[str, Any]]], data_dir: str | None
     from dynprune_env.envs.settings import settings_of
     from dynprune_env.tasks.datasets import data_folder, read_raw
 
-    for env, kwargs in games:
+    for env, kwargs in {repr(game): game for game in games}.values():  # many agents play each
         settings = settings_of(env, kwargs)
         read_raw(settings.resolved.info, str(data_folder(data_dir)), settings.download)
 

@@ -366,7 +366,7 @@ def _load(sweep: str, context: typer.Context) -> Sweep:
 
 def _games(groups: Iterable[RunGroup]) -> list[tuple[str, dict[str, Any]]]:
     """The environments that groups are played in, without what each agent adds."""
-    return [(group.env, dict(group.env_kwargs)) for group in groups]
+    return [(group.env, group.env_kwargs) for group in groups]
 
 
 def _played(group: RunGroup, folder: Path) -> bool:
