@@ -67,6 +67,8 @@ def lookup(
     Raises:
         ValueError: there is none; the message lists what there is.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"a {kind} is named by one of {', '.join(registry)}, got {shown(name)}")
     if name in registry:
         return registry[name]
     hint = did_you_mean(name, registry, also)

@@ -74,10 +74,10 @@ class DynPruneEnv(SavedRuns, gym.Env[Any, np.ndarray]):
     | "my_module:function" | every step | what a function of one's own makes of two `Metrics` |
 
     Those paid at every step telescope to the run's total improvement: for analysis, and where a
-    dense signal is wanted. Those paid at the end are for learning: what a single epoch brings is
-    mostly noise. Less noisy still is to compare runs that differ in nothing but the actions: the
-    `twins` of a `DynPruneVectorEnv` in `RelativeRewards`. The test split reaches no reward,
-    observation or info: `env.unwrapped.evaluate("test")` reads it.
+    dense signal is wanted. All of them hold much luck of data and seeds, of which little is left
+    where runs are compared that differ in nothing but the actions, the `twins` of a
+    `DynPruneVectorEnv` in `RelativeRewards`: so policies learn best. The test split reaches no
+    reward, observation or info: `env.unwrapped.evaluate("test")` reads it.
 
     ## Starting State
 

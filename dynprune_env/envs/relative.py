@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import VectorActionWrapper, VectorEnv, VectorWrapper
+from gymnasium.wrappers.vector import DictInfoToList
 
 from dynprune_env.common.checks import real
 from dynprune_env.common.specs import lookup
@@ -38,7 +39,9 @@ class RelativeRewards(
     and its own reward is 0: its steps are nothing to learn from.
 
     Args:
-        vector_env: a `DynPruneVectorEnv`, wrapped or not, with twins.
+        vector_env: a `DynPruneVectorEnv` with twins. Wrappers that change actions, such as
+            `RescaleAction`, go around these rewards where they are of kind "random", and
+            `DictInfoToList` always.
         kind: see above.
         loss_share: in [0, 1].
 
@@ -46,7 +49,8 @@ class RelativeRewards(
         own_rewards: (R,) float64, what the environment itself paid in the last step.
 
     Raises:
-        ValueError: the environment has no twins, or an argument is none of those above.
+        ValueError: the environment has no twins, a wrapper belongs around these rewards, or an
+            argument is none of those above.
 
     Example:
         envs = gym.make_vec("dynprune_env:DynPrune-Digits-v0", num_envs=32, twins=8, action="tilts")
@@ -68,6 +72,7 @@ class RelativeRewards(
                 "relative rewards compare twins: make the environment with twins of at least 2, "
                 f'such as gym.make_vec("DynPrune-Digits-v0", num_envs=32, twins=8), got {base}'
             )
+        _check_inside(vector_env, kind)
         self._base = base
         self.kind = kind
         self.loss_share = real("loss_share is a share", loss_share, "[0, 1]")
@@ -133,6 +138,26 @@ class RelativeRewards(
         twins = self._base.twins
         replaced[::twins] = random[::twins]
         return replaced
+
+
+def _check_inside(envs: VectorEnv[Any, Any, Any], kind: str) -> None:
+    """Refuses wrappers under which the rewards would not be what they say.
+
+    Raises:
+        ValueError: one changes infos, or the actions of those that play dynamic random, or compares
+            twins already.
+    """
+    while isinstance(envs, VectorWrapper):
+        if isinstance(envs, RelativeRewards):
+            raise ValueError("these twins are compared already, by a RelativeRewards inside")
+        changes = kind == "random" and isinstance(envs, VectorActionWrapper)
+        if changes or isinstance(envs, DictInfoToList):
+            name = type(envs).__name__
+            raise ValueError(
+                f"{name} goes around RelativeRewards, not into it: {name}(RelativeRewards(envs, "
+                f"{kind!r}), ...)"
+            )
+        envs = envs.env
 
 
 def centred_ranks(values: np.ndarray) -> np.ndarray:

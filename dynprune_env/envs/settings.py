@@ -39,7 +39,7 @@ class Settings:
         batch_size: samples per gradient step.
         reward: "val_loss", "val_accuracy", "log_val_loss" or "train_loss", which telescope: for
             analysis, and where a signal at every step is wanted. "final_accuracy" or "final_loss",
-            paid once at the end: for learning, since what an epoch brings is mostly noise. Or
+            paid once at the end. Policies learn best from what `RelativeRewards` pays. Or
             "my_module:function", a pure function of one's own, see `find_reward`.
         observation: "samples", "summary", "run" or "diagnostics".
         action: "mask", "weights", "quantiles", "strategy", "tilts",
@@ -221,11 +221,9 @@ def settings_of(env: str, env_kwargs: dict[str, Any]) -> Settings:
     """The settings that `gym.make(env, **env_kwargs)` would have, checked before it is made.
 
     Raises:
-        ValueError: it is no environment of this package, or an argument is not valid.
+        ValueError: see `known_env`, or an argument is not valid.
     """
     spec = gym.spec(known_env(env))
-    if spec.vector_entry_point != VECTOR_ENTRY_POINT:
-        raise ValueError(f"{env} is not an environment of dynprune_env")
     return Settings(**checked_arguments(Settings, {**spec.kwargs, **env_kwargs}, env))
 
 
@@ -239,8 +237,8 @@ def known_env(env: str) -> str:
         The id alone.
 
     Raises:
-        ValueError: there is none; the message lists those of this package. Or its module cannot be
-            imported.
+        ValueError: there is none; the message lists those of this package. Or it is of another
+            package, or its module cannot be imported.
     """
     if not isinstance(env, str):
         raise ValueError(f"an environment is named by its id, a text, got {shown(env)}")
@@ -250,4 +248,6 @@ def known_env(env: str) -> str:
         ours = [s.id for s in gym.registry.values() if s.vector_entry_point == VECTOR_ENTRY_POINT]
         hint = did_you_mean(name, ours, also={each.split("-")[1]: each for each in ours})
         raise ValueError(f"no environment is called {env!r}; there are {', '.join(ours)}.{hint}")
+    if gym.spec(name).vector_entry_point != VECTOR_ENTRY_POINT:
+        raise ValueError(f"{env} is not an environment of dynprune_env")
     return name

@@ -25,8 +25,9 @@ ProbeOf = Callable[[Any], Probe]
 KEYS = {"agent", "pickled", "state", "hash"}
 METHODS = ("prepare", "reset", "select", "update")
 REMEDY = (
-    "give the agent state_dict() and load_state_dict(), or allow a pickle with pickled=True "
-    "(dynprune bench --trust)"
+    "give the agent state_dict() and load_state_dict() of plain values, or allow that it is "
+    "pickled: env.save(..., pickled=True), PruningSampler.state_dict(pickled=True), dynprune bench "
+    "--trust"
 )
 
 for _cls in (ReplicaRandom, SampleValues):

@@ -8,7 +8,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
-from gymnasium.wrappers.vector import NormalizeReward, RecordEpisodeStatistics
+from gymnasium.wrappers.vector import (
+    ClipReward,
+    DictInfoToList,
+    NormalizeReward,
+    RecordEpisodeStatistics,
+    RescaleAction,
+)
 from helpers.episodes import assert_same, make_vector, random_masks
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +30,7 @@ MODES = ["Disabled", "SameStep", "NextStep"]
 
 
 def relative(
-    kind: str = "rank", mode: str = "Disabled", loss_share: float = 0.25, **kw: Any
+    kind: Any = "rank", mode: str = "Disabled", loss_share: float = 0.25, **kw: Any
 ) -> Any:
     """Two groups of three."""
     return RelativeRewards(make_vector(6, mode, twins=3, **kw), kind, loss_share)
@@ -177,12 +183,35 @@ def test_wrong_actions_are_refused_in_the_environments_words(actions: Any) -> No
         (lambda: RelativeRewards(make_vector(2, twins=1)), "twins of at least 2"),
         (lambda: RelativeRewards(SyncVectorEnv([lambda: gym.make("CartPole-v1")])), "twins"),
         (lambda: relative("ranks"), "Did you mean 'rank'"),
+        (lambda: relative(None), "named by one of rank, mean, random, got None"),
+        (lambda: RelativeRewards(ClipReward(relative(), -9, 9), "mean"), "compared already"),
+        (lambda: RelativeRewards(scaled(), "random"), r"RescaleAction\(RelativeRewards\(envs"),
+        (
+            lambda: RelativeRewards(DictInfoToList(make_vector(2, twins=2))),
+            "DictInfoToList goes around RelativeRewards",
+        ),
         (lambda: relative(loss_share=1.5), r"loss_share is a share in \[0, 1\], got 1.5"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(make: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         make()
+
+
+def scaled(of: Any = None) -> Any:
+    of = make_vector(4, twins=2, action="weights") if of is None else of
+    return RescaleAction(of, np.float32(-1), np.float32(1))
+
+
+def test_the_random_twin_is_dynamic_random_under_wrappers_of_actions() -> None:
+    plain = RelativeRewards(make_vector(4, twins=2, action="weights"), "random")
+    wrapped = scaled(RelativeRewards(make_vector(4, twins=2, action="weights"), "random"))
+    for env in (plain, wrapped):
+        env.reset(seed=0)
+    nothing = np.full(wrapped.action_space.shape, -1, np.float32)
+    expected = plain.step(np.zeros_like(nothing))[-1]["kept"]
+    assert wrapped.step(nothing)[-1]["kept"].tolist() == expected.tolist()
+    RelativeRewards(scaled(), "rank")  # which leaves actions as they are
 
 
 def test_other_wrappers_may_lie_below_and_above() -> None:

@@ -88,6 +88,7 @@ def test_what_is_drawn_for_one_task_replaces_what_is_drawn_for_all() -> None:
         ({"vary": {"epoch": [3]}}, "no parameter 'epoch'; it has .*epochs"),
         ({"label_noise": (0.0, 1.2)}, r"label_noise .* got 1\.2"),
         ({"envs": ("DynPrune-Digits-v0", "DynPrune-MNIST-v0")}, "MNIST"),
+        ({"envs": ("CartPole-v1",)}, "CartPole-v1 is not an environment of dynprune_env"),
         (
             {"vary": {"imbalance": [1.0, 0.02], "train_size": [80, 300]}},
             "imbalance=0.02 with train_size=300 needs 107 samples of class 0",
@@ -150,9 +151,13 @@ def test_training_leaves_a_policy_a_curve_and_no_checkpoints(tmp_path: Path) -> 
     ]
     assert (out.parent / "policy.curve.png").read_bytes()[:4] == b"\x89PNG"
     kept = json.loads((out.parent / "policy.curve.json").read_text())
-    assert [update["steps"] for update in kept["updates"]] == updates_seen
+    assert [0, *(update["steps"] for update in kept["updates"])] == updates_seen
     assert updates_seen[-1] >= 300
     assert [round(p["steps"] / 150) for p in kept["evaluations"]] == [0, 1, 2]
+    untrained = PolicyEvaluation(trainer().mixture, plan.seed).lead(trainer().agent())
+    first = kept["evaluations"][0]
+    assert (first["steps"], first["lead"], first["error"]) == (0, *untrained)
+    assert curve.seconds_of_evaluations > 0
     assert kept["visits"] == curve.visits > 0
     assert 0 < curve.seconds_in_env <= curve.seconds
 
@@ -252,13 +257,18 @@ def test_a_stopped_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Pat
 
 def test_a_checkpoint_of_other_arguments_is_not_taken_for_ones_own(tmp_path: Path) -> None:
     def stop(steps: int, metrics: dict[str, float]) -> None:
-        raise KeyboardInterrupt
+        if steps:
+            raise KeyboardInterrupt
 
-    plan = Plan(150, tmp_path / "policy.zip", arguments={"seed": 1}, checkpoint_every=0)
+    out = tmp_path / "policy.zip"
+    plan = Plan(150, out, arguments={"seed": 1, "algo": "es"}, checkpoint_every=0)
+    assert plan.steps_saved() is None
     with pytest.raises(KeyboardInterrupt):
         train(trainer(), plan, stop)
-    other = Plan(150, tmp_path / "policy.zip", arguments={"seed": 2})
-    with pytest.raises(ValueError, match=r"other arguments .*seed.* take another --out"):
+    assert (plan.steps_saved() or 0) > 0
+    other = Plan(150, out, arguments={"seed": 2, "algo": "es"})
+    expected = r"other arguments \(seed: 1 there, 2 now\): take another --out"
+    with pytest.raises(ValueError, match=expected):
         train(trainer(), other)
 
 
@@ -321,8 +331,17 @@ def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert not (killed / "policy.npz").exists()
-    for folder in (killed, whole):
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=120)
+    told = [
+        subprocess.run(
+            command, cwd=folder, check=True, capture_output=True, text=True, timeout=120
+        ).stdout
+        for folder in (killed, whole)
+    ]
+    assert ["goes on from what is saved in policy.checkpoints, after " in out for out in told] == [
+        True,
+        False,
+    ]
+    assert all("s more to evaluate" in out for out in told)
     one, other = (load_scorer(str(folder / "policy.npz"))[1] for folder in (killed, whole))
     assert np.array_equal(one, other)
 

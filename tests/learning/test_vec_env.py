@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers.vector import ClipReward, NormalizeObservation, RecordEpisodeStatistics
+from gymnasium.wrappers.vector import (
+    ClipReward,
+    NormalizeObservation,
+    RecordEpisodeStatistics,
+    TransformObservation,
+)
 from helpers.episodes import assert_same, make, make_vector
 from stable_baselines3.common.vec_env import VecCheckNan, VecMonitor, VecNormalize
 
@@ -183,9 +188,13 @@ def test_groups_of_any_mode_are_switched_under_their_wrappers(mode: str) -> None
 
 
 def test_what_cannot_be_a_group_is_told_what_can() -> None:
+    envs = gym.make_vec("DynPrune-Digits-v0", 2, observation="run", action="tilts")
     with pytest.raises(ValueError, match="NormalizeObservation cannot take"):
-        envs = gym.make_vec("DynPrune-Digits-v0", 2, observation="run")
         DynPruneVecEnv(NormalizeObservation(envs))
+    with pytest.raises(ValueError, match=r"TransformObservation cannot take.*VecEnvWrapper"):
+        DynPruneVecEnv(ClipReward(TransformObservation(envs, lambda seen: 2 * seen), -9, 9))
+    with pytest.raises(ValueError, match="same environment stands there twice"):
+        DynPruneVecEnv([envs, ClipReward(envs, -9, 9)])
     with pytest.raises(ValueError, match="vectorization_mode"):
         DynPruneVecEnv(gym.make_vec("DynPrune-Digits-v0", 2, vectorization_mode="sync"))
 

@@ -417,7 +417,7 @@ def test_a_training_goes_on_only_where_all_of_it_is_the_same(
         plan = Plan(40, place.folder / "out.npz", files=(start,), checkpoint_every=0)
 
         def interrupt(steps: int, metrics: dict[str, float]) -> None:
-            if stop:
+            if stop and steps:
                 raise KeyboardInterrupt
 
         train(trainer, plan, interrupt)

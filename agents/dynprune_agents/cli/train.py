@@ -28,7 +28,7 @@ from dynprune_env.common.registration import without_own_prefix
 from dynprune_env.common.stopping import Stopped
 
 if TYPE_CHECKING:
-    from dynprune_agents.learning.training import PolicyTrainer
+    from dynprune_agents.learning.training import Plan, PolicyTrainer
 
 
 @dataclass(frozen=True)
@@ -281,6 +281,7 @@ def train(
         tensorboard=tensorboard,
     )
     kept = kept_as(out)
+    _tell_of_checkpoint(plan)
     with progress_of("steps") as progress:
         task = progress.add_task(f"train {algo}", total=steps)
 
@@ -306,15 +307,21 @@ def train(
                 curve = train_policy(trainer, plan, show)
         except (Stopped, KeyboardInterrupt):
             folder = plan.checkpoints
-            saved = "the same command goes on from" if folder.exists() else "nothing was saved in"
-            complain(f"stopped; {saved} {folder}")
+            then = "the same command goes on from" if folder.exists() else "nothing was saved in"
+            complain(f"stopped; {then} {folder}")
             raise typer.Exit(130) from None
     inside = curve.seconds_in_env / max(jobs, 1) / max(curve.seconds, 1e-9)
     say(
         f"{trainer.steps:,} steps in {curve.seconds:.0f} s "
         f"({trainer.steps / max(curve.seconds, 1e-9):,.0f} a second, {inside:.0%} of it in the "
-        f"environment), {curve.visits:,} sample visits"
+        f"environment), {curve.visits:,} sample visits; "
+        f"{curve.seconds_of_evaluations:.0f} s more to evaluate"
     )
     say(f"Policy: {out} · curve: {plan.picture}")
     if kept and kept.exists():
         say(f"{out} was there before: it is kept, with its curve, as {kept}")
+
+
+def _tell_of_checkpoint(plan: Plan) -> None:
+    if (saved := plan.steps_saved()) is not None:
+        say(f"goes on from what is saved in {plan.checkpoints}, after {saved:,} steps")

@@ -79,10 +79,12 @@ class Curve:
 
     Attributes:
         updates: one dict per update: `steps`, `seconds` and whatever the trainer logs.
-        evaluations: one dict per evaluation: `steps`, `lead` over dynamic random in val accuracy
-            and its standard `error`.
+        evaluations: one dict per evaluation, the first of the untrained policy: `steps`, `lead`
+            over dynamic random in val accuracy and its standard `error`. All are of the same runs:
+            a lead that the untrained policy has, too, was not learned.
         visits: sample visits spent in training.
         seconds: wall-clock seconds of training, evaluations left out.
+        seconds_of_evaluations: those.
         seconds_in_env: of these, spent in environment steps (summed over processes).
     """
 
@@ -91,6 +93,7 @@ class Curve:
     visits: int = 0
     seconds: float = 0.0
     seconds_in_env: float = 0.0
+    seconds_of_evaluations: float = 0.0
 
 
 class PolicyEvaluation:
@@ -160,6 +163,11 @@ class Plan:
         """The folder of the checkpoints."""
         return beside(self.out, ".checkpoints")
 
+    def steps_saved(self) -> int | None:
+        """Environment steps up to the newest checkpoint, None if there is none."""
+        found = _complete(self.checkpoints)
+        return int(found[-1].name.partition(".")[0]) if found else None
+
     @property
     def picture(self) -> Path:
         """The picture of the curve."""
@@ -216,7 +224,8 @@ def train(
     Args:
         trainer: a fresh one, made from the plan's arguments.
         plan: how long, and what to leave behind.
-        on_update: called with the steps done and what was logged, after every update.
+        on_update: called with the steps done and what was logged, after every update, and with
+            0 steps and the lead of the untrained policy before the first.
 
     Returns:
         What happened; it lies beside `out` with the ending .curve.json as well.
@@ -263,8 +272,8 @@ def _train(
     with TemporaryDirectory() as folder:  # what no file can hold is refused before it trains
         trainer.save(Path(folder) / plan.out.name)
     copies = _keep(plan.out)
-    evaluation = PolicyEvaluation(trainer.mixture, plan.seed)
-    stop, start, pictured = Event(), time.perf_counter(), time.monotonic()
+    evaluations = _Evaluations(plan, trainer, curve)
+    stop, start = Event(), time.perf_counter()
 
     def keep() -> None:
         nonlocal start
@@ -277,21 +286,16 @@ def _train(
     trainer.between = keep
     when = "once what is under way is saved"
     with _tensorboard(plan.tensorboard) as log, stoppable(stop.is_set, stop.set, when):
+        if not curve.evaluations:
+            on_update(trainer.steps, evaluations.add())
         while trainer.steps < plan.steps:
             start = time.perf_counter()
             metrics = trainer.advance()
             curve.seconds += time.perf_counter() - start
             curve.visits, curve.seconds_in_env = trainer.visits, trainer.seconds_in_env
             curve.updates.append({"steps": trainer.steps, "seconds": curve.seconds, **metrics})
-            due = len(curve.evaluations) * plan.evaluate_every * plan.steps
-            if trainer.steps >= min(max(due, 1), plan.steps):
-                lead, error = evaluation.lead(trainer.agent())
-                metrics = {**metrics, "lead": lead}
-                point = {"steps": trainer.steps, "lead": lead, "error": error}
-                curve.evaluations.append(point)
-                if time.monotonic() - pictured >= PICTURE_EVERY:
-                    plot_curve(curve.updates, curve.evaluations, plan.picture)
-                    pictured = time.monotonic()
+            if evaluations.due():
+                metrics |= evaluations.add()
             for name, value in metrics.items():
                 log(name, value, trainer.steps)
             checkpoints.save_if_due(trainer, curve, stop.is_set())
@@ -309,6 +313,31 @@ def _train(
     return curve
 
 
+class _Evaluations:
+    """Those of one training, in its curve."""
+
+    def __init__(self, plan: Plan, trainer: PolicyTrainer, curve: Curve):
+        self._plan, self._trainer, self._curve = plan, trainer, curve
+        self._evaluation = PolicyEvaluation(trainer.mixture, plan.seed)
+        self._pictured = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for the next."""
+        due = len(self._curve.evaluations) * self._plan.evaluate_every * self._plan.steps
+        return self._trainer.steps >= min(due, self._plan.steps)
+
+    def add(self) -> dict[str, float]:
+        """Evaluates the policy as it is now; returns what to log."""
+        start, curve = time.perf_counter(), self._curve
+        lead, error = self._evaluation.lead(self._trainer.agent())
+        curve.evaluations.append({"steps": self._trainer.steps, "lead": lead, "error": error})
+        if curve.updates and time.monotonic() - self._pictured >= PICTURE_EVERY:
+            plot_curve(curve.updates, curve.evaluations, self._plan.picture)
+            self._pictured = time.monotonic()
+        curve.seconds_of_evaluations += time.perf_counter() - start
+        return {"lead": lead}
+
+
 class _Checkpoints:
     """Folders beside the policy's file, one per checkpoint, complete or absent."""
 
@@ -324,13 +353,19 @@ class _Checkpoints:
 
     def load(self, trainer: PolicyTrainer) -> Curve:
         """Puts the trainer where the newest checkpoint is; an empty curve if there is none."""
-        found = sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
+        found = _complete(self.folder)
         if not found:
             return Curve()
         kept = json.loads((found[-1] / "training.json").read_text(encoding="utf-8"))
-        if kept["arguments"] != json.loads(json.dumps(self.plan.arguments)):
+        now = json.loads(json.dumps(self.plan.arguments))
+        if kept["arguments"] != now:
+            others = [
+                f"{name}: {kept['arguments'].get(name)!r} there, {now.get(name)!r} now"
+                for name in {**kept["arguments"], **now}
+                if kept["arguments"].get(name) != now.get(name)
+            ]
             raise ValueError(
-                f"{self.folder} holds a training with other arguments ({kept['arguments']}): "
+                f"{self.folder} holds a training with other arguments ({'; '.join(others)}): "
                 "take another --out, or delete that folder"
             )
         if changed := self._changed(kept):
@@ -384,6 +419,11 @@ class _Checkpoints:
         """Once the policy is written."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+
+def _complete(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, the newest last."""
+    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
-from gymnasium.wrappers.vector import NormalizeObservation
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorObservationWrapper, VectorWrapper
 from stable_baselines3.common.vec_env import VecEnv
 
 from dynprune_agents.policies._features import TASK_SIZE, TASK_SIZE_KEYS
@@ -53,8 +52,8 @@ class DynPruneVecEnv(VecEnv):
             own rewards, also inside `RelativeRewards`.
 
     Raises:
-        ValueError: the groups have different spaces, a wrapper that cannot take `SAME_STEP`, or are
-            of another package; or `paired` is given.
+        ValueError: the groups have different spaces, are one and the same, of another package, or
+            in a wrapper that changes observations; or `paired` is given.
     """
 
     def __init__(
@@ -94,6 +93,8 @@ class DynPruneVecEnv(VecEnv):
                     "Stable-Baselines3's own make_vec_env"
                 )
             _check_alike(group, checked[0])
+        if len({id(group.unwrapped) for group in checked}) < len(checked):
+            raise ValueError("the same environment stands there twice: make one for each group")
         for group in checked:
             _reset_in_the_same_step(group)
         self.groups = checked
@@ -324,14 +325,16 @@ def _reset_in_the_same_step(group: Group) -> None:
     """Switches an environment and its wrappers, some of which have noted how it was made.
 
     Raises:
-        ValueError: a wrapper knows no other mode than `NEXT_STEP`.
+        ValueError: a wrapper changes observations, for which Gymnasium knows no such mode.
     """
     mode, inner = AutoresetMode.SAME_STEP, group
     while isinstance(inner, VectorWrapper):
-        if isinstance(inner, NormalizeObservation):
+        if isinstance(inner, VectorObservationWrapper):
             raise ValueError(
-                f"Stable-Baselines3 needs {mode}, which {type(inner).__name__} cannot take: "
-                "observations are normalised already"
+                f"Stable-Baselines3 needs {mode}, which {type(inner).__name__} cannot take: the "
+                "last observations of episodes would stay as they are. Change observations with a "
+                "VecEnvWrapper of Stable-Baselines3 around DynPruneVecEnv; they are of the size "
+                "of 1 already"
             )
         for name in ("autoreset_mode", "_autoreset_mode"):
             if name in vars(inner):
@@ -350,15 +353,16 @@ def _holder(group: Group, attr_name: str) -> Group:
 
 
 def _check_alike(group: Group, first: Group) -> None:
-    for name in ("observation", "action"):
+    known = first.unwrapped.settings
+    kinds = {"observation": "observation kind", "action": "action kind"}
+    if known.observation == "samples":
+        kinds["observed"] = "columns"
+    for name, what in kinds.items():
         found, expected = (getattr(each.unwrapped.settings, name) for each in (group, first))
         if found != expected:
-            raise ValueError(
-                f"all groups need the same {name} kind, got {expected!r} and {found!r}"
-            )
+            raise ValueError(f"all groups need the same {what}, got {expected!r} and {found!r}")
     for name in ("single_observation_space", "single_action_space"):
         if opened(getattr(group, name)) != opened(getattr(first, name)):
-            known = first.unwrapped.settings
             sizes = [each.unwrapped.settings.num_samples for each in (first, group)]
             raise ValueError(
                 f"all groups need the same spaces, and with observation="

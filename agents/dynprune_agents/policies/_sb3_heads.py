@@ -133,7 +133,7 @@ def kinds(
     """The observation kind, the action kind, and n where the spaces depend on it.
 
     Raises:
-        ValueError: the spaces are not of this environment.
+        ValueError: the spaces are none of those of this environment.
     """
     size = (action_space.shape or (1,))[0]
     action = next((k for k, a in ACTIONS.items() if a().space(size) == action_space), None)
@@ -148,8 +148,10 @@ def kinds(
             observation = kind
     if observation is None or action is None:
         raise ValueError(
-            f"the model was trained with other spaces than this environment's: observations "
-            f"{observation_space}, actions {action_space}"
+            "agent sb3 plays models of the observation and action kinds of gym.make("
+            f"'DynPrune-...'), this one has observations {observation_space} and actions "
+            f"{action_space}: keep it with model.save(...), and play it by an agent of your own "
+            "that makes its observations again (docs/own_policy.md)"
         )
     depends = observation == "samples" or action in ("mask", "weights")
     return observation, action, size if depends else None
