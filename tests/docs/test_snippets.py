@@ -199,6 +199,7 @@ def test_the_tutorials_training_and_comparison_run_as_they_stand(tmp_path: Path)
     printed = run([*command, *shlex.split(train)], tmp_path)
     leads = re.findall(r"([+-][\d.]+) points above dynamic random", printed)
     assert float(leads[-1]) > 1
+    assert float(leads[-1]) - float(leads[0]) > 0.4  # what the untrained policy has is luck
     run([*command, *shlex.split(bench.replace("\\\n", " "))], tmp_path)
     rows = (tmp_path / "results/table.csv").read_text(encoding="utf-8")
     assert "tilts.npz" in rows

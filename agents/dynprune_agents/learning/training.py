@@ -468,7 +468,7 @@ def plot_curve(
     if len(returns) > width:
         smooth = np.convolve(returns, np.ones(width) / width, "valid")
         left.plot(steps[width - 1 :], smooth, color=BLUE, label=f"mean of {width}")
-    left.set_ylabel("return of an episode")
+    left.set_ylabel("return of an episode\n(what the environment pays)")
     left.legend(frameon=False)
     right.axhline(0, color=INK, linewidth=0.8)
     right.errorbar(
