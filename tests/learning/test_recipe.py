@@ -209,6 +209,16 @@ def test_a_raw_mask_is_learned_by_the_same_scheme() -> None:
     assert trainer.model.gae_lambda == 1.0
 
 
+@pytest.mark.parametrize(
+    ("reward", "expected"), [("final_accuracy", 1.0), ("final_loss", 1.0), ("val_accuracy", 0.95)]
+)
+def test_a_reward_at_the_end_counts_for_all_that_led_to_it(reward: str, expected: float) -> None:
+    mixture = replace(SMALL, env_kwargs={**SMALL.env_kwargs, "reward": reward})
+    ppo, a2c = (small(name, mixture=mixture, relative="none") for name in ("ppo", "a2c"))
+    assert ppo.model.gae_lambda == a2c.model.gae_lambda == expected
+    assert a2c.model.n_steps == (3 if expected == 1 else 1)
+
+
 def test_without_twins_the_reward_is_the_one_asked_for() -> None:
     trainer = small(relative="none", num_envs=4)
     trainer.advance()

@@ -33,6 +33,7 @@ from dynprune_env.common.checks import shown, whole
 from dynprune_env.common.randomness import kept_generators
 from dynprune_env.common.specs import lookup
 from dynprune_env.envs.relative import KINDS, RelativeRewards
+from dynprune_env.selection.rewards import REWARDS, TERMINAL
 
 GROUP_SIZE = 8
 """Default of `twins`. Fewer draws mean larger, faster stacks of networks; more draws
@@ -136,7 +137,7 @@ class SB3Trainer:
             action_space=self._venv.action_space,
             observation_space=self._venv.observation_space,
             set_policy=is_set,
-            relative=self.relative != "none",
+            at_end=self.relative != "none" or REWARDS.get(reward) in TERMINAL,
         )
         chosen = checked_hyperparameters(algo, make, hyperparameters or {})
         self.hyperparameters = _merged(self.algorithm.defaults(self._rollout), chosen)
