@@ -21,6 +21,7 @@ from dynprune_env.benchmark.fingerprint import Fingerprint, differences
 from dynprune_env.benchmark.identity import fingerprint
 from dynprune_env.benchmark.recording import RunLog
 from dynprune_env.benchmark.results import Result, RunConfig
+from dynprune_env.benchmark.warming import warm_up
 from dynprune_env.common.checks import run_seeds, shown
 from dynprune_env.common.provenance import commit, machine, versions
 from dynprune_env.common.pulse import Listener, doing, listening
@@ -209,16 +210,20 @@ class _EpisodeRunner:
         self._arguments |= {"device": device, "data_dir": data_dir}
         # As the runs begin: what is edited meanwhile has no part in them.
         self._fingerprint = self._now()
-        self._start = time.perf_counter()
         self._before = {"total": 0.0, "train": 0.0, "evaluate": 0.0}
         self._spent = {"prepare": 0.0, "select": 0.0}
         self.over = False
 
+    def _settings(self) -> Settings:
+        return settings_of(self._env, self._arguments)
+
     def _now(self) -> Fingerprint:
-        return fingerprint(settings_of(self._env, self._arguments), [self._agent], self._imports)
+        return fingerprint(self._settings(), [self._agent], self._imports)
 
     def make(self, seeds: Sequence[int]) -> None:
-        """Makes the environment of runs with these seeds."""
+        """Makes the environment of runs with these seeds; their seconds count from here."""
+        warm_up(self._settings(), self._agent)
+        self._start = time.perf_counter()
         self._group = RunGroup(self._env, self._env_kwargs, repr(self._agent), tuple(seeds))
         vector = gym.make_vec(
             self._env,

@@ -133,7 +133,8 @@ class Result:
         saved: 1 - (visits + scored / 3 + preparation) / (T n): the true saved fraction of a full
             run, negative if it cost more than one.
         seconds: wall-clock shares: `prepare`, `train`, `evaluate`, `select`, `total`; runs
-            that shared the replica axis share its seconds in proportion to their visits.
+            that shared the replica axis share its seconds in proportion to their visits. What
+            a process does once, such as loading compiled loops, comes before.
         diverged: whether a loss became non-finite.
         replicas: how many runs shared the replica axis.
         device: e.g. "cpu", "NVIDIA H200".

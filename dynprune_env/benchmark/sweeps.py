@@ -90,6 +90,23 @@ class Sweep:
         distinct = tuple(each for i, each in enumerate(variants) if each not in variants[:i])
         return replace(self, env_kwargs={**self.env_kwargs, **env_kwargs}, variants=distinct)
 
+    def varied(self, key: str, values: Sequence[Any]) -> Sweep:
+        """The same sweep with each of these values of a keyword argument, whatever it was before.
+
+        One value is that of all variants, as `with_kwargs` has it; several make as many of each.
+        """
+        if not values:
+            return self
+        first, *others = dict.fromkeys(values)
+        if not others:
+            return self.with_kwargs({key: first})
+        variants = tuple(
+            {**variant, key: value}
+            for variant in self.with_kwargs({key: None}).variants
+            for value in (first, *others)
+        )
+        return replace(self, variants=variants)
+
     def groups(self, agents: Sequence[str], device: str = "auto") -> list[RunGroup]:
         """The runs, each group once, full data at budget 1 among them as the reference.
 

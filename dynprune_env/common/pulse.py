@@ -26,6 +26,16 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.reset(token)
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Lets nobody hear what is done inside, in this thread."""
+    token = _listeners.set(())
+    try:
+        yield
+    finally:
+        _listeners.reset(token)
+
+
 class doing:  # a class, since every step enters it: a generator takes longer
     """Names what is done inside; "this: that" where that is a part of this."""
 

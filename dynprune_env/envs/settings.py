@@ -24,6 +24,12 @@ from dynprune_env.tasks.registry import Task, find_task
 from dynprune_env.tasks.variants import Variant, check_size
 from dynprune_env.training.learner import LEARNERS, check_recipe, is_served
 
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+"""What a device may be, besides one with a number, and those of rare machines."""
+
+IMPORTED = "'my_module:DynPrune-Mine-v0', or of a command --import my_module before it"
+"""How the module is named that registers a task of one's own."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -197,14 +203,31 @@ class Settings:
         try:
             device = torch.empty(0, device=self.device).device  # "cuda" with its number
         except (RuntimeError, AssertionError, ImportError) as error:
-            why = str(error).partition(". ")[0].partition("\n")[0]
+            why = ": " + str(error).partition(". ")[0].partition("\n")[0]
+            if why.startswith(": Expected one of"):  # twenty names, and none of them is meant
+                why = did_you_mean(self.device, DEVICES, also={"gpu": "cuda"})
+                why = why and f".{why}"
             raise ValueError(
                 f"device {self.device!r} cannot be used: expected 'auto' or a device that this "
-                f"torch has, such as 'cpu', 'cuda:1', 'mps' or 'xpu': {why}"
+                f"torch has, such as 'cpu', 'cuda', 'cuda:1', 'mps' or 'xpu'{why}"
             ) from error
         if device.type == "meta":
             raise ValueError("device 'meta' cannot be used: nothing is computed on it")
         return device
+
+    def check_device(self) -> None:
+        """Checks that the device is there, as `find_device` does, but never starts CUDA.
+
+        Where CUDA has been started, processes that are forked off cannot use it.
+
+        Raises:
+            ValueError: it is not.
+        """
+        kind, _, number = self.device.partition(":")
+        if kind == "cuda" and f"{number or 0}" in map(str, range(torch.cuda.device_count())):
+            return
+        if self.device != "auto":
+            self.find_device()
 
     def use_bf16(self, device: torch.device) -> bool:
         """Whether convolutional nets run under bf16 autocast on this device."""
@@ -247,7 +270,10 @@ def known_env(env: str) -> str:
     if name not in gym.registry:
         ours = [s.id for s in gym.registry.values() if s.vector_entry_point == VECTOR_ENTRY_POINT]
         hint = did_you_mean(name, ours, also={each.split("-")[1]: each for each in ours})
-        raise ValueError(f"no environment is called {env!r}; there are {', '.join(ours)}.{hint}")
+        own = "" if modules else f" One of your own needs its module, {IMPORTED}."
+        raise ValueError(
+            f"no environment is called {env!r}; there are {', '.join(ours)}.{own}{hint}"
+        )
     if gym.spec(name).vector_entry_point != VECTOR_ENTRY_POINT:
         raise ValueError(f"{env} is not an environment of dynprune_env")
     return name

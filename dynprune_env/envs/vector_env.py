@@ -80,6 +80,7 @@ class DynPruneVectorEnv(SavedRuns, SharedRows, VectorEnv[Any, np.ndarray, np.nda
         if render_mode not in (None, *METADATA["render_modes"]):
             raise ValueError(f"render_mode must be 'human', 'rgb_array' or None, got {render_mode}")
         self.settings = Settings(**settings)
+        self.settings.check_device()
         self.num_envs, self.twins = num_envs, check_twins(num_envs, twins)
         self.metadata = {**METADATA, "autoreset_mode": AutoresetMode(autoreset_mode)}
         self.render_mode = render_mode

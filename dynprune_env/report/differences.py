@@ -12,7 +12,7 @@ import numpy as np
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.specs import lookup
 from dynprune_env.report.metrics import mean_interval, stratified_interval
-from dynprune_env.report.summary import REFERENCE, few_seeds
+from dynprune_env.report.summary import REFERENCE, few_seeds, tasks_in_words
 from dynprune_env.report.tables import Grid
 
 Task = tuple[str, str, float]
@@ -180,7 +180,7 @@ def difference_tables(found: Differences) -> list[Grid]:
     if found.over_tasks:
         rows = list(found.over_tasks)
         left_out = ", ".join(found.left_out)
-        note = f"{rows[0].tasks} tasks (environment, variant, budget), each counting alike."
+        note = f"{tasks_in_words(rows[0].tasks)}, each counting alike."
         note += f" Left out, as they lack a task: {left_out}." if left_out else ""
         title = f"Over all tasks: lead over {found.reference}"
         grids.append(_grid(title, rows, "fewest\nseeds", "", (), note))

@@ -30,6 +30,7 @@ from dynprune_env.report.styles import (
     clean,
     lay_out,
     new_figure,
+    number_log_axis,
     set_title,
 )
 from dynprune_env.report.summary import (
@@ -155,6 +156,7 @@ def _draw_panel(axes: Axes, rows: Sequence[Row], styles: dict[str, Style], secon
         taken = [row.seconds for row in rows if row.seconds > 0]
         if taken and max(taken) > 10 * min(taken):
             axes.set_xscale("log")
+            number_log_axis(axes.xaxis, max(taken) / min(taken))
     elif shown:  # what is singled out fills the panel; a grey line may leave it
         centre, half = (min(shares) + max(shares)) / 2, 0.55 * span + limit
         axes.set_xlim(centre - half, centre + half)

@@ -25,8 +25,14 @@ from dynprune_env.report.summary import (
     level_with_best,
     panels_of,
     seeds_of,
+    tasks_in_words,
 )
-from dynprune_env.report.summary_tables import budgets_table, numbers_table, overall_table
+from dynprune_env.report.summary_tables import (
+    budgets_table,
+    numbers_table,
+    overall_table,
+    unusual_baseline,
+)
 from dynprune_env.report.tables import Grid
 
 STYLE = """
@@ -101,6 +107,9 @@ def write_page(
     parts = [_head(rows, results, failures, list(panels))]
     if over:
         parts.append(_overall(over))
+    elif summary.why_not:
+        note = f"<h2>Over all tasks</h2><p>{escape(summary.why_not)}</p>"
+        parts.append(f'<section id="overall">{note}</section>')
     if differences:
         parts.append('<section id="differences"><h2>Paired differences</h2>')
         parts += [*(grid.to_html() for grid in difference_tables(differences)), "</section>"]
@@ -183,12 +192,14 @@ def _draw(svg: str, caption: str) -> str:
 def _overall(over: OverTasks) -> str:
     svg = figures.to_svg(figures.draw_overall(over), "overall")
     caption = (
-        f"All agents over {over.tasks} tasks. Bars: 95 % intervals. Dashed: {over.baseline}, and "
-        "even odds. An arrow: further left than shown."
+        f"All agents over {tasks_in_words(over.tasks)}. Bars: 95 % intervals. Dashed: "
+        f"{over.baseline}, and even odds. An arrow: further left than shown."
     )
+    baseline = unusual_baseline(over)
+    title = f"Over all tasks, {baseline}" if baseline else "Over all tasks"
     return (
-        f'<section id="overall"><h2>Over all tasks</h2>{_draw(svg, caption)}'
-        f"{replace(overall_table(over), title='').to_html()}</section>"
+        f'<section id="overall"><h2>{escape(title)}</h2>{_draw(svg, caption)}'
+        f"{replace(overall_table(over), title='', subtitle='').to_html()}</section>"
     )
 
 

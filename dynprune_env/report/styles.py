@@ -15,6 +15,7 @@ from dynprune_env.report.summary import REFERENCE, GroupRow, is_reference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
@@ -121,6 +122,20 @@ def clean(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+
+
+def number_log_axis(axis: Axis, span: float) -> None:
+    """Writes plain numbers at a logarithmic axis, as many as there is room for.
+
+    Args:
+        axis: that is logarithmic already.
+        span: the largest value over the smallest.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span < 1000 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def set_title(axes: Axes, text: str, size: float = 9) -> None:

@@ -196,6 +196,11 @@ def few_seeds(counts: Iterable[int]) -> str:
     return " Fewer than five seeds: the intervals say little, do not trust them." if few else ""
 
 
+def tasks_in_words(count: int) -> str:
+    """How many tasks, and what one is."""
+    return f"{count} task{'s' * (count != 1)} (environment, variant, budget)"
+
+
 def is_reference(row: GroupRow) -> bool:
     """Whether it is full data with all visits, to which the others are compared."""
     return row.agent.split("(")[0] == REFERENCE and row.budget == 1
@@ -331,6 +336,25 @@ def summarize_tasks(
     )
 
 
+def why_not_compared(results: Iterable[FinishedRun]) -> str:
+    """A sentence on why `summarize_tasks` compares none of these; "" where it would take no two."""
+    found: defaultdict[str, set[tuple[str, str, float]]] = defaultdict(set)
+    for result in results:
+        config = result.config
+        if config.budget < 1:
+            found[config.agent].add((config.env, config.variant, config.budget))
+    if len(found) < 2:
+        return ""
+    tasks = len(set().union(*found.values()))
+    lacking = sorted(agent for agent, played in found.items() if len(played) < tasks)
+    if len(found) - len(lacking) > 1:
+        return "Nothing is compared over all tasks: no two agents played the same seeds of each."
+    return (
+        f"Nothing is compared over all {tasks_in_words(tasks)}: no two agents played each of them. "
+        f"Left out, as they lack a task: {', '.join(lacking)}."
+    )
+
+
 def _played_by(enough: int, played: Iterable[Iterable[int]]) -> set[int]:
     """The seeds that enough agents played, given those of each."""
     counts = Counter(seed for seeds in played for seed in seeds)
@@ -344,10 +368,12 @@ class Summary:
     Attributes:
         rows: what `summarize` gives.
         over: what `summarize_tasks` gives.
+        why_not: where that is None, what `why_not_compared` says.
     """
 
     rows: list[Row]
     over: OverTasks | None
+    why_not: str = ""
 
     @classmethod
     def of(cls, results: Sequence[FinishedRun], baseline: str | None = None) -> Summary:
@@ -356,4 +382,5 @@ class Summary:
         Raises:
             ValueError: there are no results, or two runs of a group have the same seed.
         """
-        return cls(summarize(results), summarize_tasks(results, baseline))
+        over = summarize_tasks(results, baseline)
+        return cls(summarize(results), over, "" if over else why_not_compared(results))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from dynprune_env.report.summary import (
+    BASELINES,
     OverTasks,
     Row,
     best_accuracies,
@@ -15,6 +16,7 @@ from dynprune_env.report.summary import (
     of_one_machine,
     panels_of,
     seeds_of,
+    tasks_in_words,
 )
 from dynprune_env.report.tables import Bold, Grid, Muted
 
@@ -46,6 +48,11 @@ ALL_NUMBERS = (
     "diverged",
 )
 TIME = ("budget", "agent", "accuracy\n%", "visits", "times\nfewer", "seconds", "times\nless time")
+MEASURABLE = 0.5
+"""Seconds of a run of full data below which those of two agents are not divided.
+
+So short a run is mostly calls, pauses of the machine and what a process does once.
+"""
 OVERALL = (
     "agent",
     "IQM\n%",
@@ -96,7 +103,7 @@ def time_tables(rows: Iterable[Row]) -> list[Grid]:
             [_time_cells(row, full) for row in panel],
             "Seconds are a run's on the machine that made it, selection, scoring and evaluation "
             "included. Times fewer and times less time: those of full data with all visits over "
-            "the row's; scored samples count a third of a visit." + _elsewhere(panel, full),
+            "the row's; scored samples count a third of a visit." + _undivided(panel, full),
             text_columns=(1,),
             code_columns=(1,),
             subtitle=variant,
@@ -106,14 +113,20 @@ def time_tables(rows: Iterable[Row]) -> list[Grid]:
     ]
 
 
-def _elsewhere(panel: Sequence[Row], full: Row) -> str:
+def _undivided(panel: Sequence[Row], full: Row) -> str:
+    """Why rows lack times less time."""
+    if full.seconds < MEASURABLE:
+        return (
+            f" Without times less time, since a run of full data takes less than {MEASURABLE:g} "
+            "seconds: so short, what is measured is not training."
+        )
     if all(row.made_on == full.made_on for row in panel):
         return ""
     return " Rows without times less time were made on another machine than full data."
 
 
 def _time_cells(row: Row, full: Row) -> Sequence[str]:
-    same = row.made_on == full.made_on
+    divided = row.made_on == full.made_on and row.seconds > 0 and full.seconds >= MEASURABLE
     return (
         f"{100 * row.budget:g} %",
         row.agent,
@@ -121,7 +134,7 @@ def _time_cells(row: Row, full: Row) -> Sequence[str]:
         short(row.visits),
         f"{full.share / row.share:.2f}" if row.share > 0 else "",
         f"{row.seconds:.1f}" if row.seconds >= 10 else f"{row.seconds:.2f}",
-        f"{full.seconds / row.seconds:.2f}" if row.seconds > 0 and same else "",
+        f"{full.seconds / row.seconds:.2f}" if divided else "",
     )
 
 
@@ -208,7 +221,7 @@ def overall_table(over: OverTasks) -> Grid:
         )
         rows.append(cells)
     caption = (
-        f"{over.tasks} tasks (environment, variant, budget). IQM: interquartile mean of test "
+        f"{tasks_in_words(over.tasks)}. IQM: interquartile mean of test "
         "accuracy over tasks and seeds, with its 95 % bootstrap interval, seeds redrawn within "
         f"tasks. Better: chance that a run beats one of {over.baseline} on the same task, ties "
         "half, with its interval. Rank: mean over tasks of the mean accuracy's rank. Saved: share "
@@ -223,7 +236,13 @@ def overall_table(over: OverTasks) -> Grid:
         caption += f" Left out, as they lack seeds that most agents played: {names}."
     if over.not_counted:
         caption += f" Runs not counted, as other agents lack their seeds: {over.not_counted:,}."
-    return Grid("Over all tasks", OVERALL, rows, caption)
+    return Grid("Over all tasks", OVERALL, rows, caption, subtitle=unusual_baseline(over))
+
+
+def unusual_baseline(over: OverTasks) -> str:
+    """What stands in the title where the comparison is not with dynamic random."""
+    usual = BASELINES[0]
+    return "" if over.baseline == usual else f"compared with {over.baseline}, not {usual}"
 
 
 def budgets_table(rows: Sequence[Row]) -> Grid:

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 import torch
-from helpers.episodes import make
+from helpers.episodes import make, run_script
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -25,6 +25,7 @@ from scipy.stats import rankdata
 import dynprune_agents
 from dynprune_agents import Agent
 from dynprune_agents.baselines.dynamic_random import DynamicRandom
+from dynprune_env.benchmark import warming
 from dynprune_env.benchmark.episodes import RunGroup, run_episodes
 from dynprune_env.benchmark.index import load_runs
 from dynprune_env.benchmark.recording import mean_ranks
@@ -526,6 +527,57 @@ def test_on_digits_a_fresh_random_subset_beats_a_fixed_one() -> None:
         for kind in ("dynamic", "static")
     )
     assert dynamic.low > static.high
+
+
+# -- seconds -----------------------------------------------------------------------------------
+
+
+def test_what_a_process_loads_once_is_in_no_runs_seconds() -> None:
+    script = (
+        "import dynprune_agents\nfrom dynprune_env.benchmark.episodes import run_episodes\n"
+        f"def play(): return run_episodes('{DIGITS}', dynprune_agents.make('es'), [0, 1],\n"
+        "    env_kwargs={'train_size': 60, 'epochs': 3}, device='cpu')[0].seconds['total']\n"
+        "print(play(), min(play() for _ in range(3)))"
+    )
+    first, later = map(float, run_script(script).split())
+    assert first < later + 0.2  # it was 1.2 seconds more
+
+
+def test_a_process_warms_up_once_for_an_agent_and_no_number_depends_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+
+    def fail(game: Any, agent: Any) -> None:
+        asked.append(agent)
+        raise RuntimeError("that is no error of the run")
+
+    monkeypatch.setattr(warming, "_done", set())
+    ucb = dynprune_agents.make("ucb")
+    warm = play(ucb)[0]
+    assert numbers(play(ucb)[0]) == numbers(warm)
+    monkeypatch.setattr(warming, "_done", set())
+    monkeypatch.setattr(warming, "_play", fail)
+    assert numbers(play(ucb)[0]) == numbers(play("ucb")[0]) == numbers(warm)
+    assert [type(each) for each in asked] == [type(ucb)]
+    assert asked[0] is not ucb
+
+
+def test_an_agent_of_ones_own_is_asked_for_its_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    @dataclass
+    class Noting(DynamicRandom):
+        """Keeps a record of what it is asked."""
+
+        def select(self, observation: Any) -> np.ndarray:
+            asked.append(observation["loss"].shape)
+            return super().select(observation)
+
+    monkeypatch.setattr(warming, "_done", set())
+    play(Noting(), [0, 1])
+    assert asked == [(2, 60)] * 3
+    assert warming._done
 
 
 # -- real data ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,16 @@ def test_what_is_named_twice_is_one_group() -> None:
 
 
 def test_keyword_arguments_win_over_variants() -> None:
+    noise = load_sweep("noise")
+    assert noise.varied("label_noise", [0.1, 0.1]) == noise.with_kwargs({"label_noise": 0.1})
+    assert noise.varied("label_noise", []) == noise
+    both = replace(noise, variants=({"train_size": 90}, {"label_noise": 0.2}))
+    assert both.varied("label_noise", [0.0, 0.4]).variants == (
+        {"train_size": 90, "label_noise": 0.0},
+        {"train_size": 90, "label_noise": 0.4},
+        {"label_noise": 0.0},
+        {"label_noise": 0.4},
+    )
     sweep = load_sweep("noise").with_kwargs({"label_noise": 0.1, "epochs": 3})
     assert sweep.variants == ({},)
     assert sweep.env_kwargs == {"label_noise": 0.1, "epochs": 3}

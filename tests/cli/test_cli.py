@@ -292,6 +292,32 @@ def test_bench_shows_what_it_was_asked_for_and_nothing_that_lay_there() -> None:
     assert len(results()) == 5
 
 
+def test_each_label_noise_makes_tasks_of_its_own() -> None:
+    call(*BENCH, "--label-noise", "0", "--label-noise", "0.4")
+    variants = [result.config.env_kwargs["label_noise"] for result in results()]
+    assert {each: variants.count(each) for each in variants} == {0.0: 4, 0.4: 4}
+
+
+def test_a_report_without_a_part_removes_that_of_an_earlier_one_and_says_why() -> None:
+    call(*BENCH, "--agents", "ucb1")
+    call("report", "results", "--reference", "ucb", "--format", "svg")
+    optional = ("overall.csv", "overall.png", "overall.svg", "differences.csv")
+    assert all(Path("results", name).exists() for name in optional)
+    Path("results/overall.txt").touch()
+    other = ["--agents", "exp3", "--budgets", "0.25", "--seeds", "1", "--jobs", "1"]
+    call("bench", *SMALL, *other)
+    for path in [p for p in Path("results").glob("*.json") if '"ucb1"' in p.read_text()]:
+        path.unlink()
+    said = " ".join(call("report", "results").output.split())
+    assert not any(Path("results", name).exists() for name in optional)
+    assert Path("results/overall.txt").exists()
+    assert Path("results/accuracy.svg").exists()
+    why = "Nothing is compared over all 2 tasks (environment, variant, budget): no two agents "
+    why += "played each of them. Left out, as they lack a task: exp3, ucb."
+    texts = [said, *(Path("results", name).read_text() for name in ("table.md", "report.html"))]
+    assert all(why in text for text in texts)
+
+
 def test_a_failing_agent_is_named_and_the_others_are_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +379,10 @@ def test_kept_says_what_was_kept_when() -> None:
         ("run --env-kwargs model=mlp(size=1)", "it has width, depth"),
         ("run --label-noise 2", "label_noise is a share in [0, 1]"),
         ("run --device abacus", "device 'abacus' cannot be used"),
+        ("run --device gpu", "'mps' or 'xpu'. Did you mean 'cuda'?"),
+        ("run --env DynPrune-Mine-v0", "or of a command --import my_module before it"),
+        ("run --seeds 2 --label-noise 0 --label-noise 0.4", "--label-noise takes one value, got 2"),
+        ("bench --seeds 2 --agents ucb --seeds=3", "--seeds takes one value, got 2"),
         ("run --out a_file", "a_file"),
         (
             "run --env DynPrune-CIFAR10-v0 --data-dir none --env-kwargs download=False",

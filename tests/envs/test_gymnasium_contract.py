@@ -136,6 +136,22 @@ def test_constructing_an_environment_touches_neither_data_nor_cuda(
     assert gym.make_vec(f"DynPrune-{task}-v0", 2).action_space.shape[0] == 2
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", f"cuda:{torch.cuda.device_count()}", "meta"])
+def test_a_device_that_is_not_there_is_refused_as_the_environment_is_made(device: str) -> None:
+    for make_one in (gym.make, gym.make_vec):
+        with pytest.raises(ValueError, match=f"device '{device}' cannot be used: "):
+            make_one("DynPrune-Digits-v0", device=device)
+
+
+def test_cuda_that_is_there_is_not_started_as_the_environment_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    gym.make("DynPrune-Digits-v0", device="cuda")
+    gym.make("DynPrune-Digits-v0", device="cuda:1")
+    assert not torch.cuda.is_initialized()
+
+
 @pytest.mark.parametrize(
     ("task", "files"),
     [

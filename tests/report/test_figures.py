@@ -220,6 +220,25 @@ def test_a_page_adds_seconds_and_says_the_rest_itself() -> None:
     assert figure.legends[0].get_title().get_text() in ("", "None")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "numbers"),
+    [((0.15, 1.6), ["0.2", "0.5", "1"]), ((0.02, 900), ["0.1", "1", "10", "100", "1000"])],
+)
+def test_a_logarithmic_axis_has_few_plain_numbers_of_one_size(
+    seconds: tuple[float, float], numbers: list[str]
+) -> None:
+    found = [
+        *runs([0.8], agent="ucb", seconds={"total": seconds[0]}),
+        *runs([0.9], agent="emp", seconds={"total": seconds[1]}),
+    ]
+    axes = drawn(found, on_page=True).axes[1]
+    low, high = axes.get_xlim()
+    places, labels = axes.get_xticks(), axes.get_xticklabels()
+    shown = [each.get_text() for x, each in zip(places, labels, strict=True) if low <= x <= high]
+    assert shown == numbers
+    assert not any(each.get_text() for each in axes.get_xticklabels(minor=True))
+
+
 def test_bands_of_curves_do_not_depend_on_the_order_of_the_results() -> None:
     scores = np.random.default_rng(0).random((7, 3)).tolist()
     found = [with_epochs(run(each[-1], seed), each) for seed, each in enumerate(scores)]

@@ -135,6 +135,13 @@ def test_a_page_can_be_made_of_little(case: str, tmp_path: Path) -> None:
     assert "dynprune report" in (tmp_path / "page.html").read_text()
 
 
+def test_a_page_says_in_a_heading_that_dynamic_random_is_not_the_reference(tmp_path: Path) -> None:
+    write_page([*runs([0.5, 0.6], agent="a"), *runs([0.5, 0.6], agent="b")], [], tmp_path / "page")
+    text = (tmp_path / "page").read_text()
+    assert "<h2>Over all tasks, compared with a, not dynamic_random</h2>" in text
+    assert "All agents over 1 task (" in text
+
+
 # -- in a browser ------------------------------------------------------------------------------
 
 MEASURE = """

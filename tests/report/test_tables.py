@@ -159,6 +159,17 @@ def test_the_times_less_of_visits_and_seconds_are_those_computed_by_hand() -> No
     ]
 
 
+def test_seconds_too_short_to_be_measured_are_not_divided() -> None:
+    full = {"agent": "full_data", "budget": 1.0, "saved": 0.0}
+    found = runs([0.9, 0.9], agent="ucb", saved=0.5, seconds={"total": 0.3})
+    (short,) = time_tables(summarize([*found, *runs([0.9], **full, seconds={"total": 0.4})]))
+    assert {row[-1] for row in short.rows} == {""}
+    assert "a run of full data takes less than 0.5 seconds" in short.caption
+    (long,) = time_tables(summarize([*found, *runs([0.9], **full, seconds={"total": 0.6})]))
+    assert [row[-1] for row in long.rows] == ["2.00", "1.00"]
+    assert "less than" not in long.caption
+
+
 def test_seconds_of_several_machines_are_said_to_be() -> None:
     found = [*runs([0.9, 0.8], agent="ucb"), *runs([0.9, 0.8], agent="emp", machine="another")]
     assert "Seconds are of several machines" in printed(summarize(found), 100)
@@ -265,6 +276,7 @@ def test_the_comparison_over_tasks_as_a_table_and_as_csv() -> None:
     assert (ucb[0], ucb[1], ucb[3], ucb[5:]) == ("ucb", "71.25", "100", ("1.0", "50.0", "4"))
     assert (base[0], base[3], base[4], base[5]) == ("dynamic_random", "", "", "2.0")
     assert "2 tasks" in grid.caption
+    assert grid.subtitle == ""
     assert "one of dynamic_random" in grid.caption
     assert "lack a task: thompson" in grid.caption
     assert "seeds that" not in grid.caption
@@ -276,7 +288,10 @@ def test_the_comparison_over_tasks_says_whose_seeds_do_not_count() -> None:
     found = [run for agent in "ab" for run in runs([0.5, 0.6], agent=agent)]
     over = summarize_tasks([*found, run(0.9, agent="c"), run(0.9, 7, agent="a")])
     assert over is not None
-    caption = overall_table(over).caption
+    grid = overall_table(over)
+    assert grid.subtitle == "compared with a, not dynamic_random"
+    caption = grid.caption
+    assert caption.startswith("1 task (environment, variant, budget).")
     assert "Left out, as they lack seeds that most agents played: c." in caption
     assert "Runs not counted, as other agents lack their seeds: 1." in caption
 

@@ -20,7 +20,10 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 
 
 class Command(TyperCommand):
-    """One whose repeatable options, given as `--agents a,b` or `--agents a b`, say how to."""
+    """One whose repeatable options, given as `--agents a,b` or `--agents a b`, say how to.
+
+    Any other option that is given twice is refused: click would take the last value.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -32,7 +35,8 @@ class Command(TyperCommand):
         """Reads the arguments.
 
         Raises:
-            ValueError: a repeatable option got several values at once.
+            ValueError: a repeatable option got several values at once, or another one was given
+                twice.
         """
         context.meta[MEANT] = ""
         for name, values in self._given(args):
@@ -43,11 +47,24 @@ class Command(TyperCommand):
             if len(values) > 1:
                 context.meta[MEANT] = meant
         try:
+            self._check_repeated(context, args)
             return super().parse_args(context, args)
         except USAGE_ERROR as error:
             if not context.meta[MEANT]:
                 raise
             raise ValueError(f"{error.format_message()}{context.meta[MEANT]}") from None
+
+    def _check_repeated(self, context: Any, args: list[str]) -> None:
+        """Checks that options which take one value are given once; flags may be repeated.
+
+        Raises:
+            ValueError: one is not.
+        """
+        _, _, given = self.make_parser(context).parse_args(args=list(args))
+        for each in given:
+            takes_one = not (getattr(each, "is_flag", True) or each.multiple)  # no argument has it
+            if takes_one and given.count(each) > 1:
+                raise ValueError(f"{each.opts[0]} takes one value, got {given.count(each)}")
 
     def _given(self, args: list[str]) -> Iterator[tuple[str, list[str]]]:
         """Each repeatable option that is given, with all that follows it up to the next option."""

@@ -34,6 +34,13 @@ EnvKwargsOption = Annotated[
 LabelNoiseOption = Annotated[
     float | None, typer.Option("--label-noise", help="Share of train labels redrawn, in [0, 1].")
 ]
+LabelNoisesOption = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--label-noise",
+        help="Share of train labels redrawn, in [0, 1], repeatable: each makes tasks of its own.",
+    ),
+]
 OutOption = Annotated[
     Path, typer.Option("--out", help="Folder of the results, one JSON file per finished run.")
 ]

@@ -27,6 +27,7 @@ from dynprune_agents.cli.options import (
     EnvsOption,
     FoldersArgument,
     LabelNoiseOption,
+    LabelNoisesOption,
     OutOption,
     Picture,
     PictureOption,
@@ -246,7 +247,7 @@ def bench(
         typer.Option("--refresh", help="Play again what another version of dynprune made."),
     ] = False,
     env_kwargs: EnvKwargsOption = None,
-    label_noise: LabelNoiseOption = None,
+    label_noise: LabelNoisesOption = None,
     out: OutOption = Path("results"),
     device: DeviceOption = "auto",
     data_dir: DataDirOption = None,
@@ -277,7 +278,8 @@ def bench(
         first = plan.seeds[0] if seed is None else seed
         plan = replace(plan, seeds=seed_range(first, seeds or len(plan.seeds)))
     plan = replace(plan, budgets=tuple(budgets or plan.budgets))
-    plan = plan.scaled(scale).with_kwargs(parse_env_kwargs(env_kwargs, label_noise))
+    plan = plan.scaled(scale).with_kwargs(parse_env_kwargs(env_kwargs))
+    plan = plan.varied("label_noise", label_noise or ())
     players = [dynprune_agents.make(spec) for spec in _all_of(agents or plan.agents or [ALL])]
     groups = plan.groups(
         list(dict.fromkeys(map(repr, players))), device if backend == "loky" else "auto"

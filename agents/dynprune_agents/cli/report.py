@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,13 @@ from dynprune_env.benchmark.results import Failure, load_failures
 from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import write_text
 from dynprune_env.common.specs import lookup
+
+OPTIONAL = (
+    "differences.csv",
+    "overall.csv",
+    *(f"overall.{picture.value}" for picture in Picture),
+)
+"""What `write_report` writes only where there is something to write."""
 
 if TYPE_CHECKING:  # a report's parts are loaded by the command that makes one
     from dynprune_env.report.differences import Differences
@@ -173,6 +180,27 @@ def write_files(folder: Path, files: dict[str, Callable[[Path], None]]) -> bool:
     return not missing
 
 
+def remove_outdated(folder: Path, files: Iterable[str]) -> None:
+    """Removes what an earlier report wrote and this one has nothing for, and says so.
+
+    Args:
+        folder: where they are.
+        files: names of those that will be written; pictures of the same name in other formats stay.
+    """
+    stems = {Path(name).stem for name in files}
+    removed = []
+    for path in (folder / name for name in OPTIONAL):
+        if path.stem in stems or not path.is_file():
+            continue
+        try:
+            path.unlink()
+            removed.append(path.name)
+        except OSError as error:
+            complain(f"{path} is of an earlier report, and cannot be removed: {error}")
+    if removed:
+        say(f"Removed from {folder}, as this report has no such part: {', '.join(removed)}")
+
+
 def write_report(
     results: Sequence[FinishedRun],
     failures: list[Failure],
@@ -214,8 +242,12 @@ def write_report(
     grids += [failure_table(failures)] if failures else []
     for grid in grids:
         grid.print(console)
+    if summary.why_not:
+        say(f"{summary.why_not}\n")
+    parts = [grid.to_markdown() for grid in [*grids, *time_tables(rows)]]
+    parts += [f"### Over all tasks\n\n{summary.why_not}\n"] * bool(summary.why_not)
     texts = {
-        "table.md": "\n".join(grid.to_markdown() for grid in [*grids, *time_tables(rows)]),
+        "table.md": "\n".join(parts),
         "table.csv": to_csv(rows),
     }
     if differences:
@@ -231,6 +263,7 @@ def write_report(
             write_page, results, failures, summary=summary, differences=differences
         ),
     }
+    remove_outdated(folder, files)
     complete = write_files(folder, files)
     if complete:
         say(f"Tables in {folder}: {', '.join(texts)}; pictures: {', '.join(figures)}")
