@@ -19,6 +19,7 @@ from torch import nn
 import dynprune_agents
 from dynprune_agents.static.ccs import deal_out, softmax_margin, sorted_order
 from dynprune_env import run_episodes
+from dynprune_env.benchmark import episodes
 from dynprune_env.benchmark.masks import unpack
 from dynprune_env.envs.scoring import _gradient_norms
 from dynprune_env.selection.statistics import sample_values
@@ -283,7 +284,8 @@ PASSES = {
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows by what any trainer trains in an epoch."""
+    """A list that grows by what any trainer of a run trains in an epoch."""
+    monkeypatch.setattr(episodes, "warm_up", lambda settings, agent: None)
     counts: list[int] = []
     original = Trainer.train_epoch
 

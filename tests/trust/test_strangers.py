@@ -222,7 +222,7 @@ def test_committed_runs_import_no_module_that_an_environments_id_names(folder: P
 
 def test_what_the_options_name_are_the_users_own_words(folder: Path) -> None:
     Path("theirs.toml").write_text("agents = ['evilmod:X']\nbudgets = [0.5]\nseeds = 1")
-    call(*BENCH, "--agents", "evilmod:X", "--seeds", "1")
+    call(*BENCH, "--agents", "evilmod:X")
     assert Path("ran").exists()
     call("bench", "theirs.toml", *SMALL, "--jobs", "1", "--trust", "--out", "more")
     assert {result.config.agent for result in load_results([Path("more")])} >= {"evilmod:X"}
