@@ -101,7 +101,7 @@ FORMULATIONS = [
     Formulation("ppo", reward="final_accuracy", relative="none"),
     Formulation("ppo", relative="none"),
     Formulation("ppo", reward="final_accuracy", settings={"gae_lambda": 0.95}, relative="none"),
-    Formulation("ppo", settings={"gae_lambda": 1.0}, relative="none"),
+    Formulation("ppo", settings={"gae_lambda": 0.95}, relative="none"),
     Formulation("ppo", settings={"learning_rate": 0.009}, relative="rank"),
     Formulation("ppo", action="weighted_tilts", relative="rank"),
     Formulation("ppo", settings={"use_sde": True}, relative="rank"),
