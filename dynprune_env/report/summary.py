@@ -272,13 +272,7 @@ def summarize_tasks(
         baseline: what the probability of improvement refers to, if it has every task; else the
             first of BASELINES.
     """
-    found: defaultdict[str, defaultdict[tuple[str, str, float], dict[int, FinishedRun]]]
-    found = defaultdict(lambda: defaultdict(dict))
-    for result in results:
-        config = result.config
-        if config.budget < 1:  # a full run is the reference, not a task
-            task = config.env, config.variant, config.budget
-            found[config.agent][task][config.seed] = result
+    found = _by_agent_and_task(results)
     tasks = sorted({task for runs in found.values() for task in runs})
     complete = sorted(agent for agent, runs in found.items() if len(runs) == len(tasks))
     if len(complete) < 2:
@@ -338,14 +332,10 @@ def summarize_tasks(
 
 def why_not_compared(results: Iterable[FinishedRun]) -> str:
     """A sentence on why `summarize_tasks` compares none of these; "" where it would take no two."""
-    found: defaultdict[str, set[tuple[str, str, float]]] = defaultdict(set)
-    for result in results:
-        config = result.config
-        if config.budget < 1:
-            found[config.agent].add((config.env, config.variant, config.budget))
+    found = _by_agent_and_task(results)
     if len(found) < 2:
         return ""
-    tasks = len(set().union(*found.values()))
+    tasks = len({task for played in found.values() for task in played})
     lacking = sorted(agent for agent, played in found.items() if len(played) < tasks)
     if len(found) - len(lacking) > 1:
         return "Nothing is compared over all tasks: no two agents played the same seeds of each."
@@ -353,6 +343,20 @@ def why_not_compared(results: Iterable[FinishedRun]) -> str:
         f"Nothing is compared over all {tasks_in_words(tasks)}: no two agents played each of them. "
         f"Left out, as they lack a task: {', '.join(lacking)}."
     )
+
+
+def _by_agent_and_task(
+    results: Iterable[FinishedRun],
+) -> defaultdict[str, defaultdict[tuple[str, str, float], dict[int, FinishedRun]]]:
+    """Runs by seed, of each agent's tasks: (env, variant, budget)."""
+    found: defaultdict[str, defaultdict[tuple[str, str, float], dict[int, FinishedRun]]]
+    found = defaultdict(lambda: defaultdict(dict))
+    for result in results:
+        config = result.config
+        if config.budget < 1:  # a full run is the reference, not a task
+            task = config.env, config.variant, config.budget
+            found[config.agent][task][config.seed] = result
+    return found
 
 
 def _played_by(enough: int, played: Iterable[Iterable[int]]) -> set[int]:

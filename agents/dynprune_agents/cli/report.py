@@ -20,15 +20,15 @@ from dynprune_env.benchmark.tabulated import FinishedRun
 from dynprune_env.common.files import write_text
 from dynprune_env.common.specs import lookup
 
+if TYPE_CHECKING:  # a report's parts are loaded by the command that makes one
+    from dynprune_env.report.differences import Differences
+
 OPTIONAL = (
     "differences.csv",
     "overall.csv",
     *(f"overall.{picture.value}" for picture in Picture),
 )
 """What `write_report` writes only where there is something to write."""
-
-if TYPE_CHECKING:  # a report's parts are loaded by the command that makes one
-    from dynprune_env.report.differences import Differences
 
 
 def report(

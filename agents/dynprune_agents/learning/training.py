@@ -84,8 +84,8 @@ class Curve:
             a lead that the untrained policy has, too, was not learned.
         visits: sample visits spent in training.
         seconds: wall-clock seconds of training, evaluations left out.
-        seconds_of_evaluations: those.
         seconds_in_env: of these, spent in environment steps (summed over processes).
+        seconds_of_evaluations: wall-clock seconds of the evaluations.
     """
 
     updates: list[dict[str, float]] = field(default_factory=list)
